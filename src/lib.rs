@@ -1,0 +1,5 @@
+//! Peccary trains recommender embeddings from implicit-feedback logs that are larger than memory, on one machine.
+
+mod context;
+
+pub use context::{ByteSize, Context, Interrupted, Live, Progress, Silent, Stage, Unit};
