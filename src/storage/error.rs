@@ -1,0 +1,96 @@
+//! What can go wrong with a file, said with its path and what to do about it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// A file could not be read, written or trusted.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StorageError {
+    /// The operating system refused.
+    #[error("{}: cannot {action}: {}", path.display(), describe(source))]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What was being done, such as `open` or `write`.
+        action: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The file is not of the kind that its place asks for.
+    #[error("{}: not a Peccary {expected} file; was it moved, or replaced by another file?", path.display())]
+    WrongKind {
+        /// The file.
+        path: PathBuf,
+        /// The kind that was expected.
+        expected: String,
+    },
+    /// The folder is no dataset or model at all.
+    #[error("{}: not a Peccary {expected}: {reason}", path.display())]
+    NotOne {
+        /// The folder.
+        path: PathBuf,
+        /// `dataset` or `model`.
+        expected: String,
+        /// What is missing.
+        reason: String,
+    },
+    /// A newer Peccary wrote the file.
+    #[error("{}: format version {got}, but this build reads up to {expected}; use a newer peccary", path.display())]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// The newest version that this build reads.
+        expected: u32,
+        /// The version found.
+        got: u32,
+    },
+    /// The bytes are not those that were written.
+    #[error("{}: damaged: {reason}; restore the file from a copy, or make it again", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Which check failed, and where.
+        reason: String,
+    },
+    /// The output is there already.
+    #[error("{}: exists already; choose another name, or pass --force to replace it", path.display())]
+    Exists {
+        /// The output.
+        path: PathBuf,
+    },
+    /// `--force` would remove something that Peccary did not make.
+    #[error("{}: --force replaces only {expected}, and this is none; remove it yourself if it may go", path.display())]
+    NotReplaceable {
+        /// The output.
+        path: PathBuf,
+        /// What may be replaced there.
+        expected: &'static str,
+    },
+    /// The output's parent folder is missing.
+    #[error("{}: the folder does not exist; create it first", path.display())]
+    NoParent {
+        /// The missing folder.
+        path: PathBuf,
+    },
+}
+
+/// Adds the remedy to the two faults that have a plain one.
+fn describe(source: &io::Error) -> String {
+    match source.kind() {
+        io::ErrorKind::StorageFull => format!("{source}; free some space or write to another disk"),
+        io::ErrorKind::NotFound => "no such file or folder".to_string(),
+        _ => source.to_string(),
+    }
+}
+
+/// Names the path and the action of an I/O error.
+pub(crate) trait IoContext<T> {
+    fn at(self, path: &Path, action: &'static str) -> Result<T, StorageError>;
+}
+
+impl<T> IoContext<T> for io::Result<T> {
+    fn at(self, path: &Path, action: &'static str) -> Result<T, StorageError> {
+        self.map_err(|source| StorageError::Io { path: path.to_path_buf(), action, source })
+    }
+}

@@ -1,0 +1,118 @@
+//! Manifests: JSON that people can read, whose last line is a checksum of every byte before it.
+
+use std::io::Write;
+use std::path::Path;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::error::{IoContext, StorageError};
+
+const NAME: &str = "manifest.json";
+const KEY: &str = "  \"checksum\": \"";
+
+/// Writes `folder/manifest.json` with `format` and `version` in front and the checksum behind; synced when it returns.
+pub(crate) fn write_manifest(
+    folder: &Path,
+    format: &str,
+    version: u32,
+    content: &impl Serialize,
+) -> Result<(), StorageError> {
+    let path = folder.join(NAME);
+    let invalid = |e: serde_json::Error| StorageError::Io {
+        path: path.clone(),
+        action: "write",
+        source: std::io::Error::other(e),
+    };
+    let mut map = serde_json::Map::new();
+    map.insert("format".into(), Value::from(format));
+    map.insert("version".into(), Value::from(version));
+    if let Value::Object(fields) = serde_json::to_value(content).map_err(invalid)? {
+        map.extend(fields);
+    }
+    let mut text = serde_json::to_string_pretty(&Value::Object(map)).map_err(invalid)?;
+    text.truncate(text.len() - 2);
+    text.push_str(",\n");
+    let checksum = xxh3_64(text.as_bytes());
+    text.push_str(&format!("{KEY}{checksum:016x}\"\n}}\n"));
+    let mut file = std::fs::File::create_new(&path).at(&path, "create")?;
+    file.write_all(text.as_bytes()).at(&path, "write")?;
+    file.sync_all().at(&path, "sync")
+}
+
+/// Reads `folder/manifest.json`, refusing another `format`, a newer `version` and any byte that was changed.
+pub(crate) fn read_manifest<T: DeserializeOwned>(folder: &Path, format: &str, version: u32) -> Result<T, StorageError> {
+    let what = format.trim_start_matches("peccary-");
+    let path = folder.join(NAME);
+    let not_one = |reason: &str| StorageError::NotOne {
+        path: folder.to_path_buf(),
+        expected: what.into(),
+        reason: reason.into(),
+    };
+    let text = match std::fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
+            return Err(match folder.metadata() {
+                Err(_) => not_one("there is no such folder"),
+                Ok(m) if m.is_dir() => not_one("it holds no manifest.json"),
+                Ok(_) => not_one("it is a file, not a folder"),
+            });
+        }
+        Err(e) => return Err(e).at(&path, "read"),
+    };
+    let damaged = |reason: &str| StorageError::Damaged { path: path.clone(), reason: reason.into() };
+    let value: Value = serde_json::from_slice(&text).map_err(|e| damaged(&format!("not valid JSON: {e}")))?;
+    match value.get("format").and_then(Value::as_str) {
+        Some(found) if found == format => {}
+        Some(found) if found.starts_with("peccary-") => {
+            return Err(not_one(&format!("it is a {}", found.trim_start_matches("peccary-"))));
+        }
+        _ => return Err(not_one("its manifest.json is not one of Peccary's")),
+    }
+    let got = value.get("version").and_then(Value::as_u64).ok_or_else(|| damaged("no format version"))?;
+    if got > u64::from(version) {
+        return Err(StorageError::Version { path, expected: version, got: got.try_into().unwrap_or(u32::MAX) });
+    }
+    let split = memchr::memmem::rfind(&text, KEY.as_bytes()).ok_or_else(|| damaged("no checksum"))?;
+    if text[split..] != *format!("{KEY}{:016x}\"\n}}\n", xxh3_64(&text[..split])).as_bytes() {
+        return Err(damaged("its checksum does not match its text"));
+    }
+    serde_json::from_value(value).map_err(|e| damaged(&e.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Serialize, serde::Deserialize, PartialEq, Debug)]
+    struct Content {
+        rows: u64,
+        rate: f64,
+    }
+
+    #[test]
+    fn every_flipped_byte_is_found_and_the_version_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let content = Content { rows: 7, rate: 0.1 + 0.2 };
+        write_manifest(folder.path(), "peccary-dataset", 1, &content).unwrap();
+        assert_eq!(read_manifest::<Content>(folder.path(), "peccary-dataset", 1).unwrap(), content);
+        assert!(matches!(
+            read_manifest::<Content>(folder.path(), "peccary-dataset", 0),
+            Err(StorageError::Version { expected: 0, got: 1, .. })
+        ));
+        assert!(matches!(
+            read_manifest::<Content>(folder.path(), "peccary-model", 1),
+            Err(StorageError::NotOne { .. })
+        ));
+        let path = folder.path().join(NAME);
+        let good = std::fs::read(&path).unwrap();
+        for at in 0..good.len() {
+            let mut bad = good.clone();
+            bad[at] ^= 1;
+            std::fs::write(&path, &bad).unwrap();
+            assert!(read_manifest::<Content>(folder.path(), "peccary-dataset", 1).is_err(), "byte {at}");
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! Durable files: checksummed and memory-mapped, published atomically, never edited in place.
+#![allow(unsafe_code)] // mapping files and reading validated archives in place; each block states its argument
+
+mod checked;
+mod error;
+mod manifest;
+mod publish;
+
+pub(crate) use checked::fingerprint;
+pub use checked::{CheckedFile, CheckedWriter, FileRecord, HEADER_LEN};
+pub(crate) use error::IoContext;
+pub use error::StorageError;
+pub(crate) use manifest::{read_manifest, write_manifest};
+pub(crate) use publish::{AtomicFile, Staging};
+
+mod archive;
+pub(crate) use archive::{Archived, Column, write_root};

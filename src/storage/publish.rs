@@ -1,0 +1,220 @@
+//! Outputs that appear whole or not at all: built under a temporary name beside the target, synced, then renamed.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use tempfile::{NamedTempFile, TempDir};
+
+use super::error::{IoContext, StorageError};
+
+/// A folder in the making. Dropping it without [`Staging::publish`] removes it.
+pub(crate) struct Staging {
+    folder: TempDir,
+    target: PathBuf,
+    force: bool,
+}
+
+impl Staging {
+    /// Starts the folder that will become `target`. With `force` an earlier dataset or model there is replaced.
+    pub(crate) fn new(target: &Path, force: bool) -> Result<Self, StorageError> {
+        may_replace(target, force, "a dataset or model", |p| {
+            p.is_dir() && (p.join("manifest.json").is_file() || p.read_dir().is_ok_and(|mut d| d.next().is_none()))
+        })?;
+        let (parent, prefix) = beside(target)?;
+        remove_abandoned(&parent, &prefix);
+        let folder = tempfile::Builder::new().prefix(&prefix).tempdir_in(&parent).at(&parent, "create a folder in")?;
+        let lock = folder.path().join(LOCK);
+        let file = File::create(&lock).at(&lock, "create")?;
+        // Held until the process ends: it tells others that this folder is in use, whatever happens to us.
+        file.try_lock().map_err(io::Error::from).at(&lock, "lock")?;
+        std::mem::forget(file);
+        Ok(Self { folder, target: target.to_path_buf(), force })
+    }
+
+    /// Where to write the files.
+    pub(crate) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Makes the folder appear as the target, in one step. Its files must have been synced.
+    pub(crate) fn publish(self) -> Result<(), StorageError> {
+        let Self { folder, target, force } = self;
+        std::fs::remove_file(folder.path().join(LOCK)).at(folder.path(), "unlock")?;
+        sync_folders(folder.path())?;
+        let parent = beside(&target)?.0;
+        if force && target.exists() {
+            exchange(folder.path(), &target)?;
+            sync_folder(&parent)?;
+            // `folder` now holds what was replaced, and removes it when dropped.
+            return Ok(());
+        }
+        match rustix::fs::renameat_with(
+            rustix::fs::CWD,
+            folder.path(),
+            rustix::fs::CWD,
+            &target,
+            rustix::fs::RenameFlags::NOREPLACE,
+        ) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::EXIST) => return Err(StorageError::Exists { path: target }),
+            // Some file systems know no flags; the check at the start and this one leave but an instant.
+            Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) if !target.exists() => {
+                std::fs::rename(folder.path(), &target).at(&target, "rename to")?;
+            }
+            Err(e) => return Err(io::Error::from(e)).at(&target, "rename to"),
+        }
+        let _ = folder.keep(); // it has moved: there is nothing left to remove
+        sync_folder(&parent)
+    }
+}
+
+const LOCK: &str = ".lock";
+
+/// The parent folder of `target` and the prefix of temporary names in it.
+fn beside(target: &Path) -> Result<(PathBuf, String), StorageError> {
+    let parent = match target.parent() {
+        Some(p) if p.as_os_str().is_empty() => PathBuf::from("."),
+        Some(p) => p.to_path_buf(),
+        None => return Err(StorageError::Exists { path: target.to_path_buf() }),
+    };
+    if !parent.is_dir() {
+        return Err(StorageError::NoParent { path: parent });
+    }
+    let name = target.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    Ok((parent, format!(".{name}.tmp-")))
+}
+
+fn may_replace(
+    target: &Path,
+    force: bool,
+    expected: &'static str,
+    is_ours: impl Fn(&Path) -> bool,
+) -> Result<(), StorageError> {
+    match (target.symlink_metadata().is_ok(), force) {
+        (false, _) => Ok(()),
+        (true, false) => Err(StorageError::Exists { path: target.to_path_buf() }),
+        (true, true) if is_ours(target) => Ok(()),
+        (true, true) => Err(StorageError::NotReplaceable { path: target.to_path_buf(), expected }),
+    }
+}
+
+/// Removes what a killed process left under our prefix: folders whose lock nobody holds.
+fn remove_abandoned(parent: &Path, prefix: &str) {
+    let Ok(entries) = parent.read_dir() else { return };
+    for entry in entries.flatten() {
+        if !entry.file_name().to_string_lossy().starts_with(prefix) {
+            continue;
+        }
+        if let Ok(lock) = File::open(entry.path().join(LOCK))
+            && lock.try_lock().is_ok()
+        {
+            // Failing to tidy up is no reason to fail; the next run tries again.
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+fn exchange(new: &Path, old: &Path) -> Result<(), StorageError> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    match renameat_with(CWD, new, CWD, old, RenameFlags::EXCHANGE) {
+        Ok(()) => Ok(()),
+        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {
+            // No atomic exchange here: move the old one aside, and back again should the second step fail.
+            let aside = new.with_extension("old");
+            std::fs::rename(old, &aside).at(old, "move aside")?;
+            if let Err(e) = std::fs::rename(new, old) {
+                std::fs::rename(&aside, old).at(old, "restore")?;
+                return Err(e).at(old, "rename to");
+            }
+            std::fs::rename(&aside, new).at(new, "rename to")
+        }
+        Err(e) => Err(io::Error::from(e)).at(old, "rename to"),
+    }
+}
+
+fn sync_folders(folder: &Path) -> Result<(), StorageError> {
+    for entry in folder.read_dir().at(folder, "list")? {
+        let path = entry.at(folder, "list")?.path();
+        if path.is_dir() {
+            sync_folders(&path)?;
+        }
+    }
+    sync_folder(folder)
+}
+
+fn sync_folder(folder: &Path) -> Result<(), StorageError> {
+    File::open(folder).and_then(|f| f.sync_all()).at(folder, "sync")
+}
+
+/// A single file that appears whole or not at all.
+pub(crate) struct AtomicFile {
+    file: io::BufWriter<NamedTempFile>,
+    target: PathBuf,
+    force: bool,
+}
+
+impl AtomicFile {
+    /// Starts the file that will become `target`; with `force` an earlier file there is replaced.
+    pub(crate) fn new(target: &Path, force: bool) -> Result<Self, StorageError> {
+        may_replace(target, force, "a file", Path::is_file)?;
+        let (parent, prefix) = beside(target)?;
+        let file = tempfile::Builder::new().prefix(&prefix).tempfile_in(&parent).at(&parent, "create a file in")?;
+        Ok(Self { file: io::BufWriter::with_capacity(1 << 18, file), target: target.to_path_buf(), force })
+    }
+
+    /// Syncs the file and makes it appear as the target.
+    pub(crate) fn publish(self) -> Result<(), StorageError> {
+        let Self { file, target, force } = self;
+        let file = file.into_inner().map_err(io::IntoInnerError::into_error).at(&target, "write")?;
+        file.as_file().sync_all().at(&target, "sync")?;
+        let persisted = if force { file.persist(&target) } else { file.persist_noclobber(&target) };
+        persisted.map_err(|e| e.error).at(&target, "rename to")?;
+        sync_folder(&beside(&target)?.0)
+    }
+}
+
+impl Write for AtomicFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn staged(target: &Path, force: bool, text: &str) -> Staging {
+        let staging = Staging::new(target, force).unwrap();
+        std::fs::write(staging.path().join("manifest.json"), text).unwrap();
+        staging
+    }
+
+    #[test]
+    fn a_folder_appears_whole_or_not_at_all() {
+        let root = tempfile::tempdir().unwrap();
+        let target = root.path().join("out");
+        drop(staged(&target, false, "first"));
+        assert_eq!(root.path().read_dir().unwrap().count(), 0, "a dropped staging leaves nothing");
+        staged(&target, false, "first").publish().unwrap();
+        assert!(matches!(Staging::new(&target, false), Err(StorageError::Exists { .. })));
+        drop(staged(&target, true, "second"));
+        assert_eq!(std::fs::read_to_string(target.join("manifest.json")).unwrap(), "first");
+        staged(&target, true, "second").publish().unwrap();
+        assert_eq!(std::fs::read_to_string(target.join("manifest.json")).unwrap(), "second");
+        assert_eq!(root.path().read_dir().unwrap().count(), 1, "what was replaced is gone");
+    }
+
+    #[test]
+    fn force_spares_what_is_not_ours() {
+        let root = tempfile::tempdir().unwrap();
+        let target = root.path().join("home");
+        std::fs::create_dir(&target).unwrap();
+        std::fs::write(target.join("thesis.tex"), "x").unwrap();
+        assert!(matches!(Staging::new(&target, true), Err(StorageError::NotReplaceable { .. })));
+    }
+}
