@@ -1,7 +1,14 @@
 //! Peccary trains recommender embeddings from implicit-feedback logs that are larger than memory, on one machine.
 
 mod context;
+mod dataset;
+mod model;
 mod storage;
 
 pub use context::{ByteSize, Context, Interrupted, Live, Progress, Silent, Stage, Unit};
-pub use storage::StorageError;
+pub use dataset::{
+    Chunk, Columns, Dataset, DatasetError, Dictionary, FORMAT_VERSION, Interactions, Manifest, Part, PartSummary,
+    Positives, Source, UserItems,
+};
+pub use model::{Factors, MODEL_FORMAT_VERSION, Model, ModelError, ModelManifest, Similarity};
+pub use storage::{FileRecord, StorageError};

@@ -1,0 +1,233 @@
+//! The interactions of one part, read in place: chunk by chunk, or user by user.
+
+use std::path::Path;
+
+use rkyv::rend::{f32_le, i64_le, u32_le};
+
+use super::positives::Positives;
+use super::shard::{
+    ArchivedChunkRoot, ArchivedPositivesChunkRoot, ArchivedPositivesRoot, ArchivedShardRoot, POSITIVES_KIND,
+    SHARD_KIND, VERSION,
+};
+use super::{DatasetError, Part, PartSummary};
+use crate::storage::{Archived, CheckedFile, FileRecord};
+
+struct Shard {
+    interactions: Archived<ArchivedShardRoot>,
+    positives: Archived<ArchivedPositivesRoot>,
+}
+
+/// The interactions of one part of a dataset.
+pub struct Interactions {
+    shards: Vec<Shard>,
+    /// (first user, shard, chunk in the shard), ascending by user.
+    index: Vec<(u32, u32, u32)>,
+    summary: PartSummary,
+    users: u32,
+}
+
+impl Interactions {
+    pub(super) fn open(
+        folder: &Path,
+        files: &[FileRecord],
+        part: Part,
+        users: u32,
+        items: u32,
+        summary: PartSummary,
+    ) -> Result<Self, DatasetError> {
+        let inconsistent = |reason: String| DatasetError::Inconsistent { path: folder.join(part.name()), reason };
+        let prefix = format!("{}/", part.name());
+        let mut shards = Vec::new();
+        let mut index = Vec::new();
+        let (mut next_user, mut interactions) = (0u32, 0u64);
+        for record in files.iter().filter(|f| f.path.starts_with(&prefix) && f.path.ends_with(".shard")) {
+            let positives = record.path.replace(".shard", ".positives");
+            let positives = files
+                .iter()
+                .find(|f| f.path == positives)
+                .ok_or_else(|| inconsistent(format!("the manifest does not list {positives}")))?;
+            let shard = Shard {
+                interactions: Archived::new(CheckedFile::open(folder, record, SHARD_KIND, VERSION)?)?,
+                positives: Archived::new(CheckedFile::open(folder, positives, POSITIVES_KIND, VERSION)?)?,
+            };
+            let (chunks, bitmaps) = (&shard.interactions.chunks, &shard.positives.chunks);
+            if chunks.len() != bitmaps.len() {
+                return Err(inconsistent(format!("{} and its positives have different chunks", record.path)));
+            }
+            for (c, (chunk, bitmaps)) in chunks.iter().zip(bitmaps.iter()).enumerate() {
+                let chunk = Chunk { root: chunk };
+                if chunk.first_user() != next_user || bitmaps.first_user != next_user || !chunk.is_valid(items) {
+                    return Err(inconsistent(format!("{}: chunk {c} has invalid offsets or items", record.path)));
+                }
+                if bitmaps.offsets.len() != chunk.offsets().len() {
+                    return Err(inconsistent(format!("{}: chunk {c} of the positives differs", record.path)));
+                }
+                index.push((next_user, shards.len() as u32, c as u32));
+                next_user += chunk.users() as u32;
+                interactions += chunk.items().len() as u64;
+            }
+            shards.push(shard);
+        }
+        if next_user != users || interactions != summary.interactions {
+            return Err(inconsistent(format!(
+                "{next_user} users and {interactions} interactions, but the manifest says {users} and {}",
+                summary.interactions
+            )));
+        }
+        Ok(Self { shards, index, summary, users })
+    }
+
+    /// Counts.
+    pub fn summary(&self) -> PartSummary {
+        self.summary
+    }
+
+    /// Number of interactions.
+    pub fn len(&self) -> u64 {
+        self.summary.interactions
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Number of chunks.
+    pub fn chunks(&self) -> usize {
+        self.index.len()
+    }
+
+    /// Chunk `index`: consecutive users with some 65,536 interactions, contiguous on disk.
+    ///
+    /// # Panics
+    /// If `index` is not below [`Interactions::chunks`].
+    pub fn chunk(&self, index: usize) -> Chunk<'_> {
+        let (_, shard, chunk) = self.index[index];
+        Chunk { root: &self.shards[shard as usize].interactions.chunks[chunk as usize] }
+    }
+
+    /// The index of the chunk that `user` is in.
+    fn chunk_of(&self, user: u32) -> usize {
+        self.index.partition_point(|(first, _, _)| *first <= user).saturating_sub(1)
+    }
+
+    /// The interactions of `user`, sorted by item. O(log chunks).
+    ///
+    /// # Panics
+    /// If the dataset has no such user.
+    pub fn user(&self, user: u32) -> UserItems<'_> {
+        assert!(user < self.users, "user {user} of {}", self.users);
+        let chunk = self.chunk(self.chunk_of(user));
+        chunk.user((user - chunk.first_user()) as usize)
+    }
+
+    /// The positives of `user`. O(log chunks).
+    ///
+    /// # Panics
+    /// If the dataset has no such user.
+    pub fn positives(&self, user: u32) -> Positives<'_> {
+        assert!(user < self.users, "user {user} of {}", self.users);
+        let (first, shard, chunk) = self.index[self.chunk_of(user)];
+        let chunk: &ArchivedPositivesChunkRoot = &self.shards[shard as usize].positives.chunks[chunk as usize];
+        let at = (user - first) as usize;
+        let (start, end) = (chunk.offsets[at].to_native() as usize, chunk.offsets[at + 1].to_native() as usize);
+        Positives::new(chunk.bytes.get(start..end).unwrap_or_default())
+    }
+
+    /// Tells the system that chunk `index` will be read soon.
+    pub fn will_need(&self, index: usize) {
+        let (_, shard, _) = self.index[index];
+        let file = self.shards[shard as usize].interactions.file();
+        let items = self.chunk(index).items();
+        let start = (items.as_ptr() as usize) - (file.bytes().as_ptr() as usize);
+        file.will_need(start..start + std::mem::size_of_val(items));
+    }
+
+    /// Checks what opening leaves out: that each user's positives are exactly the items. O(interactions).
+    pub(super) fn verify(&self, path: &Path) -> Result<(), DatasetError> {
+        for user in 0..self.users {
+            let items = self.user(user).items;
+            let positives = self.positives(user);
+            let ascending = items.is_sorted_by(|a, b| a.to_native() < b.to_native());
+            if !ascending
+                || positives.len() != items.len() as u64
+                || items.iter().any(|i| !positives.contains(i.to_native()))
+            {
+                return Err(DatasetError::Inconsistent {
+                    path: path.to_path_buf(),
+                    reason: format!("the positives of user {user} differ from the interactions"),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Consecutive users and their interactions. Columns that the dataset does not have are empty.
+#[derive(Clone, Copy)]
+pub struct Chunk<'a> {
+    root: &'a ArchivedChunkRoot,
+}
+
+impl<'a> Chunk<'a> {
+    /// The first user.
+    pub fn first_user(&self) -> u32 {
+        self.root.first_user.to_native()
+    }
+
+    /// Number of users.
+    pub fn users(&self) -> usize {
+        self.root.offsets.len().saturating_sub(1)
+    }
+
+    /// `users + 1` positions in the columns.
+    pub fn offsets(&self) -> &'a [u32_le] {
+        self.root.offsets.as_slice()
+    }
+
+    /// Items, ascending within each user.
+    pub fn items(&self) -> &'a [u32_le] {
+        self.root.items.as_slice()
+    }
+
+    /// The interactions of the chunk's `index`-th user.
+    pub fn user(&self, index: usize) -> UserItems<'a> {
+        let range = self.root.offsets[index].to_native() as usize..self.root.offsets[index + 1].to_native() as usize;
+        UserItems {
+            items: &self.root.items[range.clone()],
+            times: self.root.times.get(range.clone()).unwrap_or_default(),
+            weights: self.root.weights.get(range.clone()).unwrap_or_default(),
+            counts: self.root.counts.get(range.clone()).unwrap_or_default(),
+            events: self.root.events.get(range).unwrap_or_default(),
+        }
+    }
+
+    /// Offsets ascend from 0 to the end, columns are whole or absent, and no item is out of range.
+    fn is_valid(&self, items: u32) -> bool {
+        let offsets = self.offsets();
+        let n = self.items().len();
+        let whole = |len: usize| len == 0 || len == n;
+        offsets.first().is_some_and(|o| o.to_native() == 0)
+            && offsets.last().is_some_and(|o| o.to_native() as usize == n)
+            && offsets.is_sorted()
+            && [self.root.times.len(), self.root.weights.len(), self.root.counts.len(), self.root.events.len()]
+                .into_iter()
+                .all(whole)
+            && self.items().iter().fold(0, |max, i| i.to_native().max(max)) < items.max(1)
+    }
+}
+
+/// One user's interactions, sorted by item. Columns that the dataset does not have are empty.
+#[derive(Clone, Copy, Debug)]
+pub struct UserItems<'a> {
+    /// Dense item ids, ascending.
+    pub items: &'a [u32_le],
+    /// Milliseconds since 1970-01-01 UTC of the last occurrence.
+    pub times: &'a [i64_le],
+    /// Summed weights.
+    pub weights: &'a [f32_le],
+    /// Occurrences.
+    pub counts: &'a [u32_le],
+    /// Event types, as indices into the manifest's `events`.
+    pub events: &'a [u8],
+}

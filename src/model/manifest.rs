@@ -1,0 +1,41 @@
+//! The manifest of a model: every hyperparameter, what it was trained on, and how training went.
+
+use serde::{Deserialize, Serialize};
+
+use crate::storage::FileRecord;
+
+/// How a user's and an item's factors make a score.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Similarity {
+    /// The dot product of the two rows.
+    #[default]
+    Dot,
+    /// The cosine of the angle between the two rows.
+    Cosine,
+}
+
+/// What `manifest.json` of a model says.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ModelManifest {
+    /// The build that wrote it.
+    pub peccary: String,
+    /// Fingerprint of the dataset it was trained on.
+    pub dataset: String,
+    /// Rows of the user table.
+    pub users: u32,
+    /// Rows of the item table.
+    pub items: u32,
+    /// Learnt factors a row, without biases.
+    pub dimensions: usize,
+    /// Whether rows carry biases: two more columns, so that scores stay plain dot products.
+    pub biases: bool,
+    /// Similarity it was trained for. Tables of cosine models are stored with rows of unit length.
+    pub similarity: Similarity,
+    /// The training configuration as used.
+    pub config: serde_json::Value,
+    /// What training measured, epoch by epoch.
+    pub history: serde_json::Value,
+    /// Every other file of the model.
+    pub files: Vec<FileRecord>,
+}
