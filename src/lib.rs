@@ -2,6 +2,7 @@
 
 mod context;
 mod dataset;
+mod loss;
 mod model;
 mod storage;
 
@@ -10,5 +11,6 @@ pub use dataset::{
     Chunk, Columns, Dataset, DatasetError, Dictionary, FORMAT_VERSION, Interactions, Manifest, Part, PartSummary,
     Positives, Source, UserItems,
 };
-pub use model::{Factors, MODEL_FORMAT_VERSION, Model, ModelError, ModelManifest, Similarity};
+pub use loss::LossKind;
+pub use model::{Factors, InstructionSet, MODEL_FORMAT_VERSION, Model, ModelError, ModelManifest, Similarity};
 pub use storage::{FileRecord, StorageError};

@@ -3,11 +3,17 @@
 
 mod error;
 mod factors;
+mod hogwild;
+mod kernel;
 mod manifest;
 mod published;
+mod rule;
+mod shared;
 
 pub use error::ModelError;
 pub use factors::Factors;
+pub(crate) use hogwild::{LossSample, MAX_NEGATIVES, MAX_STRIDE, Optimizer, Runs, Tables, Update, train};
+pub use kernel::InstructionSet;
 pub use manifest::{ModelManifest, Similarity};
 pub use published::Model;
 pub(crate) use published::publish;
