@@ -4,7 +4,9 @@ mod context;
 mod dataset;
 mod loss;
 mod model;
+mod negatives;
 mod storage;
+mod stream;
 
 pub use context::{ByteSize, Context, Interrupted, Live, Progress, Silent, Stage, Unit};
 pub use dataset::{
