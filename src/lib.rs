@@ -7,6 +7,7 @@ mod model;
 mod negatives;
 mod storage;
 mod stream;
+mod train;
 
 pub use context::{ByteSize, Context, Interrupted, Live, Progress, Silent, Stage, Unit};
 pub use dataset::{
@@ -16,3 +17,7 @@ pub use dataset::{
 pub use loss::LossKind;
 pub use model::{Factors, InstructionSet, MODEL_FORMAT_VERSION, Model, ModelError, ModelManifest, Similarity};
 pub use storage::{FileRecord, StorageError};
+pub use train::{
+    EpochReport, NegativesConfig, OptimizerConfig, OptimizerKind, Proposal, Schedule, StreamConfig, TrainConfig,
+    TrainError, TrainReport, train,
+};

@@ -63,6 +63,11 @@ impl Side {
         Ok(Self { factors: SharedTable::zeros(rows, width)?, state, momentum, fixed })
     }
 
+    /// The column that is always 1, if there are biases.
+    pub(crate) fn fixed(&self) -> Option<usize> {
+        self.fixed
+    }
+
     fn state_ptr(&self, row: usize) -> *mut f32 {
         if self.state.rows() == 0 { std::ptr::null_mut() } else { self.state.row_ptr(row) }
     }

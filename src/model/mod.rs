@@ -12,7 +12,7 @@ mod shared;
 
 pub use error::ModelError;
 pub use factors::Factors;
-pub(crate) use hogwild::{LossSample, MAX_NEGATIVES, MAX_STRIDE, Optimizer, Runs, Tables, Update, train};
+pub(crate) use hogwild::{LossSample, MAX_NEGATIVES, MAX_STRIDE, Optimizer, Runs, Side, Tables, Update, train};
 pub use kernel::InstructionSet;
 pub use manifest::{ModelManifest, Similarity};
 pub use published::Model;
