@@ -243,6 +243,24 @@ fn an_output_that_exists_is_left_alone() {
     assert_eq!(names(folder.path()), ["log.csv"]);
 }
 
+#[cfg(unix)]
+#[test]
+fn only_a_regular_file_is_ever_replaced() {
+    use std::os::unix::fs::FileTypeExt;
+
+    let folder = tempfile::tempdir().unwrap();
+    let (pipe, link) = (folder.path().join("pipe"), folder.path().join("link"));
+    assert!(Process::new("mkfifo").arg(&pipe).status().unwrap().success());
+    std::os::unix::fs::symlink(&pipe, &link).unwrap();
+    for path in [&pipe, &link, &folder.path().to_owned()] {
+        let assert = synth(&["--force", "--output"]).arg(path).assert().code(1);
+        assert.stderr(predicate::str::contains("is not a regular file"));
+    }
+    assert!(pipe.symlink_metadata().unwrap().file_type().is_fifo());
+    assert!(link.is_symlink());
+    assert_eq!(names(folder.path()).len(), 2);
+}
+
 #[test]
 fn errors_name_the_path_once_and_leave_nothing() {
     let folder = tempfile::tempdir().unwrap();

@@ -277,7 +277,7 @@ impl Write for Counted<'_> {
 /// the end and removed on any failure. `replace` allows a file of that name to be replaced.
 ///
 /// # Errors
-/// [`SynthError::Exists`], [`SynthError::CompressedParquet`], [`SynthError::File`] with the path, or an interruption.
+/// [`SynthError::Exists`], [`SynthError::NotRegular`], [`SynthError::CompressedParquet`], [`SynthError::File`] with the path, or an interruption.
 pub fn save_synth(
     model: &PlantedModel,
     format: SynthFormat,
@@ -300,8 +300,11 @@ pub(super) fn publish<T>(
 ) -> Result<T, SynthError> {
     let failed = |source| SynthError::File { path: path.to_owned(), source };
     let exists = || SynthError::Exists { path: path.to_owned() };
-    if !replace && path.symlink_metadata().is_ok() {
-        return Err(exists());
+    // Renaming a file over a device node would take it from everyone on the machine.
+    match path.symlink_metadata() {
+        Ok(there) if !there.is_file() => return Err(SynthError::NotRegular { path: path.to_owned() }),
+        Ok(_) if !replace => return Err(exists()),
+        _ => {}
     }
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     // Readable by whoever the umask allows, as any other output is, and not by the owner alone.
