@@ -117,8 +117,8 @@ struct Counts {
 /// Writes the log of `model` to `output`: users in the order of their numbers, each user's rows by time.
 ///
 /// The bytes depend on the model's configuration, the format and the compression only, not on the threads. Memory is
-/// bounded by the model's tables and about 2 MiB a thread (for Parquet, one row group besides), whatever the number of
-/// rows; but the rows of a single user are held at once. Nothing is flushed beyond `output.flush()`.
+/// bounded by the model's tables and some 8 MiB a thread (for Parquet, one row group besides), whatever the number of
+/// rows; but the rows of a single user are held at once, and a user who exhausts what they like takes 16 bytes an item.
 ///
 /// # Errors
 /// [`SynthError::Output`] when `output` refuses bytes, [`SynthError::Interrupted`] when the context is cancelled.
