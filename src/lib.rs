@@ -7,6 +7,7 @@ mod model;
 mod negatives;
 mod storage;
 mod stream;
+mod synth;
 mod train;
 
 pub use context::{ByteSize, Context, Interrupted, Live, Progress, Silent, Stage, Unit};
@@ -17,6 +18,10 @@ pub use dataset::{
 pub use loss::LossKind;
 pub use model::{Factors, InstructionSet, MODEL_FORMAT_VERSION, Model, ModelError, ModelManifest, Similarity};
 pub use storage::{FileRecord, StorageError};
+pub use synth::{
+    PlantedModel, SynthCompression, SynthConfig, SynthError, SynthFormat, SynthSummary, TruthSample, save_synth,
+    write_synth, write_truth,
+};
 pub use train::{
     EpochReport, NegativesConfig, OptimizerConfig, OptimizerKind, Proposal, Schedule, StreamConfig, TrainConfig,
     TrainError, TrainReport, train,
