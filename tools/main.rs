@@ -4,6 +4,7 @@ mod common;
 mod numbers;
 mod progress;
 mod synth;
+mod train;
 
 use clap::{Parser, Subcommand};
 
@@ -54,6 +55,7 @@ macro_rules! commands {
 // In the order of work: quickstart, synth, ingest, inspect, verify, train, evaluate, recommend, similar.
 commands! {
     Synth => synth,
+    Train => train,
 }
 
 fn main() -> std::process::ExitCode {

@@ -20,8 +20,8 @@ pub struct TrainConfig {
     pub loss: LossKind,
     /// How factors make a score.
     pub similarity: Similarity,
-    /// Whether users and items have biases (dot product only).
-    pub biases: bool,
+    /// Whether users and items have biases. Default: with dot products yes; cosines have no place for them.
+    pub biases: Option<bool>,
     /// Scores are divided by it in the loss. Default: 1 for dot products, 0.1 for cosines.
     pub temperature: Option<f32>,
     /// L2 regularization of every row that a term touches: λ/2 |x|².
@@ -41,13 +41,13 @@ impl Default for TrainConfig {
     fn default() -> Self {
         Self {
             dimensions: 64,
-            epochs: 60,
+            epochs: 30,
             seed: 0,
             loss: LossKind::Bpr,
             similarity: Similarity::Dot,
-            biases: false,
+            biases: None,
             temperature: None,
-            l2: 0.005,
+            l2: 0.003,
             init_deviation: None,
             negatives: NegativesConfig::default(),
             optimizer: OptimizerConfig::default(),
@@ -72,7 +72,7 @@ pub struct NegativesConfig {
 
 impl Default for NegativesConfig {
     fn default() -> Self {
-        Self { count: 1, proposal: Proposal::Uniform, alpha: 0.75, with_replacement: true }
+        Self { count: 8, proposal: Proposal::Uniform, alpha: 0.75, with_replacement: true }
     }
 }
 
@@ -93,7 +93,7 @@ pub enum Proposal {
 pub struct OptimizerConfig {
     /// The rule.
     pub kind: OptimizerKind,
-    /// Step size. Default: 0.1 for SGD, 0.05 for Adagrad, 0.002 for Adam.
+    /// Step size. Default: 0.05 for SGD, 0.05 for Adagrad, 0.002 for Adam.
     pub learning_rate: Option<f32>,
     /// How the step size changes over the run.
     pub schedule: Schedule,
@@ -167,6 +167,11 @@ pub struct StreamConfig {
 }
 
 impl TrainConfig {
+    /// Whether there are biases.
+    pub fn biases(&self) -> bool {
+        self.biases.unwrap_or(self.similarity == Similarity::Dot)
+    }
+
     /// The temperature in force.
     pub fn temperature(&self) -> f32 {
         self.temperature.unwrap_or(match self.similarity {
@@ -187,7 +192,7 @@ impl TrainConfig {
     /// The learning rate in force.
     pub fn learning_rate(&self) -> f32 {
         self.optimizer.learning_rate.unwrap_or(match self.optimizer.kind {
-            OptimizerKind::Sgd => 0.1,
+            OptimizerKind::Sgd => 0.05,
             OptimizerKind::Adagrad => 0.05,
             OptimizerKind::Adam => 0.002,
         })
@@ -241,7 +246,7 @@ impl TrainConfig {
         if !positive(self.optimizer.epsilon) {
             return fail("optimizer.epsilon", self.optimizer.epsilon.to_string(), "be a number above 0");
         }
-        if self.biases && self.similarity == Similarity::Cosine {
+        if self.biases() && self.similarity == Similarity::Cosine {
             return fail("biases", "true".into(), "be false with similarity = \"cosine\", which has no place for them");
         }
         if self.negatives.proposal == Proposal::Popularity && self.stream.block_items.is_some_and(|b| b != 0) {

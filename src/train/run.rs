@@ -134,7 +134,7 @@ fn run<P: Propose + Clone>(
     ctx: &Context,
 ) -> Result<(Tables, TrainReport), TrainError> {
     let (users, items) = (dataset.users().len(), dataset.items().len());
-    let width = config.dimensions + if config.biases { 2 } else { 0 };
+    let width = config.dimensions + if config.biases() { 2 } else { 0 };
     let (block_items, window) = shape(dataset, config, width);
     let lanes = ctx.threads();
     let table_bytes = Tables::bytes(users as usize, items as usize, width, config.optimizer());
@@ -147,7 +147,8 @@ fn run<P: Propose + Clone>(
             budget: ctx.memory(),
         });
     }
-    let mut tables = Tables::new(users as usize, items as usize, config.dimensions, config.biases, config.optimizer())?;
+    let mut tables =
+        Tables::new(users as usize, items as usize, config.dimensions, config.biases(), config.optimizer())?;
     initialize(&mut tables.users, 0, config);
     initialize(&mut tables.items, 1, config);
     let mut state: Vec<Lane<P>> = (0..lanes)
@@ -276,6 +277,7 @@ fn publish_tables(
 ) -> Result<ModelManifest, TrainError> {
     let json = |value: serde_json::Result<serde_json::Value>| value.unwrap_or(serde_json::Value::Null);
     let mut used = config.clone();
+    used.biases = Some(config.biases());
     used.temperature = Some(config.temperature());
     used.init_deviation = Some(config.init_deviation());
     used.optimizer.learning_rate = Some(config.learning_rate());
@@ -285,7 +287,7 @@ fn publish_tables(
         users: dataset.users().len(),
         items: dataset.items().len(),
         dimensions: config.dimensions,
-        biases: config.biases,
+        biases: config.biases(),
         similarity: config.similarity,
         config: json(serde_json::to_value(&used)),
         history: json(serde_json::to_value(report)),
