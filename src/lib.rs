@@ -4,6 +4,7 @@ mod context;
 mod dataset;
 mod model;
 mod storage;
+mod synth;
 
 pub use context::{ByteSize, Context, Interrupted, Live, Progress, Silent, Stage, Unit};
 pub use dataset::{
@@ -12,3 +13,7 @@ pub use dataset::{
 };
 pub use model::{Factors, MODEL_FORMAT_VERSION, Model, ModelError, ModelManifest, Similarity};
 pub use storage::{FileRecord, StorageError};
+pub use synth::{
+    PlantedModel, SynthCompression, SynthConfig, SynthError, SynthFormat, SynthSummary, TruthSample, save_synth,
+    write_synth, write_truth,
+};

@@ -1,2 +1,69 @@
-//! x
-fn main() {}
+//! The `peccary` command: one file a subcommand, each of which parses its flags, calls the library and prints.
+
+mod common;
+mod numbers;
+mod progress;
+mod synth;
+
+use clap::{Parser, Subcommand};
+
+use common::Globals;
+
+const EXAMPLES: &str = "\
+Examples:
+  peccary synth --output clicks.csv
+  peccary synth --users 5000000 --items 500000 --interactions 100000000 --output big.csv.zst
+  peccary synth --help
+
+Exit codes:
+  0    done
+  1    failed; standard error says why and what to do about it
+  2    the command line was wrong
+  130  interrupted by Ctrl-C or SIGTERM; a second one stops at once";
+
+/// Trains recommender embeddings from implicit-feedback logs that are larger than memory, on one machine.
+#[derive(Parser)]
+#[command(name = "peccary", version, after_help = EXAMPLES, max_term_width = 120, arg_required_else_help = true)]
+struct Cli {
+    #[command(flatten)]
+    globals: Globals,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Declares the subcommands in the order of `--help`. A new one is a line here, `mod name;` above and a file
+/// `tools/name.rs` with a clap `Args` and `pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()>`. The first
+/// doc line of its `Args` is what `--help` lists.
+macro_rules! commands {
+    ($($name:ident => $module:ident),* $(,)?) => {
+        #[derive(Subcommand)]
+        enum Command {
+            $($name($module::Args)),*
+        }
+
+        impl Command {
+            fn run(self, globals: &Globals) -> anyhow::Result<()> {
+                match self {
+                    $(Self::$name(args) => $module::run(args, globals)),*
+                }
+            }
+        }
+    };
+}
+
+// In the order of work: quickstart, synth, ingest, inspect, verify, train, evaluate, recommend, similar.
+commands! {
+    Synth => synth,
+}
+
+fn main() -> std::process::ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return common::refuse(&error),
+    };
+    let result = cli.globals.install().and_then(|()| cli.command.run(&cli.globals));
+    match result {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => common::fail(&error, cli.globals.json),
+    }
+}
