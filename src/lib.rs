@@ -2,7 +2,9 @@
 
 mod context;
 mod dataset;
+mod evaluate;
 mod model;
+mod rank;
 mod storage;
 mod synth;
 
@@ -11,7 +13,9 @@ pub use dataset::{
     Chunk, Columns, Dataset, DatasetError, Dictionary, FORMAT_VERSION, Interactions, Manifest, Part, PartSummary,
     Positives, Source, UserItems,
 };
+pub use evaluate::{Baselines, EvaluateError, EvaluateOptions, Evaluation, Metrics, Protocol, evaluate};
 pub use model::{Factors, MODEL_FORMAT_VERSION, Model, ModelError, ModelManifest, Similarity};
+pub use rank::{Popularity, RandomScores, RankError, Scorer};
 pub use storage::{FileRecord, StorageError};
 pub use synth::{
     PlantedModel, SynthCompression, SynthConfig, SynthError, SynthFormat, SynthSummary, TruthSample, save_synth,

@@ -3,14 +3,19 @@
 
 mod error;
 mod factors;
+mod instructions;
 mod manifest;
 mod published;
+mod scan;
+mod scores;
 
 pub use error::ModelError;
 pub use factors::Factors;
 pub use manifest::{ModelManifest, Similarity};
 pub use published::Model;
 pub(crate) use published::publish;
+pub(crate) use scan::{count_above_and_equal, first_not_below};
+pub(crate) use scores::{Rows, dot_products};
 
 /// Version of the model format that this build writes, and the newest that it reads.
 pub const MODEL_FORMAT_VERSION: u32 = 1;
