@@ -5,6 +5,7 @@ mod dataset;
 mod evaluate;
 mod model;
 mod rank;
+mod recommend;
 mod storage;
 mod synth;
 
@@ -16,6 +17,10 @@ pub use dataset::{
 pub use evaluate::{Baselines, EvaluateError, EvaluateOptions, Evaluation, Metrics, Protocol, evaluate};
 pub use model::{Factors, MODEL_FORMAT_VERSION, Model, ModelError, ModelManifest, Similarity};
 pub use rank::{Popularity, RandomScores, RankError, Scorer};
+pub use recommend::{
+    RecommendError, RecommendFormat, RecommendOptions, RecommendSummary, RecommendUsers, Recommendations, recommend,
+    save_recommendations, similar, write_recommendations,
+};
 pub use storage::{FileRecord, StorageError};
 pub use synth::{
     PlantedModel, SynthCompression, SynthConfig, SynthError, SynthFormat, SynthSummary, TruthSample, save_synth,

@@ -1,8 +1,11 @@
 //! The `peccary` command: one file a subcommand, each of which parses its flags, calls the library and prints.
 
 mod common;
+mod evaluate;
 mod numbers;
 mod progress;
+mod recommend;
+mod similar;
 mod synth;
 
 use clap::{Parser, Subcommand};
@@ -54,6 +57,9 @@ macro_rules! commands {
 // In the order of work: quickstart, synth, ingest, inspect, verify, train, evaluate, recommend, similar.
 commands! {
     Synth => synth,
+    Evaluate => evaluate,
+    Recommend => recommend,
+    Similar => similar,
 }
 
 fn main() -> std::process::ExitCode {
