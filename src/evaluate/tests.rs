@@ -257,3 +257,48 @@ fn a_model_of_another_dataset_is_refused() {
     let text = evaluate(&model, &other, &options, &context(1)).unwrap_err().to_string();
     assert!(text.contains("trained on another dataset"), "{text}");
 }
+
+/// The metrics of a model, tables and all, against `tests/oracle/metrics.py`, which shares no code with this crate.
+#[test]
+fn equals_the_python_oracle_over_exported_scores() {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/oracle/metrics.py");
+    if std::process::Command::new("python3").arg("--version").output().is_err() {
+        eprintln!("skipped: there is no python3 to run {script}");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (users, items, dimensions) = (60usize, 300usize, 17usize);
+    let assignment: Vec<u8> = (0..users * items).map(|i| (noise(i, 9) * 40.0) as u8).collect();
+    let dataset = dataset_of(folder.path(), users, items, &assignment);
+    let (u, i) = (|u: usize, d: usize| noise(u, d) - 0.4, |i: usize, d: usize| noise(i + 5000, d) - 0.5);
+    let fill = |f: fn(usize, usize) -> f32| {
+        move |row: usize, out: &mut [f32]| out.iter_mut().enumerate().for_each(|(d, v)| *v = f(row, d))
+    };
+    let model = fixture::model(&folder.path().join("m"), &dataset, (dimensions, false), fill(u), fill(i));
+    let cases: Vec<_> = (0..users)
+        .map(|user| {
+            let of = |parts: &[u8]| -> Vec<usize> {
+                (0..items).filter(|item| parts.contains(&assignment[user * items + item])).collect()
+            };
+            // Exported in f64: the sums are those of the formula, not of our kernel.
+            let dot = |item| (0..dimensions).map(|d| f64::from(u(user, d)) * f64::from(i(item, d))).sum::<f64>();
+            let scores: Vec<f64> = (0..items).map(dot).collect();
+            serde_json::json!({ "scores": scores, "masked": of(&[1, 2]), "relevant": of(&[3]) })
+        })
+        .filter(|case| !case["relevant"].as_array().unwrap().is_empty())
+        .collect();
+    let input = serde_json::json!({ "k": [5, 20, 100], "users": cases }).to_string();
+    let path = folder.path().join("case.json");
+    std::fs::write(&path, input).unwrap();
+    let run = std::process::Command::new("python3").arg(script).stdin(std::fs::File::open(&path).unwrap()).output();
+    let run = run.unwrap();
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    let expected: BTreeMap<String, f64> = serde_json::from_slice(&run.stdout).unwrap();
+    let options = EvaluateOptions { k: vec![5, 20, 100], baselines: false, ..Default::default() };
+    let got = evaluate(&model, &dataset, &options, &context(2)).unwrap();
+    assert_eq!(got.users as usize, cases.len(), "everybody has train interactions");
+    assert_eq!(got.metrics.iter().count(), expected.len());
+    for (name, value) in got.metrics.iter() {
+        assert!((value - expected[name]).abs() < 1e-6, "{name}: {value} {}", expected[name]);
+    }
+}
