@@ -3,11 +3,15 @@
 mod context;
 mod dataset;
 mod evaluate;
+mod loss;
 mod model;
+mod negatives;
 mod rank;
 mod recommend;
 mod storage;
+mod stream;
 mod synth;
+mod train;
 
 pub use context::{ByteSize, Context, Interrupted, Live, Progress, Silent, Stage, Unit};
 pub use dataset::{
@@ -15,7 +19,8 @@ pub use dataset::{
     Positives, Source, UserItems,
 };
 pub use evaluate::{Baselines, EvaluateError, EvaluateOptions, Evaluation, Metrics, Protocol, evaluate};
-pub use model::{Factors, MODEL_FORMAT_VERSION, Model, ModelError, ModelManifest, Similarity};
+pub use loss::LossKind;
+pub use model::{Factors, InstructionSet, MODEL_FORMAT_VERSION, Model, ModelError, ModelManifest, Similarity};
 pub use rank::{Popularity, RandomScores, RankError, Scorer};
 pub use recommend::{
     RecommendError, RecommendFormat, RecommendOptions, RecommendSummary, RecommendUsers, Recommendations, recommend,
@@ -25,4 +30,8 @@ pub use storage::{FileRecord, StorageError};
 pub use synth::{
     PlantedModel, SynthCompression, SynthConfig, SynthError, SynthFormat, SynthSummary, TruthSample, save_synth,
     write_synth, write_truth,
+};
+pub use train::{
+    EpochReport, NegativesConfig, OptimizerConfig, OptimizerKind, Proposal, Schedule, StreamConfig, TrainConfig,
+    TrainError, TrainReport, train,
 };

@@ -7,6 +7,7 @@ mod progress;
 mod recommend;
 mod similar;
 mod synth;
+mod train;
 
 use clap::{Parser, Subcommand};
 
@@ -57,6 +58,7 @@ macro_rules! commands {
 // In the order of work: quickstart, synth, ingest, inspect, verify, train, evaluate, recommend, similar.
 commands! {
     Synth => synth,
+    Train => train,
     Evaluate => evaluate,
     Recommend => recommend,
     Similar => similar,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::storage::FileRecord;
+use crate::storage::{FileRecord, fingerprint};
 
 /// How a user's and an item's factors make a score.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,4 +38,11 @@ pub struct ModelManifest {
     pub history: serde_json::Value,
     /// Every other file of the model.
     pub files: Vec<FileRecord>,
+}
+
+impl ModelManifest {
+    /// Identifies the content of the tables.
+    pub fn fingerprint(&self) -> String {
+        fingerprint(self.files.iter().map(|f| f.checksum.as_bytes()))
+    }
 }

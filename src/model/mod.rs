@@ -3,14 +3,19 @@
 
 mod error;
 mod factors;
-mod instructions;
+mod hogwild;
+mod kernel;
 mod manifest;
 mod published;
+mod rule;
 mod scan;
 mod scores;
+mod shared;
 
 pub use error::ModelError;
 pub use factors::Factors;
+pub(crate) use hogwild::{LossSample, MAX_NEGATIVES, MAX_STRIDE, Optimizer, Runs, Side, Tables, Update, train};
+pub use kernel::InstructionSet;
 pub use manifest::{ModelManifest, Similarity};
 pub use published::Model;
 pub(crate) use published::publish;

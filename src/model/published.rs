@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Factors, MODEL_FORMAT_VERSION, ModelError, ModelManifest};
 use crate::dataset::{Dataset, Dictionary};
-use crate::storage::{FileRecord, IoContext, Staging, fingerprint, read_manifest, write_manifest};
+use crate::storage::{FileRecord, IoContext, Staging, read_manifest, write_manifest};
 
 const USERS: &str = "users.factors";
 const ITEMS: &str = "items.factors";
@@ -68,11 +68,6 @@ impl Model {
     /// Original item ids by row.
     pub fn item_ids(&self) -> &Dictionary {
         &self.item_ids
-    }
-
-    /// Identifies the content of the tables.
-    pub fn fingerprint(&self) -> String {
-        fingerprint(self.manifest.files.iter().map(|f| f.checksum.as_bytes()))
     }
 
     /// Makes sure that `dataset` is the one that this model was trained on.

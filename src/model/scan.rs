@@ -1,33 +1,33 @@
 //! Scans over scores: the next that may enter a ranking, and how many lie above a value.
 
-use super::instructions::Instructions;
+use super::kernel::InstructionSet;
 
 /// Scores looked at together; a multiple of every register's lanes.
 const GROUP: usize = 32;
 
 /// Index of the first score that is not below `threshold`; NaN is below nothing, and so is found.
 pub(crate) fn first_not_below(scores: &[f32], threshold: f32) -> Option<usize> {
-    match Instructions::detect() {
-        // SAFETY: only `detect` makes this value, where the machine has the instructions.
+    match InstructionSet::detect() {
+        // SAFETY: the machine has the instructions.
         #[cfg(target_arch = "x86_64")]
-        Instructions::Avx512 => unsafe { first_avx512(scores, threshold) },
+        InstructionSet::Avx512 => unsafe { first_avx512(scores, threshold) },
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
-        Instructions::Avx2 => unsafe { first_avx2(scores, threshold) },
-        Instructions::Portable => first_of(scores, threshold),
+        InstructionSet::Avx2 => unsafe { first_avx2(scores, threshold) },
+        _ => first_of(scores, threshold),
     }
 }
 
 /// How many scores are greater than `value`, and how many are equal to it.
 pub(crate) fn count_above_and_equal(scores: &[f32], value: f32) -> (u32, u32) {
-    match Instructions::detect() {
-        // SAFETY: only `detect` makes this value, where the machine has the instructions.
+    match InstructionSet::detect() {
+        // SAFETY: the machine has the instructions.
         #[cfg(target_arch = "x86_64")]
-        Instructions::Avx512 => unsafe { count_avx512(scores, value) },
+        InstructionSet::Avx512 => unsafe { count_avx512(scores, value) },
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
-        Instructions::Avx2 => unsafe { count_avx2(scores, value) },
-        Instructions::Portable => count_of(scores, value),
+        InstructionSet::Avx2 => unsafe { count_avx2(scores, value) },
+        _ => count_of(scores, value),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Scores of a block of users for a run of items: small matrix products, SIMD by run-time detection.
 
 use super::LANES;
-use super::instructions::Instructions;
+use super::kernel::InstructionSet;
 
 /// Items a panel: the columns that a kernel works on at once, two AVX-512 registers.
 const PANEL: usize = 32;
@@ -41,7 +41,7 @@ pub(crate) fn dot_products(
         return;
     }
     let columns = out.len() / user_ids.len();
-    let kernel = Instructions::detect();
+    let set = InstructionSet::detect();
     let mut panel = vec![[0.0f32; PANEL]; items.stride];
     let mut item_ids = item_ids.take(columns);
     for start in (0..columns).step_by(PANEL) {
@@ -56,7 +56,8 @@ pub(crate) fn dot_products(
             let group = (user_ids.len() - done).min(GROUP);
             // A group that is not full repeats its last user: one kernel, and no remainder that sums otherwise.
             let rows: [&[f32]; GROUP] = std::array::from_fn(|u| users.row(user_ids[done + u.min(group - 1)]));
-            let scores = kernel.panel(&rows, &panel);
+            // SAFETY: the machine has what was detected.
+            let scores = unsafe { panel_by(set, &rows, &panel) };
             for (u, scores) in scores.iter().enumerate().take(group) {
                 let at = (done + u) * columns + start;
                 out[at..at + width].copy_from_slice(&scores[..width]);
@@ -69,17 +70,19 @@ pub(crate) fn dot_products(
 /// Users a call of the panel kernel: with two registers of items each, 24 of the 32 registers of AVX-512 accumulate.
 const GROUP: usize = 12;
 
-impl Instructions {
-    fn panel(self, rows: &[&[f32]; GROUP], panel: &[[f32; PANEL]]) -> [[f32; PANEL]; GROUP] {
-        match self {
-            // SAFETY: only `detect` makes this value, where the machine has the instructions.
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => unsafe { panel_avx512(rows, panel) },
-            // SAFETY: as above.
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx2 => unsafe { panel_avx2(rows, panel) },
-            Self::Portable => panel_of::<GROUP, PANEL>(rows, panel, multiply_then_add),
-        }
+/// Scores of a group of users for the items of a panel.
+///
+/// # Safety
+/// The machine has the instructions of `set`.
+unsafe fn panel_by(set: InstructionSet, rows: &[&[f32]; GROUP], panel: &[[f32; PANEL]]) -> [[f32; PANEL]; GROUP] {
+    match set {
+        // SAFETY: the caller vouches for the instructions.
+        #[cfg(target_arch = "x86_64")]
+        InstructionSet::Avx512 => unsafe { panel_avx512(rows, panel) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        InstructionSet::Avx2 => unsafe { panel_avx2(rows, panel) },
+        _ => panel_of(rows, panel, multiply_then_add),
     }
 }
 
@@ -169,11 +172,12 @@ mod tests {
             let rows: [&[f32]; GROUP] = std::array::from_fn(|u| &values[u * 80..(u + 1) * 80]);
             let columns = table(depth, PANEL, PANEL, seed ^ 5);
             let panel: Vec<[f32; PANEL]> = columns.chunks(PANEL).map(|c| c.try_into().unwrap()).collect();
-            let expected = Instructions::Portable.panel(&rows, &panel);
-            for kernel in Instructions::available() {
-                let got = kernel.panel(&rows, &panel);
+            let expected = panel_of(&rows, &panel, multiply_then_add);
+            for set in InstructionSet::available() {
+                // SAFETY: the machine has what is available.
+                let got = unsafe { panel_by(set, &rows, &panel) };
                 for (a, b) in got.iter().flatten().zip(expected.iter().flatten()) {
-                    prop_assert!((a - b).abs() < 1e-5 * depth as f32, "{kernel:?}: {a} {b}");
+                    prop_assert!((a - b).abs() < 1e-5 * depth as f32, "{set:?}: {a} {b}");
                 }
             }
         }

@@ -1,0 +1,53 @@
+//! Logistic loss on positives and sampled negatives (He et al., "Neural Collaborative Filtering", 2017, eq. 7).
+//!
+//! L = Σ softplus(−s⁺) + Σ softplus(s⁻); ∂L/∂s⁺ = σ(s⁺) − 1, ∂L/∂s⁻ = σ(s⁻).
+
+use super::Loss;
+use super::math::{sigmoid, softplus};
+
+/// Scores are divided by a temperature first: 1 for dot products, lower for cosines, which span only −1 to 1.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Logistic {
+    pub(crate) inverse_temperature: f32,
+}
+
+impl Loss for Logistic {
+    const PAIRWISE: bool = false;
+
+    #[inline(always)]
+    fn gradient(
+        &self,
+        positives: &[f32],
+        negatives: &[f32],
+        positive_gradient: &mut [f32],
+        negative_gradient: &mut [f32],
+    ) {
+        let t = self.inverse_temperature;
+        for (s, g) in positives.iter().zip(positive_gradient) {
+            *g = t * (sigmoid(t * s) - 1.0);
+        }
+        for (s, g) in negatives.iter().zip(negative_gradient) {
+            *g = t * sigmoid(t * s);
+        }
+    }
+
+    #[inline(always)]
+    fn value(&self, positives: &[f32], negatives: &[f32]) -> f32 {
+        let t = self.inverse_temperature;
+        positives.iter().map(|s| softplus(-t * s)).sum::<f32>() + negatives.iter().map(|s| softplus(t * s)).sum::<f32>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn gradient_equals_differences(p in proptest::collection::vec(-3f32..3.0, 1..5), each in 1usize..4, t in 0.5f32..2.0) {
+            let negatives: Vec<f32> = (0..p.len() * each).map(|j| (j as f32 * 0.7).sin() * 2.0).collect();
+            super::super::check_gradient(Logistic { inverse_temperature: t }, &p, &negatives);
+        }
+    }
+}

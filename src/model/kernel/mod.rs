@@ -1,0 +1,164 @@
+//! Sixteen floats at a time: one small trait, one implementation an instruction set, chosen once at run time.
+//!
+//! Loads and stores of shared rows may race with those of other trainers. Every implementation therefore reaches
+//! memory only by means that the compiler may not assume race-free: inline assembly, or relaxed atomics. The whole
+//! argument is in `docs/hogwild.md`.
+
+mod portable;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+pub(crate) use portable::Portable;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use x86::{Avx2, Avx512};
+
+/// An instruction set that the kernels are compiled for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InstructionSet {
+    /// AVX-512F.
+    Avx512,
+    /// AVX2 and FMA.
+    Avx2,
+    /// Any machine, by relaxed atomic loads and stores.
+    Portable,
+}
+
+impl InstructionSet {
+    /// The best one that this machine has. Cheap enough for every call of a kernel.
+    pub fn detect() -> Self {
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx512f") {
+                return Self::Avx512;
+            }
+            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+                return Self::Avx2;
+            }
+        }
+        Self::Portable
+    }
+
+    /// Those that this machine has, best first.
+    pub fn available() -> Vec<Self> {
+        let mut sets = Vec::new();
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx512f") {
+                sets.push(Self::Avx512);
+            }
+            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+                sets.push(Self::Avx2);
+            }
+        }
+        sets.push(Self::Portable);
+        sets
+    }
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Avx512 => "AVX-512",
+            Self::Avx2 => "AVX2",
+            Self::Portable => "portable",
+        }
+    }
+}
+
+/// Sixteen floats in registers.
+///
+/// # Safety
+/// Every method may only be called on a machine that has the implementation's instruction set. `load`, `store`,
+/// `load_one` and `store_one` reach memory only so that a race with another thread's access yields some mix of old and new floats,
+/// never undefined behaviour.
+pub(crate) unsafe trait Lanes: Copy {
+    /// # Safety
+    /// The machine has the instruction set.
+    unsafe fn splat(value: f32) -> Self;
+    /// # Safety
+    /// As for `splat`; `row + offset` (in bytes) must be valid for reading 16 floats, aligned to 64 bytes.
+    unsafe fn load(row: *const f32, offset: usize) -> Self;
+    /// # Safety
+    /// As for `splat`; `row + offset` (in bytes) must be valid for writing 16 floats, aligned to 64 bytes.
+    unsafe fn store(self, row: *mut f32, offset: usize);
+    /// # Safety
+    /// As for `splat`; `at` must be valid for reading one float.
+    unsafe fn load_one(at: *const f32) -> f32;
+    /// # Safety
+    /// As for `splat`; `at` must be valid for writing one float.
+    unsafe fn store_one(at: *mut f32, value: f32);
+    /// `self × factor + addend`.
+    /// # Safety
+    /// As for `splat`.
+    unsafe fn mul_add(self, factor: Self, addend: Self) -> Self;
+    /// `self × factor`.
+    /// # Safety
+    /// As for `splat`.
+    unsafe fn mul(self, factor: Self) -> Self;
+    /// `self + other`.
+    /// # Safety
+    /// As for `splat`.
+    unsafe fn add(self, other: Self) -> Self;
+    /// The sum of all sixteen.
+    /// # Safety
+    /// As for `splat`.
+    unsafe fn sum(self) -> f32;
+    /// Asks for the cache line at `row + offset` bytes; any address will do.
+    fn prefetch(row: *const f32, offset: usize);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[repr(align(64))]
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    struct Row([f32; 32]);
+
+    /// What an implementation makes of every operation, on the second half of each row.
+    unsafe fn run<V: Lanes>(a: &Row, b: &Row, c: f32) -> (Row, f32) {
+        let mut out = *a;
+        // SAFETY: rows are 32 floats, aligned to 64 bytes; the caller vouches for the instruction set.
+        unsafe {
+            let (x, y) = (V::load(a.0.as_ptr(), 64), V::load(b.0.as_ptr(), 64));
+            let z = x.mul_add(y, V::splat(c)).add(x).mul(y);
+            z.store(out.0.as_mut_ptr(), 64);
+            V::store_one(out.0.as_mut_ptr().add(3), V::load_one(&c));
+            V::prefetch(a.0.as_ptr(), 64);
+            (out, z.sum())
+        }
+    }
+
+    fn oracle(a: &Row, b: &Row, c: f32) -> (Row, f32) {
+        let mut out = *a;
+        for i in 16..32 {
+            out.0[i] = (a.0[i].mul_add(b.0[i], c) + a.0[i]) * b.0[i];
+        }
+        out.0[3] = c;
+        (out, out.0[16..].iter().sum())
+    }
+
+    proptest! {
+        #[test]
+        fn every_instruction_set_equals_the_oracle(
+            a in proptest::array::uniform32(-2f32..2.0), b in proptest::array::uniform32(-2f32..2.0), c in -2f32..2.0,
+        ) {
+            let (a, b) = (Row(a), Row(b));
+            let (row, sum) = oracle(&a, &b, c);
+            for set in InstructionSet::available() {
+                // SAFETY: the machine has the set.
+                let (got, got_sum) = unsafe {
+                    match set {
+                        #[cfg(target_arch = "x86_64")]
+                        InstructionSet::Avx512 => run::<Avx512>(&a, &b, c),
+                        #[cfg(target_arch = "x86_64")]
+                        InstructionSet::Avx2 => run::<Avx2>(&a, &b, c),
+                        _ => run::<Portable>(&a, &b, c),
+                    }
+                };
+                prop_assert_eq!(got, row, "{}", set.name());
+                prop_assert!((got_sum - sum).abs() <= 1e-4, "{}: {} {}", set.name(), got_sum, sum);
+            }
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! Any machine: each float of a shared row is a relaxed atomic, so that races are defined behaviour even for Miri.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::Lanes;
+
+/// Sixteen floats, one by one.
+#[derive(Clone, Copy)]
+pub(crate) struct Portable([f32; 16]);
+
+/// # Safety
+/// `at` must be valid for reads and writes of an aligned float for as long as the reference is used.
+#[inline(always)]
+unsafe fn cell<'a>(at: *const f32) -> &'a AtomicU32 {
+    // SAFETY: the caller vouches for the address; AtomicU32 has the size and alignment of f32.
+    unsafe { AtomicU32::from_ptr(at.cast_mut().cast()) }
+}
+
+// SAFETY: needs no instruction set; memory is reached through relaxed atomics only.
+unsafe impl Lanes for Portable {
+    #[inline(always)]
+    unsafe fn splat(value: f32) -> Self {
+        Self([value; 16])
+    }
+
+    #[inline(always)]
+    unsafe fn load(row: *const f32, offset: usize) -> Self {
+        // SAFETY: the caller vouches for 16 floats from `row + offset`.
+        Self(std::array::from_fn(|i| unsafe {
+            f32::from_bits(cell(row.byte_add(offset).add(i)).load(Ordering::Relaxed))
+        }))
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, row: *mut f32, offset: usize) {
+        for (i, value) in self.0.into_iter().enumerate() {
+            // SAFETY: the caller vouches for 16 floats from `row + offset`.
+            unsafe { cell(row.byte_add(offset).add(i)).store(value.to_bits(), Ordering::Relaxed) }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn load_one(at: *const f32) -> f32 {
+        // SAFETY: the caller vouches for `at`.
+        f32::from_bits(unsafe { cell(at) }.load(Ordering::Relaxed))
+    }
+
+    #[inline(always)]
+    unsafe fn store_one(at: *mut f32, value: f32) {
+        // SAFETY: the caller vouches for `at`.
+        unsafe { cell(at).store(value.to_bits(), Ordering::Relaxed) }
+    }
+
+    #[inline(always)]
+    unsafe fn mul_add(self, factor: Self, addend: Self) -> Self {
+        Self(std::array::from_fn(|i| self.0[i].mul_add(factor.0[i], addend.0[i])))
+    }
+
+    #[inline(always)]
+    unsafe fn mul(self, factor: Self) -> Self {
+        Self(std::array::from_fn(|i| self.0[i] * factor.0[i]))
+    }
+
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        Self(std::array::from_fn(|i| self.0[i] + other.0[i]))
+    }
+
+    #[inline(always)]
+    unsafe fn sum(self) -> f32 {
+        self.0.iter().sum()
+    }
+
+    #[inline(always)]
+    fn prefetch(_: *const f32, _: usize) {}
+}

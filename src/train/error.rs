@@ -1,0 +1,63 @@
+//! What can go wrong in training.
+
+use crate::context::ByteSize;
+use crate::dataset::DatasetError;
+use crate::model::ModelError;
+use crate::storage::StorageError;
+
+/// Training could not start, or had to stop.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrainError {
+    /// A value of the configuration makes no sense.
+    #[error("{key} = {value}: it must {must}")]
+    Config {
+        /// The key, as in the TOML file.
+        key: &'static str,
+        /// Its value.
+        value: String,
+        /// What it must be.
+        must: &'static str,
+    },
+    /// There is nothing to learn from.
+    #[error("the dataset has {0}; ingest a log with at least two items and one interaction in train")]
+    NothingToLearn(String),
+    /// The tables and windows do not fit the budget.
+    #[error(
+        "training needs {needed} ({tables} for the tables, {windows} for windows of the stream), but --memory is \
+         {budget}; raise --memory or lower dimensions"
+    )]
+    Memory {
+        /// All together.
+        needed: ByteSize,
+        /// Factors and optimizer state.
+        tables: ByteSize,
+        /// Windows of all producers.
+        windows: ByteSize,
+        /// The budget.
+        budget: ByteSize,
+    },
+    /// The loss or a factor is no longer a number.
+    #[error("diverged in epoch {epoch} at learning rate {learning_rate}; lower the learning rate or raise l2")]
+    Diverged {
+        /// The epoch, from 1.
+        epoch: u32,
+        /// The learning rate at its start.
+        learning_rate: f32,
+    },
+    /// A thread ended without finishing its work.
+    #[error("a training thread panicked; nothing was written. Please report this as a bug")]
+    Panicked,
+    /// The operation was stopped.
+    #[error(transparent)]
+    Interrupted(#[from] crate::context::Interrupted),
+    /// The dataset could not be used.
+    #[error(transparent)]
+    Dataset(#[from] DatasetError),
+    /// The model could not be written.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// A file could not be written.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}

@@ -1,0 +1,169 @@
+//! A lane: one producer and one trainer, joined by a bounded channel, working through windows of their own.
+//!
+//! All batches of a block go down one lane, so that the block's rows stay in the cache of the core that trains them,
+//! and two lanes hardly ever write the same row. Both threads of a lane block when the other is behind: with one lane
+//! a core, the operating system gives each core to whichever of them has work, and nothing needs tuning.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use rand::SeedableRng;
+use rand_xoshiro::Xoshiro256PlusPlus;
+
+use crate::context::{Context, Stage};
+use crate::dataset::Interactions;
+use crate::loss::Loss;
+use crate::model::{InstructionSet, LossSample, Runs, Tables, Update, train};
+use crate::negatives::{Batch, Propose, Sampler};
+use crate::stream::Window;
+
+/// Batches on their way between a producer and its trainer.
+const IN_FLIGHT: usize = 4;
+/// Positives in a batch, about: large enough that a hand-over costs nothing, small enough to stay in cache.
+const BATCH: usize = 4096;
+
+/// What a lane keeps from epoch to epoch.
+pub(super) struct Lane<P> {
+    window: Window,
+    sampler: Sampler<P>,
+    spare: Vec<Batch>,
+}
+
+impl<P: Propose> Lane<P> {
+    pub(super) fn new(window: Window, proposal: P, each: usize, with_replacement: bool) -> Self {
+        let sampler = Sampler::new(proposal, each, with_replacement, window.partition.largest());
+        Self { window, sampler, spare: Vec::new() }
+    }
+}
+
+/// One epoch's work, shared by all lanes.
+pub(super) struct Epoch<'a, L> {
+    pub(super) interactions: &'a Interactions,
+    pub(super) windows: Vec<Vec<u32>>,
+    /// The next window that nobody has taken.
+    pub(super) next: AtomicUsize,
+    /// Set when a loss is no number any more.
+    pub(super) diverged: AtomicBool,
+    /// Seed of this epoch; each window derives its own from it, so that no draw depends on which lane takes it.
+    pub(super) seed: u64,
+    pub(super) tables: &'a Tables,
+    pub(super) set: InstructionSet,
+    pub(super) loss: L,
+    pub(super) update: Update,
+    pub(super) negatives_each: usize,
+    pub(super) ctx: &'a Context,
+    pub(super) stage: &'a Stage<'a>,
+}
+
+/// What a lane has done.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Done {
+    pub(super) positives: u64,
+    pub(super) skipped: u64,
+    pub(super) loss: LossSample,
+}
+
+impl<L: Loss> Epoch<'_, L> {
+    fn stopped(&self) -> bool {
+        self.ctx.cancelled() || self.diverged.load(Ordering::Relaxed)
+    }
+
+    /// Produces and trains until no window is left. `rate` is the learning rate of a window by its number.
+    pub(super) fn run<P: Propose>(&self, lane: &mut Lane<P>, rate: impl Fn(usize) -> f32 + Send) -> Option<Done> {
+        let (full, batches) = bounded::<Batch>(IN_FLIGHT);
+        let (empty, spare) = bounded::<Batch>(IN_FLIGHT + 2);
+        for batch in lane.spare.drain(..) {
+            // Never more than were in use before, so that there is room.
+            let _ = empty.try_send(batch);
+        }
+        let kept = spare.clone();
+        let done = std::thread::scope(|scope| {
+            let trainer = scope.spawn(move || self.train(&batches, &empty));
+            let produced = self.produce(lane, &full, &spare, rate);
+            drop(full);
+            let mut done = trainer.join().ok()?;
+            done.skipped = produced;
+            Some(done)
+        });
+        lane.spare.extend(kept.try_iter());
+        done
+    }
+
+    /// Fills windows, draws negatives and sends batches; returns the positives that were skipped.
+    fn produce<P: Propose>(
+        &self,
+        lane: &mut Lane<P>,
+        full: &Sender<Batch>,
+        spare: &Receiver<Batch>,
+        rate: impl Fn(usize) -> f32,
+    ) -> u64 {
+        let mut skipped = 0;
+        let Lane { window, sampler, .. } = lane;
+        loop {
+            let number = self.next.fetch_add(1, Ordering::Relaxed);
+            let Some(chunks) = self.windows.get(number) else { return skipped };
+            if self.stopped() {
+                return skipped;
+            }
+            for chunk in self.windows.get(number + 1).into_iter().flatten() {
+                self.interactions.will_need(*chunk as usize);
+            }
+            let mut rng = Xoshiro256PlusPlus::seed_from_u64(mix(self.seed, number as u64));
+            window.fill(self.interactions, chunks, &mut rng);
+            let learning_rate = rate(number);
+            for block in window.block_order(&mut rng) {
+                let items = window.partition.block(block);
+                let mut rest = window.bucket(block);
+                while !rest.is_empty() {
+                    let mut batch = spare.try_recv().unwrap_or_default();
+                    batch.clear();
+                    batch.learning_rate = learning_rate;
+                    while batch.positives.len() < BATCH && !rest.is_empty() {
+                        let user = rest[0] >> 32;
+                        let end = rest.iter().position(|pair| pair >> 32 != user).unwrap_or(rest.len());
+                        let (run, later) = rest.split_at(end);
+                        sampler.run(user as u32, run, items, &mut rng, &mut batch);
+                        rest = later;
+                    }
+                    skipped += batch.skipped;
+                    if self.stopped() || full.send(batch).is_err() {
+                        return skipped;
+                    }
+                }
+            }
+        }
+    }
+
+    fn train(&self, batches: &Receiver<Batch>, empty: &Sender<Batch>) -> Done {
+        let mut done = Done::default();
+        for batch in batches {
+            let runs = Runs {
+                users: &batch.users,
+                ends: &batch.ends,
+                positives: &batch.positives,
+                negatives: &batch.negatives,
+                negatives_each: self.negatives_each,
+            };
+            let update = Update { learning_rate: batch.learning_rate, ..self.update };
+            let sample = train(self.set, self.tables, runs, self.loss, update);
+            if !sample.sum.is_finite() {
+                self.diverged.store(true, Ordering::Relaxed);
+            }
+            done.loss.sum += sample.sum;
+            done.loss.terms += sample.terms;
+            done.positives += batch.positives.len() as u64;
+            self.stage.add(batch.negatives.len() as u64);
+            // A full or closed return channel only means that this batch's memory is not needed again.
+            let _ = empty.try_send(batch);
+        }
+        done
+    }
+}
+
+/// Mixes two numbers into a seed (the finalizer of SplitMix64, Steele et al. 2014).
+pub(super) fn mix(seed: u64, stream: u64) -> u64 {
+    let mut z = seed ^ stream.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}

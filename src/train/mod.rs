@@ -1,0 +1,10 @@
+//! Training: producers stream sampled batches over bounded channels to lock-free trainers.
+
+mod config;
+mod error;
+mod lane;
+mod run;
+
+pub use config::{NegativesConfig, OptimizerConfig, OptimizerKind, Proposal, Schedule, StreamConfig, TrainConfig};
+pub use error::TrainError;
+pub use run::{EpochReport, TrainReport, train};

@@ -1,0 +1,309 @@
+//! A training run from a dataset to a published model.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Instant;
+
+use rand::{RngExt, SeedableRng};
+use rand_xoshiro::Xoshiro256PlusPlus;
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use super::config::{Proposal, TrainConfig};
+use super::error::TrainError;
+use super::lane::{Done, Epoch, Lane, mix};
+use crate::context::{ByteSize, Context, Unit};
+use crate::dataset::Dataset;
+use crate::loss::{Bpr, Logistic, Loss, LossKind};
+use crate::model::{InstructionSet, ModelManifest, Side, Similarity, Tables, Update, publish, stride_of};
+use crate::negatives::{Popularity, Propose, Uniform};
+use crate::storage::Staging;
+use crate::stream::{Window, plan};
+
+/// Rows of a block take this much of a core's own cache by default.
+const BLOCK_BYTES: usize = 1 << 20;
+/// A window has this many interactions for each item by default, so that loading a block's rows costs little.
+const PER_ITEM: u64 = 16;
+const WINDOWS_AN_EPOCH: u64 = 8;
+
+/// What training measured in one epoch.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct EpochReport {
+    /// From 1.
+    pub epoch: u32,
+    /// Mean loss of a term (a pair, or a score), before its update, over a sixteenth of the terms; no L2.
+    pub loss: f64,
+    /// Learning rate at the start.
+    pub learning_rate: f32,
+    /// (User, positive, negative) triples trained.
+    pub triples: u64,
+    /// Positives left out because their users have (nearly) every item.
+    pub skipped: u64,
+    /// Wall time.
+    pub seconds: f64,
+    /// Triples a second.
+    pub triples_per_second: f64,
+}
+
+/// What a run has done.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TrainReport {
+    /// Epoch by epoch.
+    pub epochs: Vec<EpochReport>,
+    /// Wall time of training alone.
+    pub seconds: f64,
+    /// Triples a second over the whole run.
+    pub triples_per_second: f64,
+    /// Kernels used.
+    pub instruction_set: String,
+    /// Producer and trainer threads, each.
+    pub threads: usize,
+    /// Items in a block of the stream.
+    pub block_items: usize,
+    /// Interactions in a window of the stream, about.
+    pub window: u64,
+}
+
+/// Trains a model on the train part of `dataset` and publishes it at `output`.
+///
+/// Runs on `ctx.threads()` lanes of a producer and a trainer each. Time: O(epochs × interactions × negatives ×
+/// dimensions). With one thread the result is the same, bit for bit, for the same seed and machine; with more, updates
+/// race and results differ within noise.
+///
+/// # Errors
+/// If the configuration makes no sense, memory does not suffice, `output` exists and not `force`, training diverges, is
+/// interrupted, or the model cannot be written; nothing is published then.
+pub fn train(
+    dataset: &Dataset,
+    config: &TrainConfig,
+    output: &Path,
+    force: bool,
+    ctx: &Context,
+) -> Result<(ModelManifest, TrainReport), TrainError> {
+    config.validate()?;
+    if dataset.items().len() < 2 || dataset.train().is_empty() {
+        let counts = format!("{} items and {} train interactions", dataset.items().len(), dataset.train().len());
+        return Err(TrainError::NothingToLearn(counts));
+    }
+    let staging = Staging::new(output, force)?;
+    let inverse_temperature = 1.0 / config.temperature();
+    let (tables, report) = match config.loss {
+        LossKind::Bpr => with_loss(dataset, config, Bpr { inverse_temperature }, ctx)?,
+        LossKind::Logistic => with_loss(dataset, config, Logistic { inverse_temperature }, ctx)?,
+    };
+    let manifest = publish_tables(staging, dataset, config, tables, &report)?;
+    Ok((manifest, report))
+}
+
+fn with_loss(
+    dataset: &Dataset,
+    config: &TrainConfig,
+    loss: impl Loss,
+    ctx: &Context,
+) -> Result<(Tables, TrainReport), TrainError> {
+    match config.negatives.proposal {
+        Proposal::Uniform => run(dataset, config, loss, &Uniform, ctx),
+        Proposal::Popularity => {
+            let counts = dataset.popularity().iter().map(|c| c.to_native());
+            run(dataset, config, loss, &Popularity::new(counts, config.negatives.alpha), ctx)
+        }
+    }
+}
+
+/// The sizes of blocks and windows in force.
+fn shape(dataset: &Dataset, config: &TrainConfig, width: usize) -> (u32, u64) {
+    let items = dataset.items().len();
+    let whole = config.negatives.proposal == Proposal::Popularity;
+    let block_items = match config.stream.block_items {
+        Some(0) => items,
+        Some(n) => n.min(items),
+        None if whole => items,
+        None => ((BLOCK_BYTES / (stride_of(width) * 4)) as u32).clamp(256, 1 << 16).min(items),
+    };
+    let window = config.stream.window.unwrap_or_else(|| {
+        (u64::from(items) * PER_ITEM).max(1 << 20).min(dataset.train().len().div_ceil(WINDOWS_AN_EPOCH)).max(1)
+    });
+    (block_items, window)
+}
+
+fn run<P: Propose + Clone>(
+    dataset: &Dataset,
+    config: &TrainConfig,
+    loss: impl Loss,
+    proposal: &P,
+    ctx: &Context,
+) -> Result<(Tables, TrainReport), TrainError> {
+    let (users, items) = (dataset.users().len(), dataset.items().len());
+    let width = config.dimensions + if config.biases() { 2 } else { 0 };
+    let (block_items, window) = shape(dataset, config, width);
+    let lanes = ctx.threads();
+    let table_bytes = Tables::bytes(users as usize, items as usize, width, config.optimizer());
+    let window_bytes = lanes as u64 * Window::bytes(items, window + (1 << 16));
+    if table_bytes + window_bytes > ctx.memory().0 {
+        return Err(TrainError::Memory {
+            needed: ByteSize(table_bytes + window_bytes),
+            tables: ByteSize(table_bytes),
+            windows: ByteSize(window_bytes),
+            budget: ctx.memory(),
+        });
+    }
+    let mut tables =
+        Tables::new(users as usize, items as usize, config.dimensions, config.biases(), config.optimizer())?;
+    initialize(&mut tables.users, 0, config);
+    initialize(&mut tables.items, 1, config);
+    let mut state: Vec<Lane<P>> = (0..lanes)
+        .map(|_| {
+            let window = Window::new(items, block_items);
+            Lane::new(window, proposal.clone(), config.negatives.count, config.negatives.with_replacement)
+        })
+        .collect();
+
+    let set = InstructionSet::detect();
+    let total = dataset.train().len() * config.negatives.count as u64 * u64::from(config.epochs);
+    let stage = ctx.stage("training", Some(total), Unit::Triples);
+    let began = Instant::now();
+    let mut epochs = Vec::new();
+    for epoch in 0..config.epochs {
+        let start = Instant::now();
+        let seed = mix(config.seed, 2 + u64::from(epoch));
+        let windows = plan(dataset.train(), window, &mut Xoshiro256PlusPlus::seed_from_u64(seed));
+        let rate = |window: usize, windows: usize| {
+            let progress = (f64::from(epoch) + window as f64 / windows as f64) / f64::from(config.epochs);
+            config.learning_rate() * config.optimizer.schedule.factor(progress) as f32
+        };
+        let update = Update {
+            learning_rate: rate(0, 1),
+            l2: config.l2,
+            similarity: config.similarity,
+            optimizer: config.optimizer(),
+        };
+        let count = windows.len();
+        let work = Epoch {
+            interactions: dataset.train(),
+            windows,
+            next: AtomicUsize::new(0),
+            diverged: AtomicBool::new(false),
+            seed,
+            tables: &tables,
+            set,
+            loss,
+            update,
+            negatives_each: config.negatives.count,
+            ctx,
+            stage: &stage,
+        };
+        let done = all_lanes(&work, &mut state, |window| rate(window, count)).ok_or(TrainError::Panicked)?;
+        ctx.check()?;
+        let diverged = TrainError::Diverged { epoch: epoch + 1, learning_rate: update.learning_rate };
+        if work.diverged.load(Ordering::Relaxed) {
+            return Err(diverged);
+        }
+        let seconds = start.elapsed().as_secs_f64();
+        let triples = done.positives * config.negatives.count as u64;
+        let report = EpochReport {
+            epoch: epoch + 1,
+            loss: done.loss.sum / done.loss.terms.max(1) as f64,
+            learning_rate: update.learning_rate,
+            triples,
+            skipped: done.skipped,
+            seconds,
+            triples_per_second: triples as f64 / seconds,
+        };
+        stage.note(format!("epoch {}/{}, loss {:.4}", epoch + 1, config.epochs, report.loss));
+        epochs.push(report);
+        if epoch + 1 == config.epochs && !finite(&mut tables) {
+            return Err(diverged);
+        }
+    }
+    let seconds = began.elapsed().as_secs_f64();
+    let triples: u64 = epochs.iter().map(|e| e.triples).sum();
+    let report = TrainReport {
+        epochs,
+        seconds,
+        triples_per_second: triples as f64 / seconds,
+        instruction_set: set.name().to_string(),
+        threads: lanes,
+        block_items: block_items as usize,
+        window,
+    };
+    Ok((tables, report))
+}
+
+/// Runs every lane to the end of the epoch; `None` if one of them panicked.
+fn all_lanes<P: Propose, L: Loss>(
+    work: &Epoch<'_, L>,
+    lanes: &mut [Lane<P>],
+    rate: impl Fn(usize) -> f32 + Send + Sync + Copy,
+) -> Option<Done> {
+    std::thread::scope(|scope| {
+        let running: Vec<_> = lanes.iter_mut().map(|lane| scope.spawn(move || work.run(lane, rate))).collect();
+        let mut all = Done::default();
+        for lane in running {
+            let done = lane.join().ok()??;
+            all.positives += done.positives;
+            all.skipped += done.skipped;
+            all.loss.sum += done.loss.sum;
+            all.loss.terms += done.loss.terms;
+        }
+        Some(all)
+    })
+}
+
+/// Fills a side with uniform numbers of the configured deviation; each row from a generator of its own.
+fn initialize(side: &mut Side, number: u64, config: &TrainConfig) {
+    let stride = side.factors.stride();
+    let bound = config.init_deviation() * 3f32.sqrt();
+    let fixed = side.fixed();
+    side.factors.as_mut_slice().par_chunks_exact_mut(stride).enumerate().for_each(|(i, row)| {
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(mix(mix(config.seed, number), i as u64));
+        row[..config.dimensions].fill_with(|| rng.random_range(-bound..bound));
+        if let Some(column) = fixed {
+            row[column] = 1.0;
+        }
+    });
+}
+
+fn finite(tables: &mut Tables) -> bool {
+    let sides = [&mut tables.users, &mut tables.items];
+    sides.into_iter().all(|side| side.factors.as_slice().par_iter().all(|x| x.is_finite()))
+}
+
+fn publish_tables(
+    staging: Staging,
+    dataset: &Dataset,
+    config: &TrainConfig,
+    mut tables: Tables,
+    report: &TrainReport,
+) -> Result<ModelManifest, TrainError> {
+    let json = |value: serde_json::Result<serde_json::Value>| value.unwrap_or(serde_json::Value::Null);
+    let mut used = config.clone();
+    used.biases = Some(config.biases());
+    used.temperature = Some(config.temperature());
+    used.init_deviation = Some(config.init_deviation());
+    used.optimizer.learning_rate = Some(config.learning_rate());
+    let manifest = ModelManifest {
+        peccary: env!("CARGO_PKG_VERSION").to_string(),
+        dataset: dataset.fingerprint().to_string(),
+        users: dataset.users().len(),
+        items: dataset.items().len(),
+        dimensions: config.dimensions,
+        biases: config.biases(),
+        similarity: config.similarity,
+        config: json(serde_json::to_value(&used)),
+        history: json(serde_json::to_value(report)),
+        files: Vec::new(),
+    };
+    let (width, stride) = (tables.width, tables.users.factors.stride());
+    let unit = config.similarity == Similarity::Cosine;
+    let copy = |row: &[f32], out: &mut [f32]| {
+        out.copy_from_slice(&row[..out.len()]);
+        if unit {
+            let norm = out.iter().map(|x| x * x).sum::<f32>().sqrt().max(1e-12);
+            out.iter_mut().for_each(|x| *x /= norm);
+        }
+    };
+    let Tables { users, items, .. } = &mut tables;
+    let (users, items) = (users.factors.as_slice(), items.factors.as_slice());
+    let row = |table: &[f32], i: usize, out: &mut [f32]| copy(&table[i * stride..(i + 1) * stride], out);
+    Ok(publish(staging, manifest, dataset, width, |i, out| row(users, i, out), |i, out| row(items, i, out))?)
+}

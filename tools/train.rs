@@ -1,0 +1,258 @@
+//! `peccary train`: learns factors of users and items from a dataset.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use peccary::{
+    Dataset, EpochReport, LossKind, OptimizerKind, Proposal, Schedule, Similarity, TrainConfig, TrainReport, train,
+};
+use serde::Serialize;
+
+use crate::common::Globals;
+use crate::numbers::{duration, short};
+
+const EXAMPLES: &str = "\
+A run is described by a TOML file, by flags, or by both: a flag wins over the file. The model's manifest keeps the
+configuration as used. A user's positives never are negatives.
+
+  # run.toml: every key there is, with its default or an example
+  dimensions = 64
+  epochs = 30
+  seed = 0
+  loss = \"bpr\"             # or \"logistic\"
+  similarity = \"dot\"       # or \"cosine\"
+  biases = true            # dot product only
+  temperature = 1.0
+  l2 = 0.003
+  init_deviation = 0.0125
+  [negatives]
+  count = 8
+  proposal = \"uniform\"     # or \"popularity\"
+  alpha = 0.75             # exponent of popularity
+  with_replacement = true
+  [optimizer]
+  kind = \"sgd\"             # or \"adagrad\", \"adam\"
+  learning_rate = 0.05
+  schedule = \"linear\"      # or \"constant\", \"cosine\"
+  beta1 = 0.9
+  beta2 = 0.999
+  epsilon = 1e-8
+  [stream]
+  block_items = 4096       # 0: all items in one block
+  window = 1000000
+
+Examples:
+  peccary train clicks.pec --output clicks.model
+  peccary train clicks.pec --output clicks.model --config run.toml --epochs 5
+  peccary train clicks.pec --output clicks.model --loss logistic --optimizer adam --negatives 4
+  peccary train clicks.pec --output clicks.model --proposal popularity --alpha 0.5 --json";
+
+/// Train a model on a dataset
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// Dataset made by `peccary ingest`
+    dataset: PathBuf,
+    /// Folder to write the model to
+    #[arg(long, short, value_name = "MODEL")]
+    output: PathBuf,
+    /// Replace the output if it is a model
+    #[arg(long)]
+    force: bool,
+    /// TOML file with the configuration of the run; flags win over it
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Learnt factors of each user and item
+    #[arg(long, visible_alias = "dim", value_name = "N")]
+    dimensions: Option<usize>,
+    /// Passes over the train interactions
+    #[arg(long, value_name = "N")]
+    epochs: Option<u32>,
+    /// Seed of the initial factors, the order of the stream and the negatives
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// What is minimized
+    #[arg(long, value_enum)]
+    loss: Option<Loss>,
+    /// How factors make a score
+    #[arg(long, value_enum)]
+    similarity: Option<Score>,
+    /// Whether users and items have biases
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    biases: Option<bool>,
+    /// Divides scores in the loss
+    #[arg(long, value_name = "T")]
+    temperature: Option<f32>,
+    /// L2 regularization of every row that a term touches
+    #[arg(long, value_name = "LAMBDA")]
+    l2: Option<f32>,
+    /// Standard deviation of the initial factors
+    #[arg(long, value_name = "SIGMA")]
+    init_deviation: Option<f32>,
+    /// Negatives for each positive
+    #[arg(long, value_name = "N")]
+    negatives: Option<usize>,
+    /// The distribution that negatives are drawn from
+    #[arg(long, value_enum)]
+    proposal: Option<Negatives>,
+    /// Exponent of popularity, with --proposal popularity
+    #[arg(long, value_name = "A", allow_negative_numbers = true)]
+    alpha: Option<f64>,
+    /// Whether an item may come twice among the negatives of one positive
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    with_replacement: Option<bool>,
+    /// Update rule; adagrad and adam keep their state by row
+    #[arg(long, value_enum)]
+    optimizer: Option<Rule>,
+    /// Step size at the start
+    #[arg(long, visible_alias = "lr", value_name = "RATE")]
+    learning_rate: Option<f32>,
+    /// How the step size changes over the run
+    #[arg(long, value_enum)]
+    schedule: Option<Decay>,
+    /// Decay of Adam's first moment
+    #[arg(long, value_name = "B")]
+    beta1: Option<f32>,
+    /// Decay of Adam's second moment
+    #[arg(long, value_name = "B")]
+    beta2: Option<f32>,
+    /// Added where a root or a sum might be zero
+    #[arg(long, value_name = "E")]
+    epsilon: Option<f32>,
+    /// Items in a block of the stream; 0 for all in one [default: what fits a core's cache]
+    #[arg(long, value_name = "N")]
+    block_items: Option<u32>,
+    /// Interactions in a window of the stream [default: 16 an item, at least 8 windows an epoch]
+    #[arg(long, value_name = "N")]
+    window: Option<u64>,
+}
+
+/// Declares the values of a flag and what they stand for in the library.
+macro_rules! choices {
+    ($name:ident => $target:ident { $($(#[$doc:meta])* $variant:ident),* }) => {
+        #[derive(Clone, Copy, clap::ValueEnum)]
+        enum $name { $($(#[$doc])* $variant),* }
+        impl From<$name> for $target {
+            fn from(value: $name) -> Self {
+                match value { $($name::$variant => Self::$variant),* }
+            }
+        }
+    };
+}
+
+choices!(Loss => LossKind {
+    /// Bayesian personalized ranking, on pairs
+    Bpr,
+    /// Logistic loss, on single scores
+    Logistic
+});
+choices!(Score => Similarity {
+    /// Dot product
+    Dot,
+    /// Cosine of the angle
+    Cosine
+});
+choices!(Negatives => Proposal {
+    /// All items alike
+    Uniform,
+    /// By popularity to the power of --alpha
+    Popularity
+});
+choices!(Rule => OptimizerKind {
+    /// Stochastic gradient descent
+    Sgd,
+    /// Adagrad, one accumulator a row
+    Adagrad,
+    /// Adam, one second moment a row
+    Adam
+});
+choices!(Decay => Schedule {
+    /// Stays as it is
+    Constant,
+    /// Falls to zero in a straight line
+    Linear,
+    /// Falls to zero along half a cosine
+    Cosine
+});
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Report<'a> {
+    model: &'a Path,
+    fingerprint: String,
+    config: &'a serde_json::Value,
+    #[serde(flatten)]
+    report: &'a TrainReport,
+}
+
+impl Args {
+    fn config(&self) -> anyhow::Result<TrainConfig> {
+        let mut config: TrainConfig = match &self.config {
+            None => TrainConfig::default(),
+            Some(path) => {
+                let text =
+                    std::fs::read_to_string(path).with_context(|| format!("{}: cannot read it", path.display()))?;
+                toml::from_str(&text).with_context(|| format!("{}: not a valid configuration", path.display()))?
+            }
+        };
+        fn set<T>(target: &mut T, flag: Option<impl Into<T>>) {
+            if let Some(value) = flag {
+                *target = value.into();
+            }
+        }
+        set(&mut config.dimensions, self.dimensions);
+        set(&mut config.epochs, self.epochs);
+        set(&mut config.seed, self.seed);
+        set(&mut config.loss, self.loss);
+        set(&mut config.similarity, self.similarity);
+        set(&mut config.biases, self.biases);
+        set(&mut config.temperature, self.temperature);
+        set(&mut config.l2, self.l2);
+        set(&mut config.init_deviation, self.init_deviation);
+        set(&mut config.negatives.count, self.negatives);
+        set(&mut config.negatives.proposal, self.proposal);
+        set(&mut config.negatives.alpha, self.alpha);
+        set(&mut config.negatives.with_replacement, self.with_replacement);
+        set(&mut config.optimizer.kind, self.optimizer);
+        set(&mut config.optimizer.learning_rate, self.learning_rate);
+        set(&mut config.optimizer.schedule, self.schedule);
+        set(&mut config.optimizer.beta1, self.beta1);
+        set(&mut config.optimizer.beta2, self.beta2);
+        set(&mut config.optimizer.epsilon, self.epsilon);
+        set(&mut config.stream.block_items, self.block_items);
+        set(&mut config.stream.window, self.window);
+        Ok(config)
+    }
+}
+
+/// Runs the command.
+pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
+    let config = args.config()?;
+    let ctx = globals.context();
+    let dataset = Dataset::open(&args.dataset)?;
+    let (manifest, report) = train(&dataset, &config, &args.output, args.force, &ctx)?;
+    let last = report.epochs.last();
+    let text = format!(
+        "{}: {} epochs in {}, {} triples/s ({}, {} threads), loss {:.4} -> {:.4}{}",
+        args.output.display(),
+        report.epochs.len(),
+        duration(Duration::from_secs_f64(report.seconds)),
+        short(report.triples_per_second),
+        report.instruction_set,
+        report.threads,
+        report.epochs.first().map_or(f64::NAN, |e| e.loss),
+        last.map_or(f64::NAN, |e| e.loss),
+        skipped(last),
+    );
+    let fingerprint = manifest.fingerprint();
+    globals.print(&Report { model: &args.output, fingerprint, config: &manifest.config, report: &report }, text)
+}
+
+/// Says how many positives have no negative, if any.
+fn skipped(last: Option<&EpochReport>) -> String {
+    match last.map_or(0, |e| e.skipped) {
+        0 => String::new(),
+        n => format!("; {n} positives an epoch left out: their users have nearly every item"),
+    }
+}
