@@ -25,14 +25,13 @@ Examples:
 /// Recommend items to users
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
-#[group(id = "whom", required = true, multiple = false, args = ["user", "all"])]
 pub struct Args {
     /// The model
     model: PathBuf,
     /// The dataset that it was trained on
     dataset: PathBuf,
     /// Original ids of users
-    #[arg(long, value_name = "ID", num_args = 1..)]
+    #[arg(long, value_name = "ID", num_args = 1.., required_unless_present = "all", conflicts_with = "all")]
     user: Vec<String>,
     /// All users with train interactions, in the order of the dataset
     #[arg(long)]
