@@ -2,9 +2,12 @@
 
 mod context;
 mod dataset;
+mod evaluate;
 mod loss;
 mod model;
 mod negatives;
+mod rank;
+mod recommend;
 mod storage;
 mod stream;
 mod synth;
@@ -15,8 +18,14 @@ pub use dataset::{
     Chunk, Columns, Dataset, DatasetError, Dictionary, FORMAT_VERSION, Interactions, Manifest, Part, PartSummary,
     Positives, Source, UserItems,
 };
+pub use evaluate::{Baselines, EvaluateError, EvaluateOptions, Evaluation, Metrics, Protocol, evaluate};
 pub use loss::LossKind;
 pub use model::{Factors, InstructionSet, MODEL_FORMAT_VERSION, Model, ModelError, ModelManifest, Similarity};
+pub use rank::{Popularity, RandomScores, RankError, Scorer};
+pub use recommend::{
+    RecommendError, RecommendFormat, RecommendOptions, RecommendSummary, RecommendUsers, Recommendations, recommend,
+    save_recommendations, similar, write_recommendations,
+};
 pub use storage::{FileRecord, StorageError};
 pub use synth::{
     PlantedModel, SynthCompression, SynthConfig, SynthError, SynthFormat, SynthSummary, TruthSample, save_synth,

@@ -1,8 +1,11 @@
 //! The `peccary` command: one file a subcommand, each of which parses its flags, calls the library and prints.
 
 mod common;
+mod evaluate;
 mod numbers;
 mod progress;
+mod recommend;
+mod similar;
 mod synth;
 mod train;
 
@@ -56,6 +59,9 @@ macro_rules! commands {
 commands! {
     Synth => synth,
     Train => train,
+    Evaluate => evaluate,
+    Recommend => recommend,
+    Similar => similar,
 }
 
 fn main() -> std::process::ExitCode {

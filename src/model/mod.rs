@@ -8,6 +8,8 @@ mod kernel;
 mod manifest;
 mod published;
 mod rule;
+mod scan;
+mod scores;
 mod shared;
 
 pub use error::ModelError;
@@ -17,6 +19,8 @@ pub use kernel::InstructionSet;
 pub use manifest::{ModelManifest, Similarity};
 pub use published::Model;
 pub(crate) use published::publish;
+pub(crate) use scan::{count_above_and_equal, first_not_below};
+pub(crate) use scores::{Rows, dot_products};
 
 /// Version of the model format that this build writes, and the newest that it reads.
 pub const MODEL_FORMAT_VERSION: u32 = 1;

@@ -24,9 +24,18 @@ pub enum InstructionSet {
 }
 
 impl InstructionSet {
-    /// The best one that this machine has.
+    /// The best one that this machine has. Cheap enough for every call of a kernel.
     pub fn detect() -> Self {
-        Self::available()[0]
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx512f") {
+                return Self::Avx512;
+            }
+            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+                return Self::Avx2;
+            }
+        }
+        Self::Portable
     }
 
     /// Those that this machine has, best first.

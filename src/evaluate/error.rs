@@ -1,0 +1,80 @@
+//! What can go wrong with an evaluation.
+
+use std::path::PathBuf;
+
+use crate::context::{ByteSize, Interrupted};
+use crate::dataset::Part;
+use crate::rank::RankError;
+
+/// A model could not be evaluated.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EvaluateError {
+    /// Items could not be ranked.
+    #[error(transparent)]
+    Rank(#[from] RankError),
+    /// The dataset was ingested without that part.
+    #[error(
+        "{}: there is no {} part, only {present}; ingest the log again with {}",
+        dataset.display(), part.name(), remedy(*part)
+    )]
+    NoPart {
+        /// The dataset.
+        dataset: PathBuf,
+        /// The part that is absent.
+        part: Part,
+        /// The parts that there are.
+        present: String,
+    },
+    /// A cut-off that no ranking can have.
+    #[error("--k {k}: must be between 1 and {most}, the number of {what}")]
+    CutOff {
+        /// The cut-off.
+        k: usize,
+        /// The greatest possible.
+        most: usize,
+        /// What there are that many of.
+        what: &'static str,
+    },
+    /// No cut-off was given.
+    #[error("no cut-off to evaluate at; pass some, such as --k 10,20")]
+    NoCutOff,
+    /// The sampled protocol without negatives.
+    #[error("--protocol sampled:0: rank among at least one negative, such as sampled:99")]
+    NoNegatives,
+    /// Nothing to evaluate on.
+    #[error(
+        "{}: no user has interactions both in train and in {}, so there is nothing to evaluate ({cold} users have some \
+         in {} only; --include-cold evaluates those)", dataset.display(), part.name(), part.name()
+    )]
+    NoUsers {
+        /// The dataset.
+        dataset: PathBuf,
+        /// The part.
+        part: Part,
+        /// Users left out because train does not have them.
+        cold: u64,
+    },
+    /// The list of users alone exceeds the budget.
+    #[error(
+        "evaluating {users} users needs at least {needed}, but --memory is {given}; raise it, or pass --users N for a sample"
+    )]
+    Memory {
+        /// Users to evaluate.
+        users: u64,
+        /// The least that suffices.
+        needed: ByteSize,
+        /// The budget.
+        given: ByteSize,
+    },
+    /// The operation was stopped.
+    #[error(transparent)]
+    Interrupted(#[from] Interrupted),
+}
+
+fn remedy(part: Part) -> &'static str {
+    match part {
+        Part::Valid => "--valid-split random:0.1 (or leave-one-out, time:0.1, or --valid FILE)",
+        _ => "--split random:0.1 (or leave-one-out, time:0.1, or --test FILE)",
+    }
+}

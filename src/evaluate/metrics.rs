@@ -1,0 +1,161 @@
+//! Metrics of one ranking, and their exact means over many.
+
+use serde::{Serialize, Serializer};
+
+/// Metrics by name, such as `recall@20` or `auc`, in the order of a report.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Metrics(Vec<(String, f64)>);
+
+impl Metrics {
+    /// The value of `name`.
+    pub fn get(&self, name: &str) -> Option<f64> {
+        self.iter().find(|(n, _)| *n == name).map(|(_, value)| value)
+    }
+
+    /// Names and values in the order of a report.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, f64)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), *value))
+    }
+}
+
+impl Serialize for Metrics {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.iter())
+    }
+}
+
+/// The metrics at a cut-off, in the order of a report.
+const NAMES: [&str; 6] = ["recall", "precision", "hit_rate", "ndcg", "mrr", "map"];
+
+/// The metrics at cut-off `k` of a ranking whose relevant items stand at `ranks` (from 1, ascending; those beyond the
+/// cut-off may be missing), out of `relevant` in all. Formulas: `docs/metrics.md`.
+fn at_cut_off(ranks: &[u32], relevant: usize, k: usize) -> [f64; NAMES.len()] {
+    let hits = ranks.partition_point(|rank| *rank as usize <= k);
+    let ranks = &ranks[..hits];
+    let gain = |rank: u32| 1.0 / (f64::from(rank) + 1.0).log2();
+    let attainable = relevant.min(k);
+    let dcg: f64 = ranks.iter().copied().map(gain).sum();
+    let ideal: f64 = (1..=attainable as u32).map(gain).sum();
+    let precision_sum: f64 = ranks.iter().enumerate().map(|(i, rank)| (i + 1) as f64 / f64::from(*rank)).sum();
+    [
+        hits as f64 / relevant as f64,
+        hits as f64 / k as f64,
+        if hits > 0 { 1.0 } else { 0.0 },
+        dcg / ideal,
+        ranks.first().map_or(0.0, |rank| 1.0 / f64::from(*rank)),
+        precision_sum / attainable as f64,
+    ]
+}
+
+/// A sum of values in 0..=1 in fixed point with 63 fractional bits: exact additions, so that neither the order of users
+/// nor the number of threads can change a bit of the mean.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sum(u128);
+
+const ONE: f64 = (1u64 << 63) as f64;
+
+impl Sum {
+    fn add(&mut self, value: f64) {
+        self.0 += (value * ONE) as u128;
+    }
+
+    fn mean(self, n: u64) -> f64 {
+        self.0 as f64 / ONE / n as f64
+    }
+}
+
+/// Sums of metrics over rankings.
+#[derive(Clone, Debug)]
+pub(super) struct Totals {
+    at: Vec<[Sum; NAMES.len()]>,
+    rankings: u64,
+    auc: Sum,
+    aucs: u64,
+}
+
+impl Totals {
+    /// Of no ranking yet, for that many cut-offs.
+    pub(super) fn new(cut_offs: usize) -> Self {
+        Self { at: vec![Default::default(); cut_offs], rankings: 0, auc: Sum::default(), aucs: 0 }
+    }
+
+    /// Adds a ranking, as [`at_cut_off`] takes it.
+    pub(super) fn add(&mut self, ranks: &[u32], relevant: usize, k: &[usize]) {
+        for (sums, k) in self.at.iter_mut().zip(k) {
+            for (sum, value) in sums.iter_mut().zip(at_cut_off(ranks, relevant, *k)) {
+                sum.add(value);
+            }
+        }
+        self.rankings += 1;
+    }
+
+    /// Adds the area under the curve of a ranking that has one.
+    pub(super) fn add_auc(&mut self, value: f64) {
+        self.auc.add(value);
+        self.aucs += 1;
+    }
+
+    pub(super) fn merge(mut self, other: Self) -> Self {
+        for (sum, more) in self.at.iter_mut().flatten().zip(other.at.iter().flatten()) {
+            sum.0 += more.0;
+        }
+        self.rankings += other.rankings;
+        self.auc.0 += other.auc.0;
+        self.aucs += other.aucs;
+        self
+    }
+
+    /// The means.
+    pub(super) fn means(&self, k: &[usize]) -> Metrics {
+        let mut metrics = Vec::new();
+        for (sums, k) in self.at.iter().zip(k) {
+            let means = NAMES.iter().zip(sums).map(|(name, sum)| (format!("{name}@{k}"), sum.mean(self.rankings)));
+            metrics.extend(means);
+        }
+        if self.aucs > 0 {
+            metrics.push(("auc".to_string(), self.auc.mean(self.aucs)));
+        }
+        Metrics(metrics)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ranking_worked_out_by_hand() {
+        // Four relevant items, of which three were found, at ranks 1, 3 and 6.
+        let at_5 = at_cut_off(&[1, 3, 6], 4, 5);
+        let ideal = 1.0 + 1.0 / 3f64.log2() + 0.5 + 1.0 / 5f64.log2();
+        let expected = [0.5, 0.4, 1.0, 1.5 / ideal, 1.0, (1.0 + 2.0 / 3.0) / 4.0];
+        for (got, want) in at_5.iter().zip(expected) {
+            assert!((got - want).abs() < 1e-15, "{got} {want}");
+        }
+        // At 2 only two of the four can be found.
+        let at_2 = at_cut_off(&[1, 3, 6], 4, 2);
+        let expected = [0.25, 0.5, 1.0, 1.0 / (1.0 + 1.0 / 3f64.log2()), 1.0, 0.5];
+        for (got, want) in at_2.iter().zip(expected) {
+            assert!((got - want).abs() < 1e-15, "{got} {want}");
+        }
+        assert_eq!(at_cut_off(&[], 3, 10), [0.0; 6]);
+        assert_eq!(at_cut_off(&[1, 2], 2, 2), [1.0; 6]);
+    }
+
+    #[test]
+    fn means_do_not_depend_on_the_order() {
+        let rankings: [(&[u32], usize); 4] = [(&[1, 3], 3), (&[7], 7), (&[], 1), (&[2, 5, 9], 11)];
+        let k = [3, 10];
+        let one = |(ranks, relevant): &(&[u32], usize)| {
+            let mut totals = Totals::new(2);
+            totals.add(ranks, *relevant, &k);
+            totals.add_auc(1.0 / *relevant as f64);
+            totals
+        };
+        let forward = rankings.iter().map(one).fold(Totals::new(2), Totals::merge).means(&k);
+        let backward = rankings.iter().rev().map(one).fold(Totals::new(2), Totals::merge).means(&k);
+        assert_eq!(forward, backward);
+        assert!((forward.get("auc").unwrap() - (1.0 / 3.0 + 1.0 / 7.0 + 1.0 + 1.0 / 11.0) / 4.0).abs() < 1e-15);
+        assert_eq!(forward.get("ndcg@4"), None);
+    }
+}

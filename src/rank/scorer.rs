@@ -1,0 +1,153 @@
+//! Whatever scores users and items: models, and the baselines that every model stands beside.
+
+use std::ops::Range;
+
+use rkyv::rend::u32_le;
+
+use super::{mix, user_seed};
+use crate::dataset::Dataset;
+use crate::model::{Model, ModelError, Rows, dot_products};
+
+/// Scores users and items; higher is better.
+///
+/// Both methods give the same bits for the same pair. A score of −∞ means "never": such an item is never recommended
+/// and counts as below all others. NaN ends the ranking with an error.
+pub trait Scorer: Sync {
+    /// How many users it knows, from 0.
+    fn users(&self) -> usize;
+
+    /// How many items it knows, from 0.
+    fn items(&self) -> usize;
+
+    /// Makes sure that it belongs to `dataset`, beyond the number of users and items.
+    ///
+    /// # Errors
+    /// If it does not.
+    fn check(&self, dataset: &Dataset) -> Result<(), ModelError> {
+        let _ = dataset;
+        Ok(())
+    }
+
+    /// Scores every item of `items` for each of `users`, into the row-major `out` (users × items).
+    fn score(&self, users: &[u32], items: Range<u32>, out: &mut [f32]);
+
+    /// Scores the listed items for one user; `out` is as long as `items`.
+    fn score_items(&self, user: u32, items: &[u32], out: &mut [f32]);
+}
+
+impl Scorer for Model {
+    fn users(&self) -> usize {
+        Model::users(self).rows()
+    }
+
+    fn items(&self) -> usize {
+        Model::items(self).rows()
+    }
+
+    fn check(&self, dataset: &Dataset) -> Result<(), ModelError> {
+        self.check_dataset(dataset)
+    }
+
+    fn score(&self, users: &[u32], items: Range<u32>, out: &mut [f32]) {
+        let (u, i) = (Model::users(self), Model::items(self));
+        dot_products(Rows::new(u.as_slice(), u.stride()), users, Rows::new(i.as_slice(), i.stride()), items, out);
+    }
+
+    fn score_items(&self, user: u32, items: &[u32], out: &mut [f32]) {
+        let (u, i) = (Model::users(self), Model::items(self));
+        let (u, i) = (Rows::new(u.as_slice(), u.stride()), Rows::new(i.as_slice(), i.stride()));
+        dot_products(u, &[user], i, items.iter().copied(), out);
+    }
+}
+
+/// The popularity baseline: an item's score is its number of train interactions, the same for every user.
+#[derive(Clone, Copy, Debug)]
+pub struct Popularity<'a> {
+    counts: &'a [u32_le],
+    users: usize,
+}
+
+impl<'a> Popularity<'a> {
+    /// The baseline of `dataset`.
+    pub fn new(dataset: &'a Dataset) -> Self {
+        Self { counts: dataset.popularity(), users: dataset.users().len() as usize }
+    }
+}
+
+impl Scorer for Popularity<'_> {
+    fn users(&self) -> usize {
+        self.users
+    }
+
+    fn items(&self) -> usize {
+        self.counts.len()
+    }
+
+    fn score(&self, _: &[u32], items: Range<u32>, out: &mut [f32]) {
+        let counts = &self.counts[items.start as usize..items.end as usize];
+        let mut rows = out.chunks_exact_mut(counts.len().max(1));
+        let Some(first) = rows.next() else { return };
+        for (score, count) in first.iter_mut().zip(counts) {
+            *score = count.to_native() as f32;
+        }
+        rows.for_each(|row| row.copy_from_slice(first));
+    }
+
+    fn score_items(&self, _: u32, items: &[u32], out: &mut [f32]) {
+        for (score, item) in out.iter_mut().zip(items) {
+            *score = self.counts[*item as usize].to_native() as f32;
+        }
+    }
+}
+
+/// The random baseline: every pair has a pseudo-random score of its own.
+#[derive(Clone, Copy, Debug)]
+pub struct RandomScores {
+    users: usize,
+    items: usize,
+    seed: u64,
+}
+
+impl RandomScores {
+    /// The baseline of `dataset`; equal seeds give equal scores.
+    pub fn new(dataset: &Dataset, seed: u64) -> Self {
+        let (users, items) = (dataset.users().len() as usize, dataset.items().len() as usize);
+        // Another stream than the one that breaks ties under the same seed.
+        Self { users, items, seed: mix(!seed) }
+    }
+
+    /// A 32-bit mixer (the finalizer of MurmurHash3) keyed twice by the user: 24 bits of it, which compilers vectorize.
+    fn draw(user: u64, item: u32) -> f32 {
+        let mut x = item.wrapping_mul(0x9E37_79B1) ^ user as u32;
+        x = (x ^ (x >> 16)).wrapping_mul(0x85EB_CA6B);
+        x = (x ^ (x >> 13)).wrapping_mul(0xC2B2_AE35) ^ (user >> 32) as u32;
+        x = (x ^ (x >> 16)).wrapping_mul(0x85EB_CA6B);
+        ((x ^ (x >> 15)) >> 8) as f32
+    }
+}
+
+impl Scorer for RandomScores {
+    fn users(&self) -> usize {
+        self.users
+    }
+
+    fn items(&self) -> usize {
+        self.items
+    }
+
+    fn score(&self, users: &[u32], items: Range<u32>, out: &mut [f32]) {
+        for (row, user) in out.chunks_exact_mut(items.len().max(1)).zip(users) {
+            let user = user_seed(self.seed, *user);
+            for (score, item) in row.iter_mut().zip(items.clone()) {
+                *score = Self::draw(user, item);
+            }
+        }
+    }
+
+    fn score_items(&self, user: u32, items: &[u32], out: &mut [f32]) {
+        let user = user_seed(self.seed, user);
+        for (score, item) in out.iter_mut().zip(items) {
+            *score = Self::draw(user, *item);
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! Recommendations as NDJSON, CSV or Parquet, with original ids.
+
+use std::io::Write;
+use std::path::Path;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use arrow_array::builder::{Float32Builder, StringBuilder, UInt32Builder};
+use arrow_array::{ArrayRef, RecordBatch};
+use arrow_schema::{DataType, Field, Schema};
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::errors::ParquetError;
+use parquet::file::properties::WriterProperties;
+use serde::Serialize;
+
+use super::{RecommendError, RecommendOptions, RecommendSummary, RecommendUsers, Recommendations, recommend};
+use crate::context::Context;
+use crate::dataset::Dataset;
+use crate::rank::Scorer;
+use crate::storage::{AtomicFile, IoContext};
+
+/// How recommendations are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RecommendFormat {
+    /// A line a user: `{"user": id, "items": [{"item": id, "score": x}, …]}`.
+    #[default]
+    Ndjson,
+    /// Rows of `user,rank,item,score` under a header; ranks count from 1.
+    Csv,
+    /// The columns of CSV.
+    Parquet,
+}
+
+impl RecommendFormat {
+    /// The format that a file's extension asks for.
+    pub fn of_path(path: &Path) -> Option<Self> {
+        match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
+            "ndjson" | "jsonl" | "json" => Some(Self::Ndjson),
+            "csv" => Some(Self::Csv),
+            "parquet" => Some(Self::Parquet),
+            _ => None,
+        }
+    }
+}
+
+impl FromStr for RecommendFormat {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "ndjson" => Ok(Self::Ndjson),
+            "csv" => Ok(Self::Csv),
+            "parquet" => Ok(Self::Parquet),
+            _ => Err(format!("'{text}' is no format; write ndjson, csv or parquet")),
+        }
+    }
+}
+
+/// Writes the recommendations of [`recommend`] to `target`, which appears whole or not at all; with `force` a file
+/// there is replaced.
+///
+/// # Errors
+/// Those of [`recommend`], and if the file exists or cannot be written.
+#[allow(clippy::too_many_arguments)] // what to recommend, and where to
+pub fn save_recommendations(
+    scorer: &dyn Scorer,
+    dataset: &Dataset,
+    users: &RecommendUsers,
+    options: RecommendOptions,
+    format: RecommendFormat,
+    target: &Path,
+    force: bool,
+    ctx: &Context,
+) -> Result<RecommendSummary, RecommendError> {
+    let mut file = AtomicFile::new(target, force)?;
+    let written = write_recommendations(scorer, dataset, users, options, format, &mut file, ctx);
+    let summary = match written {
+        // Named, so that a full disk is said with the file that it was to hold.
+        Err(RecommendError::Output(error)) => return Err(Err::<(), _>(error).at(target, "write").unwrap_err().into()),
+        other => other?,
+    };
+    file.publish()?;
+    Ok(summary)
+}
+
+/// Writes the recommendations of [`recommend`] to `out` as they come.
+///
+/// # Errors
+/// Those of [`recommend`], and if `out` fails.
+pub fn write_recommendations(
+    scorer: &dyn Scorer,
+    dataset: &Dataset,
+    users: &RecommendUsers,
+    options: RecommendOptions,
+    format: RecommendFormat,
+    out: &mut (dyn Write + Send),
+    ctx: &Context,
+) -> Result<RecommendSummary, RecommendError> {
+    let user_id = |user: u32| dataset.users().id(user).unwrap_or_default();
+    let item_id = |item: u32| dataset.items().id(item).unwrap_or_default();
+    let summary = match format {
+        RecommendFormat::Ndjson => recommend(scorer, dataset, users, options, ctx, |r| {
+            let items = r.items.iter().map(|(item, score)| ScoredItem { item: item_id(*item), score: *score });
+            let line = Line { user: user_id(r.user), items: items.collect() };
+            serde_json::to_writer(&mut *out, &line).map_err(std::io::Error::from)?;
+            Ok(out.write_all(b"\n")?)
+        })?,
+        RecommendFormat::Csv => {
+            out.write_all(b"user,rank,item,score\n")?;
+            recommend(scorer, dataset, users, options, ctx, |r| {
+                for (rank, (item, score)) in (1..).zip(&r.items) {
+                    write_field(out, user_id(r.user))?;
+                    write!(out, ",{rank},")?;
+                    write_field(out, item_id(*item))?;
+                    writeln!(out, ",{score}")?;
+                }
+                Ok(())
+            })?
+        }
+        RecommendFormat::Parquet => {
+            let mut rows = ParquetRows::new(out)?;
+            let summary = recommend(scorer, dataset, users, options, ctx, |r| {
+                rows.push(user_id(r.user), r, item_id).map_err(RecommendError::from_parquet)
+            })?;
+            rows.finish().map_err(RecommendError::from_parquet)?;
+            summary
+        }
+    };
+    out.flush()?;
+    Ok(summary)
+}
+
+impl RecommendError {
+    /// The I/O error inside, where there is one.
+    fn from_parquet(error: ParquetError) -> Self {
+        match error {
+            ParquetError::External(inner) => match inner.downcast::<std::io::Error>() {
+                Ok(io) => Self::Output(*io),
+                Err(inner) => Self::Parquet(ParquetError::External(inner)),
+            },
+            other => Self::Parquet(other),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    user: &'a str,
+    items: Vec<ScoredItem<'a>>,
+}
+
+#[derive(Serialize)]
+struct ScoredItem<'a> {
+    item: &'a str,
+    score: f32,
+}
+
+/// A field of CSV, quoted where RFC 4180 asks for it.
+pub(super) fn write_field(out: &mut (dyn Write + Send), field: &str) -> std::io::Result<()> {
+    if field.contains(['"', ',', '\n', '\r']) {
+        write!(out, "\"{}\"", field.replace('"', "\"\""))
+    } else {
+        out.write_all(field.as_bytes())
+    }
+}
+
+/// Rows on their way into Parquet: a batch of columns, then the row group that the writer encodes.
+struct ParquetRows<'a> {
+    writer: ArrowWriter<&'a mut (dyn Write + Send)>,
+    schema: Arc<Schema>,
+    users: StringBuilder,
+    ranks: UInt32Builder,
+    items: StringBuilder,
+    scores: Float32Builder,
+    rows: usize,
+}
+
+const BATCH_ROWS: usize = 8192;
+/// A row group ends when this much of it waits in memory.
+const GROUP_BYTES: usize = 16 << 20;
+
+impl<'a> ParquetRows<'a> {
+    fn new(out: &'a mut (dyn Write + Send)) -> Result<Self, ParquetError> {
+        let field = |name: &str, kind| Field::new(name, kind, false);
+        let schema = Arc::new(Schema::new(vec![
+            field("user", DataType::Utf8),
+            field("rank", DataType::UInt32),
+            field("item", DataType::Utf8),
+            field("score", DataType::Float32),
+        ]));
+        let properties = WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?)).build();
+        Ok(Self {
+            writer: ArrowWriter::try_new(out, schema.clone(), Some(properties))?,
+            schema,
+            users: StringBuilder::new(),
+            ranks: UInt32Builder::new(),
+            items: StringBuilder::new(),
+            scores: Float32Builder::new(),
+            rows: 0,
+        })
+    }
+
+    fn push<'d>(
+        &mut self,
+        user: &str,
+        recommendations: &Recommendations,
+        item_id: impl Fn(u32) -> &'d str,
+    ) -> Result<(), ParquetError> {
+        for (rank, (item, score)) in (1..).zip(&recommendations.items) {
+            self.users.append_value(user);
+            self.ranks.append_value(rank);
+            self.items.append_value(item_id(*item));
+            self.scores.append_value(*score);
+            self.rows += 1;
+            if self.rows == BATCH_ROWS {
+                self.write_batch()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write_batch(&mut self) -> Result<(), ParquetError> {
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(self.users.finish()),
+            Arc::new(self.ranks.finish()),
+            Arc::new(self.items.finish()),
+            Arc::new(self.scores.finish()),
+        ];
+        self.rows = 0;
+        self.writer.write(&RecordBatch::try_new(self.schema.clone(), columns)?)?;
+        if self.writer.in_progress_size() > GROUP_BYTES {
+            self.writer.flush()?;
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<(), ParquetError> {
+        self.write_batch()?;
+        self.writer.close().map(|_| ())
+    }
+}

@@ -1,0 +1,54 @@
+//! The items most like an item.
+
+use super::RecommendError;
+use crate::context::Context;
+use crate::model::Model;
+use crate::rank::Top;
+
+/// Items between two looks at whether to stop.
+const TILE: usize = 4096;
+
+/// The `k` items whose factors point most nearly the same way as those of the item with the original id `item`: dense
+/// ids and cosines, best first, the item itself left out.
+///
+/// Biases are no part of it: they say how popular an item is, not what it is like. An item whose factors are all zero
+/// has the cosine 0 with everything. O(items × dimensions) time, O(k) memory.
+///
+/// # Errors
+/// If the model has no such item, `k` is 0, factors are not finite, or the operation was stopped.
+pub fn similar(model: &Model, item: &str, k: usize, ctx: &Context) -> Result<Vec<(u32, f32)>, RecommendError> {
+    if k == 0 {
+        return Err(RecommendError::NoItems);
+    }
+    let wanted = model.item_ids().find(item).ok_or_else(|| RecommendError::UnknownItem {
+        id: item.to_string(),
+        model: model.path().to_path_buf(),
+        similar: model.item_ids().similar(item).into_iter().map(str::to_string).collect(),
+    })?;
+    let dimensions = model.manifest().dimensions.min(model.items().width());
+    let factors = |i: usize| &model.items().row(i)[..dimensions];
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
+    let own = factors(wanted as usize);
+    let own_norm = dot(own, own).sqrt();
+    let items = model.items().rows();
+    let mut top = Top::new(k.min(items).max(1), 0, wanted);
+    let mut cosines = vec![0.0; TILE];
+    for start in (0..items).step_by(TILE) {
+        ctx.check()?;
+        let tile = &mut cosines[..TILE.min(items - start)];
+        for (i, cosine) in (start..).zip(&mut *tile) {
+            let other = factors(i);
+            let norms = own_norm * dot(other, other).sqrt();
+            *cosine = match (i == wanted as usize, norms == 0.0) {
+                (true, _) => f32::NEG_INFINITY,
+                (_, true) => 0.0,
+                _ => (dot(own, other) / norms) as f32,
+            };
+        }
+        top.offer(start as u32, tile).map_err(|i| RecommendError::NotANumber {
+            item: model.item_ids().id(i).unwrap_or_default().to_string(),
+            model: model.path().to_path_buf(),
+        })?;
+    }
+    Ok(top.into_sorted().iter().map(|candidate| (candidate.item(), candidate.score())).collect())
+}

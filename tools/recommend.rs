@@ -1,0 +1,122 @@
+//! `peccary recommend`: the best items for some users, or for all.
+
+use std::io::{self, BufWriter, IsTerminal};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use peccary::{
+    Dataset, Model, RecommendFormat, RecommendOptions, RecommendSummary, RecommendUsers, recommend,
+    save_recommendations, write_recommendations,
+};
+use serde_json::json;
+
+use crate::common::{Globals, Usage};
+use crate::numbers::grouped;
+
+const EXAMPLES: &str = "\
+Items of the user's train and valid interactions are left out; those of test are not. Users without train interactions
+are skipped by --all and refused by --user: the model has learnt nothing of them.
+
+Examples:
+  peccary recommend clicks.model clicks.pec --user u17 --user u4
+  peccary recommend clicks.model clicks.pec --all --k 20 --output top.parquet
+  peccary recommend clicks.model clicks.pec --all | head";
+
+/// Recommend items to users
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// The model
+    model: PathBuf,
+    /// The dataset that it was trained on
+    dataset: PathBuf,
+    /// Original ids of users
+    #[arg(long, value_name = "ID", num_args = 1.., required_unless_present = "all", conflicts_with = "all")]
+    user: Vec<String>,
+    /// All users with train interactions, in the order of the dataset
+    #[arg(long)]
+    all: bool,
+    /// Items for each user
+    #[arg(long, value_name = "K", default_value_t = RecommendOptions::default().k)]
+    k: usize,
+    /// File to write, or - for standard output
+    #[arg(long, short, value_name = "FILE|-", default_value = "-")]
+    output: PathBuf,
+    /// ndjson, csv or parquet [default: by the name of the output, else ndjson]
+    #[arg(long)]
+    format: Option<RecommendFormat>,
+    /// Replace the output if it exists
+    #[arg(long)]
+    force: bool,
+    /// Recommend what the user has interacted with already, too
+    #[arg(long)]
+    include_seen: bool,
+}
+
+/// Runs the command.
+pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
+    let to_stdout = args.output == Path::new("-");
+    if to_stdout && globals.json && args.all {
+        let text = "--json and --output - both claim standard output: write the recommendations to a file";
+        return Err(Usage(text.into()).into());
+    }
+    let as_json = to_stdout && globals.json;
+    if as_json && args.format.is_some() {
+        let text = "--json and --format both say what standard output holds: leave one out, or add --output FILE";
+        return Err(Usage(text.into()).into());
+    }
+    let ctx = globals.context();
+    let begun = Instant::now();
+    let model = Model::open(&args.model)?;
+    let dataset = Dataset::open(&args.dataset)?;
+    let options = RecommendOptions { k: args.k, include_seen: args.include_seen };
+    let as_table = to_stdout && !args.all && args.format.is_none() && io::stdout().is_terminal();
+    let users = if args.all { RecommendUsers::All } else { RecommendUsers::Ids(args.user) };
+    if as_json || as_table {
+        let mut lines = Vec::new();
+        let mut text = String::new();
+        let summary = recommend(&model, &dataset, &users, options, &ctx, |r| {
+            let user = dataset.users().id(r.user).unwrap_or_default();
+            let items: Vec<_> = r.items.iter().map(|(i, s)| (dataset.items().id(*i).unwrap_or_default(), s)).collect();
+            text += &format!("{}{user}\n", if text.is_empty() { "" } else { "\n" });
+            for (rank, (item, score)) in (1..).zip(&items) {
+                text += &format!("{rank:>4}  {score:>9.4}  {item}\n");
+            }
+            let items: Vec<_> = items.iter().map(|(item, score)| json!({ "item": item, "score": score })).collect();
+            lines.push(json!({ "user": user, "items": items }));
+            Ok(())
+        })?;
+        return globals.print(&json!({ "users": lines, "recommendations": summary.recommendations }), text.trim_end());
+    }
+    let format = args.format.or_else(|| RecommendFormat::of_path(&args.output)).unwrap_or_default();
+    if to_stdout {
+        // Not locked: a writer has to be able to move between threads.
+        let mut out = BufWriter::new(io::stdout());
+        let summary = write_recommendations(&model, &dataset, &users, options, format, &mut out, &ctx)?;
+        ctx.message(&said("standard output", summary, begun));
+        return Ok(());
+    }
+    let summary = save_recommendations(&model, &dataset, &users, options, format, &args.output, args.force, &ctx)?;
+    let seconds = begun.elapsed().as_secs_f64();
+    let report = json!({
+        "output": args.output,
+        "users": summary.users,
+        "recommendations": summary.recommendations,
+        "cold_users": summary.cold_users,
+        "seconds": seconds,
+    });
+    globals.print(&report, said(&args.output.display().to_string(), summary, begun))
+}
+
+fn said(output: &str, summary: RecommendSummary, begun: Instant) -> String {
+    let mut text = format!(
+        "{output}: {} recommendations for {} users in {:.1} s",
+        grouped(summary.recommendations),
+        grouped(summary.users),
+        begun.elapsed().as_secs_f64(),
+    );
+    if summary.cold_users > 0 {
+        text += &format!("; {} users without train interactions left out", grouped(summary.cold_users));
+    }
+    text
+}
