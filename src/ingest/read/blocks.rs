@@ -74,7 +74,7 @@ pub struct Block {
 enum Content {
     Delimited(Buffer, Arc<delimited::Layout>),
     Ndjson(Buffer, Arc<ndjson::Layout>),
-    Parquet(parquet::Table),
+    Parquet(Box<parquet::Table>),
 }
 
 /// Bytes that return to the reader when dropped.
@@ -237,9 +237,9 @@ impl Iterator for Blocks {
                     (content, line, text.bytes.stored())
                 })
             }),
-            Kind::Parquet(reader) => {
-                reader.next().map(|result| result.map(|(table, row, stored)| (Content::Parquet(table), row, stored)))
-            }
+            Kind::Parquet(reader) => reader
+                .next()
+                .map(|result| result.map(|(table, row, stored)| (Content::Parquet(Box::new(table)), row, stored))),
         };
         match next {
             Some(Ok((content, first, stored))) => {

@@ -174,7 +174,7 @@ pub enum ReadError {
         message: String,
     },
     /// A Parquet column's type cannot serve.
-    #[error("{name}: column '{column}' has type {found}, which cannot be read as {role}; it must hold {needed}")]
+    #[error("{name}: column '{column}' has type {found}, which cannot be read as {role}; it must be {needed}")]
     ColumnType {
         /// The source.
         name: String,

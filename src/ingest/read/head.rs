@@ -143,9 +143,11 @@ fn text(
     let delimiter = match (&options.delimiter, format) {
         (Some(delimiter), _) => delimiter.clone(),
         (None, Some(Format::Tsv)) => Delimiter::literal("\t"),
-        (None, format) => delimited::detect_delimiter(&lines, format.map(|_| ",")).ok_or_else(|| {
-            ReadError::NoDelimiter { name: name.into(), line: excerpt(lines.first().copied().unwrap_or_default()) }
-        })?,
+        (None, format) => {
+            delimited::detect_delimiter(&lines, format.map(|_| ","), options.quotes).ok_or_else(|| {
+                ReadError::NoDelimiter { name: name.into(), line: excerpt(lines.first().copied().unwrap_or_default()) }
+            })?
+        }
     };
     let quoting = delimited::quoting(&delimiter, options.quotes);
     let (fields, length) = first_record(&head, &delimiter, quoting);

@@ -33,3 +33,6 @@ pub use error::ReadError;
 pub use options::{Column, Delimiter, Format, ReadOptions, TimeUnit};
 pub use row::{BadRow, Place, Reason, Row, RowSink};
 pub use source::{Input, Source, sources};
+
+#[cfg(test)]
+mod tests;

@@ -119,9 +119,9 @@ fn target(role: Role, data: &DataType) -> Option<DataType> {
 
 fn needed(role: Role) -> &'static str {
     match role {
-        Role::User | Role::Item | Role::Event => "strings or integers",
-        Role::Time => "timestamps, dates, integers, floats or strings",
-        Role::Weight => "numbers or strings",
+        Role::User | Role::Item | Role::Event => "a string or an integer",
+        Role::Time => "a timestamp, a date, a number or a string",
+        Role::Weight => "a number or a string",
     }
 }
 

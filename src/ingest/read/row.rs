@@ -161,7 +161,10 @@ pub enum Reason {
 #[cold]
 pub(super) fn excerpt(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(&bytes[..bytes.len().min(256)]);
-    let mut short: String = text.chars().take(60).flat_map(char::escape_debug).collect();
+    let mut short = String::new();
+    for c in text.chars().take(60) {
+        if c.is_control() { short.extend(c.escape_default()) } else { short.push(c) }
+    }
     if text.chars().nth(60).is_some() || bytes.len() > 256 {
         short.push('…');
     }
@@ -277,7 +280,7 @@ mod tests {
 
     #[test]
     fn excerpts_are_short_and_printable() {
-        assert_eq!(excerpt(b"a\x00b\n"), "a\\0b\\n");
+        assert_eq!(excerpt(b"a\x00\"b\n"), "a\\u{0}\"b\\n");
         assert!(excerpt(&[b'x'; 1000]).chars().count() == 61);
     }
 }

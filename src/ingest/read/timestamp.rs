@@ -127,10 +127,8 @@ fn date_time(text: &[u8]) -> Result<i64, Wrong> {
             if length == 0 {
                 return Err(Wrong::Syntax);
             }
-            for place in 0..3 {
-                let digit = if place < length { fraction[place] - b'0' } else { 0 };
-                millisecond = millisecond * 10 + i64::from(digit);
-            }
+            let digits = fraction[..length].iter().map(|digit| i64::from(digit - b'0'));
+            millisecond = digits.chain([0, 0]).take(3).fold(0, |sum, digit| sum * 10 + digit);
             rest = &fraction[length..];
         }
     }
