@@ -2,6 +2,7 @@
 
 mod context;
 mod dataset;
+mod ingest;
 mod model;
 mod storage;
 mod synth;
@@ -10,6 +11,10 @@ pub use context::{ByteSize, Context, Interrupted, Live, Progress, Silent, Stage,
 pub use dataset::{
     Chunk, Columns, Dataset, DatasetError, Dictionary, FORMAT_VERSION, Interactions, Manifest, Part, PartSummary,
     Positives, Source, UserItems,
+};
+pub use ingest::{
+    Column, Compression, Delimiter, Format, IngestCounts, IngestError, IngestOptions, IngestSummary, Input, Inputs,
+    OnError, ReadError, ReadOptions, Role, Split, Thresholds, TimeUnit, ingest,
 };
 pub use model::{Factors, MODEL_FORMAT_VERSION, Model, ModelError, ModelManifest, Similarity};
 pub use storage::{FileRecord, StorageError};

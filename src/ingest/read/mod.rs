@@ -1,0 +1,38 @@
+//! Logs into rows: delimited text, NDJSON and Parquet, plain or compressed, from files, folders or standard input.
+//!
+//! [`sources`] lists what there is to read, [`open`] yields a source's bytes as [`Block`]s cut at record boundaries, and
+//! [`Block::parse`] turns a block into rows. Opening and iterating (decompression, finding record boundaries) is
+//! sequential; blocks are independent of each other and are meant to be parsed by many threads.
+//!
+//! # Memory
+//!
+//! With `n` blocks alive at a time the readers hold at most `(n + 1) × block_bytes` for text ([`Limits`], 1 MiB a block
+//! by default), plus, while a record longer than a block is being read, up to twice `record_bytes` (16 MiB). Buffers are
+//! recycled when a block is dropped. On top come the decompressor's window (32 KiB for gzip; for zstd 8 MiB at common
+//! levels and 128 MiB at most, larger windows are refused) and 320 KiB of input buffer. For Parquet, a block is
+//! 32,768 rows of the projected columns, and the reader holds one decompressed page of each of them besides.
+
+mod blocks;
+mod columns;
+mod decompress;
+mod delimited;
+mod error;
+mod head;
+mod ndjson;
+mod options;
+mod parquet;
+mod quote;
+mod row;
+mod source;
+mod timestamp;
+
+pub use blocks::{Block, Blocks, Limits, RowCount, Scratch, SourceInfo, open};
+pub use columns::{Role, Roles};
+pub use decompress::Compression;
+pub use error::ReadError;
+pub use options::{Column, Delimiter, Format, ReadOptions, TimeUnit};
+pub use row::{BadRow, Place, Reason, Row, RowSink};
+pub use source::{Input, Source, sources};
+
+#[cfg(test)]
+mod tests;
