@@ -155,7 +155,8 @@ impl<'a> BadRows<'a> {
     }
 }
 
-fn newlines(bytes: &[u8]) -> u64 {
+/// Line breaks in `bytes`.
+pub(super) fn newlines(bytes: &[u8]) -> u64 {
     memchr_iter(b'\n', bytes).count() as u64
 }
 
@@ -333,6 +334,7 @@ impl Text {
             self.taken -= rest.len();
         } else {
             self.ahead.clear();
+            self.ahead.shrink_to(self.limits.block_bytes);
             self.ahead.extend_from_slice(rest);
             self.taken = 0;
         }

@@ -103,8 +103,8 @@ impl Role {
                 "createdat",
                 "date",
             ],
-            Self::Weight => &["weight", "rating", "score", "count", "plays", "stars"],
-            Self::Event => &["event", "eventtype", "action", "behavior", "behaviour"],
+            Self::Weight => &["weight", "rating"],
+            Self::Event => &["event", "eventtype"],
         }
     }
 }
@@ -184,11 +184,15 @@ pub(super) fn recognise(role: Role, names: &[String]) -> Option<usize> {
     role.known_names().iter().find_map(|known| names.iter().position(|name| name == known))
 }
 
-/// Whether the fields of a first line are names rather than values: one of them is a known name of some role.
+/// Whether the fields of a first line are names rather than values: none is a number, and one is a known name of some
+/// role. Bare nouns for items (`book`, `news`) do not tell, for they are common values of a category column.
 pub(super) fn looks_like_header(fields: &[String]) -> bool {
-    [Role::User, Role::Item, Role::Time, Role::Weight, Role::Event]
-        .into_iter()
-        .any(|role| recognise(role, fields).is_some())
+    let tells = |role: Role, name: &String| {
+        role.known_names().contains(&name.as_str()) && (role != Role::Item || name == "item" || name.ends_with("id"))
+    };
+    let roles = [Role::User, Role::Item, Role::Time, Role::Weight, Role::Event];
+    fields.iter().all(|field| field.trim().parse::<f64>().is_err())
+        && fields.iter().map(|field| plain(field)).any(|name| roles.into_iter().any(|role| tells(role, &name)))
 }
 
 /// Finds the 0-based columns among `names`: those of the header, or where there is none the values of the first record.
@@ -323,6 +327,9 @@ mod tests {
     fn headers_are_told_from_values() {
         assert!(looks_like_header(&names("userId,movieId,rating")));
         assert!(looks_like_header(&names("a,b,timestamp")));
+        assert!(looks_like_header(&names("who,Item-ID,when")));
         assert!(!looks_like_header(&names("u1,i1,1700000000")));
+        assert!(!looks_like_header(&names("u1,i1,book")));
+        assert!(!looks_like_header(&names("member,i1,5")));
     }
 }

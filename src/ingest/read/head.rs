@@ -2,6 +2,7 @@
 
 use memchr::memchr_iter;
 
+use super::blocks::newlines;
 use super::columns::{asked, available, looks_like_header, recognise, resolve};
 use super::decompress::Bytes;
 use super::row::excerpt;
@@ -108,10 +109,6 @@ fn first_bytes(name: &str, bytes: &mut Bytes, limits: Limits) -> Result<(Vec<u8>
             return Err(ReadError::RecordTooLong { name: name.into(), line: 1, limit: limits.record_bytes });
         }
     }
-}
-
-fn newlines(bytes: &[u8]) -> u64 {
-    memchr_iter(b'\n', bytes).count() as u64
 }
 
 /// What the data is, if it is no text, and what to do about it.

@@ -6,11 +6,12 @@
 //!
 //! # Memory
 //!
-//! With `n` blocks alive at a time the readers hold at most `(n + 1) × block_bytes` for text ([`Limits`], 1 MiB a block
-//! by default), plus, while a record longer than a block is being read, up to twice `record_bytes` (16 MiB). Buffers are
-//! recycled when a block is dropped. On top come the decompressor's window (32 KiB for gzip; for zstd 8 MiB at common
-//! levels and 128 MiB at most, larger windows are refused) and 320 KiB of input buffer. For Parquet, a block is
-//! 32,768 rows of the projected columns, and the reader holds one decompressed page of each of them besides.
+//! With `n` blocks alive at a time the readers hold at most `(n + 2) × block_bytes` for text ([`Limits`], 1 MiB a block
+//! by default). Only a record longer than that makes a block longer, up to `record_bytes` (16 MiB; a longer record is an
+//! error); its buffer is freed with its block, while others are recycled. On top come the decompressor's window (32 KiB
+//! for gzip; for zstd 8 MiB at common levels and 128 MiB at most, larger windows are refused) and 256 KiB of compressed
+//! input. For Parquet, a block is 32,768 rows of the projected columns, and the reader holds a decompressed page and a
+//! dictionary of each of them besides.
 
 mod blocks;
 mod columns;

@@ -185,7 +185,8 @@ pub struct ReadOptions {
     pub format: Option<Format>,
     /// The delimiter; by format, and then by the first lines, when absent.
     pub delimiter: Option<Delimiter>,
-    /// Whether the first line names the columns; found out by its words when absent.
+    /// Whether the first line names the columns. When absent, it does if a column is asked for by name, or if one of its
+    /// fields is a known name (such as `user_id`, `item`, `timestamp`, `rating`) and none is a number.
     pub header: Option<bool>,
     /// Whether quotes around a field are syntax (RFC 4180) rather than part of it.
     pub quotes: bool,

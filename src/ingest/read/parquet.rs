@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fs::File;
 use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use ::parquet::arrow::ProjectionMask;
@@ -45,7 +46,7 @@ impl Reader {
         // `-` and pipes have been refused by now.
         let path = source.path().unwrap_or(std::path::Path::new("-"));
         let file = File::open(path).map_err(|e| ReadError::Unreadable { path: name.into(), source: e })?;
-        let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| damaged(e.to_string()))?;
+        let builder = guarded(|| ParquetRecordBatchReaderBuilder::try_new(file)).map_err(damaged)?;
         let fields = builder.schema().fields().clone();
         let names: Vec<String> = fields.iter().map(|field| field.name().clone()).collect();
         let roles = resolve(name, options, &names, true)?;
@@ -62,8 +63,7 @@ impl Reader {
         }
         let total_rows = u64::try_from(builder.metadata().file_metadata().num_rows()).unwrap_or(0);
         let mask = ProjectionMask::roots(builder.parquet_schema(), roles.each().map(|(_, &at)| at));
-        let batches =
-            builder.with_projection(mask).with_batch_size(BATCH_ROWS).build().map_err(|e| damaged(e.to_string()))?;
+        let batches = guarded(|| builder.with_projection(mask).with_batch_size(BATCH_ROWS).build()).map_err(damaged)?;
         Ok(Self {
             batches,
             name: source.name.clone(),
@@ -85,8 +85,13 @@ impl Reader {
     pub(super) fn next(&mut self) -> Option<Result<(Table, u64, u64), ReadError>> {
         let first = self.rows + 1;
         let damaged = |message: String| ReadError::Parquet { name: self.name.to_string(), message };
-        let batch = match self.batches.next()? {
-            Ok(batch) => batch,
+        let batch = match guarded(|| self.batches.next().transpose()) {
+            Ok(None) if self.rows == self.total_rows => return None,
+            Ok(None) => {
+                let message = format!("its footer promises {} rows, but there are {}", self.total_rows, self.rows);
+                return Some(Err(damaged(message)));
+            }
+            Ok(Some(batch)) => batch,
             Err(e) => return Some(Err(damaged(format!("{e} (after {} good rows)", self.rows)))),
         };
         let table = match Table::new(&batch, &self.names, self.time_unit) {
@@ -96,6 +101,15 @@ impl Reader {
         self.rows += batch.num_rows() as u64;
         let share = self.rows as f64 / self.total_rows.max(1) as f64;
         Some(Ok((table, first, (self.stored as f64 * share.min(1.0)) as u64)))
+    }
+}
+
+/// Runs a step of the `parquet` crate, which meets some kinds of damage (such as a negative offset in the footer) with a
+/// panic. What it panicked in is not used again.
+fn guarded<T, E: std::fmt::Display>(step: impl FnOnce() -> Result<T, E>) -> Result<T, String> {
+    match catch_unwind(AssertUnwindSafe(step)) {
+        Ok(result) => result.map_err(|e| e.to_string()),
+        Err(_) => Err("its metadata or pages contradict each other".into()),
     }
 }
 

@@ -383,6 +383,27 @@ fn parquet_nulls_are_bad_rows_and_damage_is_an_error() {
     assert!(says(&options).contains("decompress the file first"));
 }
 
+#[test]
+fn no_flipped_bit_in_a_parquet_footer_is_a_panic() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.parquet");
+    let user: ArrayRef = Arc::new(Int64Array::from_iter_values(0..100));
+    let item: ArrayRef = Arc::new(StringArray::from_iter_values((0..100).map(|n| format!("i{n}"))));
+    write_parquet(&path, vec![("user", user), ("item", item)]);
+    let whole = std::fs::read(&path).unwrap();
+    let footer = u32::from_le_bytes(whole[whole.len() - 8..][..4].try_into().unwrap()) as usize + 8;
+    let mut errors = 0;
+    for at in whole.len() - footer..whole.len() {
+        for bit in 0..8 {
+            let mut flipped = whole.clone();
+            flipped[at] ^= 1 << bit;
+            std::fs::write(&path, flipped).unwrap();
+            errors += usize::from(read_file(&path, &ReadOptions::default(), Limits::default()).is_err());
+        }
+    }
+    assert!(errors > footer, "{errors} errors by {footer} bytes");
+}
+
 /// The records that `csv-core` finds: fields 0 and 1, or nothing where there are fewer or one is empty.
 fn oracle(text: &[u8], delimiter: u8) -> Vec<Option<(String, String)>> {
     let mut reader = csv_core::ReaderBuilder::new().delimiter(delimiter).build();
