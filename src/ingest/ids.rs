@@ -101,6 +101,21 @@ impl<'a> SortedIds<'a> {
         Ok(Some((entry.hash, id(&self.bytes, entry))))
     }
 
+    /// The id with this hash; those before it are passed over. Hashes must ascend from call to call.
+    pub(super) fn find(&mut self, hash: u64) -> Result<Option<&[u8]>, IngestError> {
+        loop {
+            while self.at == self.entries.len() {
+                let Some(spill) = self.later.pop() else { return Ok(None) };
+                self.load(spill)?;
+            }
+            let entry = self.entries[self.at];
+            if entry.hash >= hash {
+                return Ok((entry.hash == hash).then(|| id(&self.bytes, entry)));
+            }
+            self.at += 1;
+        }
+    }
+
     fn used(&self) -> usize {
         self.bytes.len() + self.entries.len() * size_of::<Entry>()
     }
@@ -132,10 +147,10 @@ impl<'a> SortedIds<'a> {
         let bytes = &self.bytes;
         self.entries.sort_unstable_by(|a, b| a.hash.cmp(&b.hash).then_with(|| id(bytes, *a).cmp(id(bytes, *b))));
         let mut kept = Vec::new();
-        let mut count = 0;
+        let mut count = 0usize;
         for i in 0..self.entries.len() {
             let entry = self.entries[i];
-            if let Some(last) = count.checked_sub(1).map(|c: usize| self.entries[c])
+            if let Some(last) = count.checked_sub(1).map(|c| self.entries[c])
                 && last.hash == entry.hash
             {
                 let (first, second) = (id(&kept, last), id(&self.bytes, entry));

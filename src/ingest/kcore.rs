@@ -2,7 +2,7 @@
 //! ("An O(m) Algorithm for Cores Decomposition of Networks", 2003) with a bound for each side, found by streaming.
 //!
 //! Merged interactions are staged on disk. Each round reads the pairs alone (4 bytes each), counts the items of users that
-//! still have enough living items, and ends when no item dies. Memory: 5 bytes an item, and 4 for the new numbers.
+//! still have enough living items, and ends when no item dies. Memory: up to 13 bytes an item.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -181,6 +181,11 @@ impl Core {
             }
         }
         unreachable!("rounds end at the latest when no item is left")
+    }
+
+    /// The earlier number of each item left.
+    pub(super) fn old_numbers(&self) -> Vec<u32> {
+        (0..).zip(&self.numbers).filter(|(_, new)| **new != u32::MAX).map(|(old, _)| old).collect()
     }
 
     /// The users left, from disk, with the items' new numbers.

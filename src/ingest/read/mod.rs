@@ -35,5 +35,10 @@ pub use options::{Column, Delimiter, Format, ReadOptions, TimeUnit};
 pub use row::{BadRow, Place, Reason, Row, RowSink};
 pub use source::{Input, Source, sources};
 
+/// Milliseconds since 1970 of a date in text, if it is one.
+pub(super) fn date(text: &str) -> Option<i64> {
+    timestamp::parse(text.as_bytes(), TimeUnit::Rfc3339).ok()
+}
+
 #[cfg(test)]
 mod tests;
