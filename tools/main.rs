@@ -1,6 +1,7 @@
 //! The `peccary` command: one file a subcommand, each of which parses its flags, calls the library and prints.
 
 mod common;
+mod ingest;
 mod numbers;
 mod progress;
 mod synth;
@@ -13,7 +14,8 @@ const EXAMPLES: &str = "\
 Examples:
   peccary synth --output clicks.csv
   peccary synth --users 5000000 --items 500000 --interactions 100000000 --output big.csv.zst
-  peccary synth --help
+  peccary ingest --output clicks.pec clicks.csv
+  peccary ingest --help
 
 Exit codes:
   0    done
@@ -54,6 +56,7 @@ macro_rules! commands {
 // In the order of work: quickstart, synth, ingest, inspect, verify, train, evaluate, recommend, similar.
 commands! {
     Synth => synth,
+    Ingest => ingest,
 }
 
 fn main() -> std::process::ExitCode {

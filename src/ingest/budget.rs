@@ -31,6 +31,11 @@ pub(super) struct Budget {
     /// The largest item table, in bytes.
     pub(super) item_table: usize,
     total: usize,
+    /// What a worker gets for sorting even if the rest of the budget is used up.
+    least_share: usize,
+    /// Rows in a range of hashes at whose end a block of users ends, as a power of two: some four blocks. The same for
+    /// all budgets, because the dataset's bytes depend on it.
+    pub(super) range_rows: u32,
     /// Blocks of users that may wait for the writer, for each worker.
     pub(super) waiting: usize,
 }
@@ -63,6 +68,8 @@ impl Budget {
             spill_buffer,
             item_table: total / 3,
             total,
+            least_share: 2 * MIB,
+            range_rows: 18,
             waiting: if total < 256 * MIB { 0 } else { 2 },
         })
     }
@@ -71,7 +78,7 @@ impl Budget {
     pub(super) fn sort_share(&self, held: usize) -> usize {
         let blocks = (self.waiting + 2) * USER_BLOCK * self.workers;
         let rest = self.total.saturating_sub(FIXED + held + blocks);
-        (rest / self.workers).max(2 * MIB) / 10 * 9
+        (rest / self.workers).max(self.least_share) / 10 * 9
     }
 
     /// Bits of the hash that choose the partition.
@@ -81,7 +88,7 @@ impl Budget {
 
     /// For tests: sizes so small that everything spills and splits.
     #[cfg(test)]
-    pub(super) fn tiny(workers: usize, partitions: usize) -> Self {
+    pub(super) fn tiny(workers: usize, partitions: usize, share: usize) -> Self {
         Self {
             workers,
             limits: Limits { block_bytes: 64, record_bytes: 1 << 16 },
@@ -91,6 +98,8 @@ impl Budget {
             spill_buffer: 64,
             item_table: 1 << 20,
             total: 0,
+            least_share: share,
+            range_rows: 3,
             waiting: 0,
         }
     }

@@ -71,7 +71,9 @@ pub enum IngestError {
         smallest: ByteSize,
     },
     /// The item table does not fit the budget.
-    #[error("{items} distinct items need {needed} of memory for their table, a third of the budget: pass --memory {remedy} or more")]
+    #[error(
+        "{items} distinct items need {needed} of memory for their table, a third of the budget: pass --memory {remedy} or more"
+    )]
     Items {
         /// Distinct items.
         items: u64,
@@ -95,7 +97,9 @@ pub enum IngestError {
         remedy: u64,
     },
     /// More event types than an index of one byte can tell apart.
-    #[error("more than 255 types of events, such as '{example}'; choose some by --keep-events, or check --event-column")]
+    #[error(
+        "more than 255 types of events, such as '{example}'; choose some by --keep-events, or check --event-column"
+    )]
     Events {
         /// The 256th type.
         example: String,

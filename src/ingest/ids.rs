@@ -75,16 +75,17 @@ pub(super) struct SortedIds<'a> {
 }
 
 impl<'a> SortedIds<'a> {
-    /// Orders the ids of `spill`, holding about `share` bytes. `what` and `hash_seed` are for messages.
+    /// Orders the ids of `spills`, whose ranges of hashes ascend, holding about `share` bytes. `what` and `hash_seed` are for messages.
     pub(super) fn new(
         what: &'static str,
         hash_seed: u64,
-        spill: Spill,
+        mut spills: Vec<Spill>,
         space: &'a Arc<TempSpace>,
         share: usize,
         ctx: &'a Context,
     ) -> Self {
-        let later = vec![spill];
+        spills.reverse();
+        let later = spills;
         // An id may be long, and bytes are copied when repetitions are dropped: leave room for that.
         let share = (share / 3).clamp(256, 1 << 30);
         Self { what, hash_seed, space, ctx, share, later, entries: Vec::new(), bytes: Vec::new(), at: 0 }
@@ -222,7 +223,7 @@ mod tests {
         entries.iter().for_each(|(hash, id)| put(*hash, id, &mut bytes));
         spill.append(&bytes).unwrap();
         let ctx = Context::new(1, ByteSize(1 << 20));
-        let mut ids = SortedIds::new("user", 0, spill, &space, share, &ctx);
+        let mut ids = SortedIds::new("user", 0, vec![spill], &space, share, &ctx);
         let mut found = Vec::new();
         while let Some((hash, id)) = ids.next()? {
             found.push((hash, id.to_vec()));

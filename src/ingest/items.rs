@@ -25,7 +25,7 @@ pub(super) struct ItemTable {
 }
 
 impl ItemTable {
-    /// Orders the items of `spills`, one partition after the other. Refuses tables of more than `most` bytes.
+    /// Orders the items of `spills`, whose ranges of hashes ascend. Refuses tables of more than `most` bytes.
     pub(super) fn build(
         spills: Vec<Spill>,
         hash_seed: u64,
@@ -37,16 +37,14 @@ impl ItemTable {
         let sorted = Spill::new(space);
         let mut count = 0u64;
         let mut buffer = Vec::new();
-        for spill in spills {
-            ctx.check()?;
-            let mut ids = SortedIds::new("item", hash_seed, spill, space, share, ctx);
-            while let Some((hash, id)) = ids.next()? {
-                count += 1;
-                ids::put(hash, id, &mut buffer);
-                if buffer.len() >= BLOCK_BYTES {
-                    sorted.append(&buffer)?;
-                    buffer.clear();
-                }
+        let mut ids = SortedIds::new("item", hash_seed, spills, space, share, ctx);
+        while let Some((hash, id)) = ids.next()? {
+            count += 1;
+            ids::put(hash, id, &mut buffer);
+            if buffer.len() >= BLOCK_BYTES {
+                ctx.check()?;
+                sorted.append(&buffer)?;
+                buffer.clear();
             }
         }
         sorted.append(&buffer)?;

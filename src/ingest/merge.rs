@@ -118,5 +118,7 @@ impl UserSource for MergeRecords<'_> {
 
 /// An id whose hash is in the records is not among the ids: two ids agree in all hashes.
 pub(super) fn lost(what: &str) -> IngestError {
-    IngestError::Options(format!("an {what} id cannot be told from another one by its hashes; pass another --hash-seed"))
+    IngestError::Options(format!(
+        "an {what} id cannot be told from another one by its hashes; pass another --hash-seed"
+    ))
 }

@@ -144,32 +144,29 @@ fn ingest_within(
     let share = budget.sort_share(items.bytes() + parts_bytes + core_bytes + files);
     let record_share = share / 4 * 3;
     let id_share = share / 4;
-    let take = |spills: &[Mutex<Option<Spill>>], at: usize| {
-        let taken = spills[at].lock().unwrap_or_else(PoisonError::into_inner).take();
-        taken.unwrap_or_else(|| Spill::new(&space))
-    };
-    let shelve = |spills: Vec<Spill>| -> Vec<Mutex<Option<Spill>>> {
-        spills.into_iter().map(|s| Mutex::new(Some(s))).collect()
-    };
-    let (records, users) = (shelve(records), shelve(users));
+    // Blocks of the dataset end where ranges of hashes do that follow from the rows alone. A range lies in one unit of
+    // work, so that the blocks are the same whatever the partitions.
+    let ranges = (rows.kept >> budget.range_rows).max(1).next_power_of_two();
+    let n = budget.partitions.min(usize::try_from(ranges).unwrap_or(usize::MAX));
+    let (records, users) = (Shelf::new(records, n), Shelf::new(users, n));
     let merge = |at, buffer| {
-        let sorted = SortedRecords::new(take(&records, at), layout, &places, &space, record_share, ctx, buffer);
+        let spills = records.take(at);
+        let sorted = SortedRecords::new(spills, layout, &places, &space, record_share, ctx, buffer);
         MergeRecords::new(sorted, &items, counts.thresholds)
     };
     let pairs = std::sync::atomic::AtomicU64::new(0);
     let columns = Columns { time: layout.time, weight: layout.weight, count: true, event: layout.event };
     let assign = Assign { split: options.split, valid_split: options.valid_split, seed: options.seed };
-    let encode = Encode { columns, parts: &parts, assign, tally: Tally::default(), ctx };
-    let sorted_ids = |at| SortedIds::new("user", options.hash_seed, take(&users, at), &space, id_share, ctx);
+    let encode = Encode { columns, parts: &parts, assign, tally: Tally::default(), range_bits: ranges.ilog2(), ctx };
+    let sorted_ids = |at| SortedIds::new("user", options.hash_seed, users.take(at), &space, id_share, ctx);
     let mut core_counts = (0, 0, 0);
-    let n = budget.partitions;
 
     if options.has_core() {
         let staged: Vec<Mutex<Option<Staged>>> = (0..n).map(|_| Mutex::new(None)).collect();
         {
             let stage = ctx.stage("merging", Some(rows.kept), Unit::Rows);
             in_parallel(budget.workers, n, |at| {
-                let rows = records_in(&records, at, layout.width());
+                let rows = records.bytes(at) / layout.width() as u64;
                 let mut source = merge(at, Vec::new());
                 let written = Staged::write(&mut source, layout, &space, ctx)?;
                 pairs.fetch_add(source.pairs, Ordering::Relaxed);
@@ -183,8 +180,7 @@ fn ingest_within(
         let (min_user, min_item) = (options.min_user_count, options.min_item_count);
         let core = Core::find(&staged, items.len(), min_user, min_item, budget.workers, ctx)?;
         let (all_users, all_pairs) = kcore::totals(&staged);
-        core_counts =
-            (all_pairs - core.pairs, all_users - core.users, items.len() as u64 - u64::from(core.items));
+        core_counts = (all_pairs - core.pairs, all_users - core.users, items.len() as u64 - u64::from(core.items));
         (counts.filtered_by_count, counts.users_dropped, counts.items_dropped) = core_counts;
         if core.pairs == 0 {
             return Err(no_rows(&counts));
@@ -219,7 +215,7 @@ fn ingest_within(
             budget.waiting,
             Vec::new,
             |buffer, at, outlet| {
-                let rows = records_in(&records, at, layout.width());
+                let rows = records.bytes(at) / layout.width() as u64;
                 let mut source = merge(at, std::mem::take(buffer));
                 encode.partition(&mut source, sorted_ids(at), |item| items.hash(item), outlet)?;
                 pairs.fetch_add(source.pairs, Ordering::Relaxed);
@@ -270,9 +266,24 @@ fn ingest_within(
     })
 }
 
-fn records_in(records: &[Mutex<Option<Spill>>], at: usize, width: usize) -> u64 {
-    let spill = records[at].lock().unwrap_or_else(PoisonError::into_inner);
-    spill.as_ref().map_or(0, |s| s.len() / width as u64)
+/// Temporary files by unit of work, each taken once.
+struct Shelf(Vec<Mutex<Vec<Spill>>>);
+
+impl Shelf {
+    /// Groups `spills` into `units` of as many consecutive ones each.
+    fn new(spills: Vec<Spill>, units: usize) -> Self {
+        let each = spills.len() / units;
+        let mut spills = spills.into_iter();
+        Self((0..units).map(|_| Mutex::new(spills.by_ref().take(each).collect())).collect())
+    }
+
+    fn take(&self, at: usize) -> Vec<Spill> {
+        std::mem::take(&mut *self.0[at].lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn bytes(&self, at: usize) -> u64 {
+        self.0[at].lock().unwrap_or_else(PoisonError::into_inner).iter().map(Spill::len).sum()
+    }
 }
 
 fn counts_of(rows: &RowCounts) -> IngestCounts {
@@ -296,10 +307,7 @@ fn no_rows(counts: &IngestCounts) -> IngestError {
 }
 
 /// The moments of splits by time. A fraction of validation is one of the rows before test.
-fn thresholds(
-    options: &IngestOptions,
-    histogram: Option<&super::histogram::Histogram>,
-) -> Thresholds {
+fn thresholds(options: &IngestOptions, histogram: Option<&super::histogram::Histogram>) -> Thresholds {
     let moment = |split, end| match split {
         Split::TimeAt(time) => Some(time),
         Split::TimeFraction(fraction) => histogram.and_then(|h| h.threshold(fraction, end)),

@@ -23,8 +23,7 @@ impl Record {
     /// The key that records are sorted by, as words that compare like numbers. Records with equal keys are equal.
     fn key(&self) -> [u64; 4] {
         // Weights are not negative, so their bits are in their order.
-        let rest =
-            u64::from(self.event) << 40 | u64::from(self.weight.to_bits()) << 8 | u64::from(self.part as u8);
+        let rest = u64::from(self.event) << 40 | u64::from(self.weight.to_bits()) << 8 | u64::from(self.part as u8);
         [self.user, self.item, (self.time as u64) ^ (1 << 63), rest]
     }
 
@@ -88,8 +87,7 @@ impl Layout {
             u64::from_le_bytes(word)
         };
         let mut at = 16;
-        let mut record =
-            Record { user: word(0), item: word(8), time: 0, weight: 0.0, event: 0, part: Part::Train };
+        let mut record = Record { user: word(0), item: word(8), time: 0, weight: 0.0, event: 0, part: Part::Train };
         if self.time {
             record.time = word(at) as i64;
             at += 8;
@@ -128,9 +126,10 @@ pub(super) struct SortedRecords<'a> {
 }
 
 impl<'a> SortedRecords<'a> {
-    /// Orders the records of `spill`, holding about `share` bytes. `buffer` is taken over, to be reused.
+    /// Orders the records of `spills`, whose ranges of hashes ascend, holding about `share` bytes. `buffer` is taken over,
+    /// to be reused.
     pub(super) fn new(
-        spill: Spill,
+        mut spills: Vec<Spill>,
         layout: Layout,
         places: &'a [u8],
         space: &'a Arc<TempSpace>,
@@ -141,7 +140,8 @@ impl<'a> SortedRecords<'a> {
         let most = (share / size_of::<Record>()).max(2);
         let mut current = buffer;
         current.clear();
-        Self { layout, places, space, ctx, most, later: vec![spill], current, at: 0, repeats: 1, repeated: 0 }
+        spills.reverse();
+        Self { layout, places, space, ctx, most, later: spills, current, at: 0, repeats: 1, repeated: 0 }
     }
 
     /// The next record.
@@ -271,7 +271,7 @@ mod tests {
             spill.append(&bytes).unwrap();
             let ctx = Context::new(1, ByteSize(1 << 20));
             let share = most * size_of::<Record>();
-            let mut sorted = SortedRecords::new(spill, layout, &[0, 1, 2], &space, share, &ctx, Vec::new());
+            let mut sorted = SortedRecords::new(vec![spill], layout, &[0, 1, 2], &space, share, &ctx, Vec::new());
             let mut found = Vec::new();
             while let Some(record) = sorted.next().unwrap() {
                 found.push(record);

@@ -142,10 +142,11 @@ pub(super) fn scatter(
         send,
     };
     // Not joined: a pipe may keep it waiting for ever after Ctrl-C. It ends when nobody receives any more.
-    std::thread::Builder::new()
-        .name("reader".into())
-        .spawn(move || reader.run())
-        .map_err(|e| StorageError::Io { path: "reader".into(), action: "start the thread", source: e })?;
+    std::thread::Builder::new().name("reader".into()).spawn(move || reader.run()).map_err(|e| StorageError::Io {
+        path: "reader".into(),
+        action: "start the thread",
+        source: e,
+    })?;
     std::thread::scope(|scope| {
         for _ in 0..budget.workers {
             let receive = receive.clone();

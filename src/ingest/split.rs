@@ -94,7 +94,7 @@ impl From<Split> for String {
 }
 
 /// A uniform number that depends on nothing but the seed, the salt and the pair's hashes.
-fn pair_hash(seed: u64, salt: u8, user: u64, item: u64) -> u64 {
+pub(super) fn pair_hash(seed: u64, salt: u8, user: u64, item: u64) -> u64 {
     let mut bytes = [0u8; 17];
     bytes[..8].copy_from_slice(&user.to_le_bytes());
     bytes[8..16].copy_from_slice(&item.to_le_bytes());

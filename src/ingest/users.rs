@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use super::budget::partition_of;
 use super::error::IngestError;
 use super::ids::SortedIds;
 use super::merge::{User, UserSource, lost};
@@ -115,6 +116,8 @@ pub(super) struct Encode<'a> {
     pub(super) parts: &'a [Part],
     pub(super) assign: Assign,
     pub(super) tally: Tally,
+    /// Topmost bits of the hash at whose change a block ends, so that blocks do not depend on partitions.
+    pub(super) range_bits: u32,
     pub(super) ctx: &'a Context,
 }
 
@@ -131,7 +134,13 @@ impl Encode<'_> {
         let mut assigned = Assigned::default();
         let mut block = UserBlock::new(self.columns, self.parts);
         let (mut train, mut held_out, mut not_split) = (0, 0, 0);
+        let mut range = None;
         while source.next_user(&mut user)? {
+            let last = range.replace(partition_of(user.hash, self.range_bits));
+            if block.is_full() || (last != range && block.users() > 0) {
+                self.ctx.check()?;
+                outlet.send(std::mem::replace(&mut block, UserBlock::new(self.columns, self.parts)))?;
+            }
             self.assign.user(&user, &item_hash, &mut assigned);
             not_split += u64::from(assigned.too_few);
             for (part, row) in assigned.iter() {
@@ -140,10 +149,6 @@ impl Encode<'_> {
                 block.push(part, Event { item: row.item, time: row.time, weight, count: row.count, event: row.event });
             }
             block.end_user(ids.find(user.hash)?.ok_or_else(|| lost("user"))?);
-            if block.is_full() {
-                self.ctx.check()?;
-                outlet.send(std::mem::replace(&mut block, UserBlock::new(self.columns, self.parts)))?;
-            }
         }
         if block.users() > 0 {
             outlet.send(block)?;
