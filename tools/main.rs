@@ -5,6 +5,7 @@ mod evaluate;
 mod ingest;
 mod numbers;
 mod progress;
+mod quickstart;
 mod recommend;
 mod similar;
 mod synth;
@@ -59,6 +60,7 @@ macro_rules! commands {
 
 // In the order of work: quickstart, synth, ingest, inspect, verify, train, evaluate, recommend, similar.
 commands! {
+    Quickstart => quickstart,
     Synth => synth,
     Ingest => ingest,
     Train => train,
