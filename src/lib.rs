@@ -37,6 +37,6 @@ pub use synth::{
     write_synth, write_truth,
 };
 pub use train::{
-    EpochReport, NegativesConfig, OptimizerConfig, OptimizerKind, Proposal, Schedule, StreamConfig, TrainConfig,
-    TrainError, TrainReport, train,
+    EpochReport, NegativesConfig, OptimizerConfig, OptimizerKind, Proposal, Schedule, StreamConfig, TrainBench,
+    TrainConfig, TrainError, TrainReport, bench_train, train,
 };

@@ -54,10 +54,14 @@ impl Globals {
         .context("cannot listen for Ctrl-C")
     }
 
-    /// The context that these flags describe. Make one a command.
+    /// The context that these flags describe.
     pub fn context(&self) -> Context {
+        self.context_with(self.threads.map_or(Context::default().threads(), usize::from))
+    }
+
+    /// The same, but for the number of threads.
+    pub fn context_with(&self, threads: usize) -> Context {
         let default = Context::default();
-        let threads = self.threads.map_or(default.threads(), usize::from);
         let memory = self.memory.unwrap_or(default.memory());
         let context = Context::new(threads, memory).with_cancel(CANCEL.get_or_init(Arc::default).clone());
         if self.quiet { context } else { context.with_progress(Arc::new(Display::new())) }

@@ -1,5 +1,6 @@
 //! The `peccary` command: one file a subcommand, each of which parses its flags, calls the library and prints.
 
+mod bench;
 mod common;
 mod evaluate;
 mod ingest;
@@ -67,6 +68,7 @@ commands! {
     Evaluate => evaluate,
     Recommend => recommend,
     Similar => similar,
+    Bench => bench,
 }
 
 fn main() -> std::process::ExitCode {

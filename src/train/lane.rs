@@ -4,6 +4,7 @@
 //! and two lanes hardly ever write the same row. Both threads of a lane block when the other is behind: with one lane
 //! a core, the operating system gives each core to whichever of them has work, and nothing needs tuning.
 
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -18,13 +19,13 @@ use crate::negatives::{Batch, Propose, Sampler};
 use crate::stream::Window;
 
 /// Batches on their way between a producer and its trainer.
-const IN_FLIGHT: usize = 4;
+pub(super) const IN_FLIGHT: usize = 4;
 /// Positives in a batch, about: large enough that a hand-over costs nothing, small enough to stay in cache.
 const BATCH: usize = 4096;
 
 /// What a lane keeps from epoch to epoch.
 pub(super) struct Lane<P> {
-    window: Window,
+    pub(super) window: Window,
     sampler: Sampler<P>,
     spare: Vec<Batch>,
 }
@@ -79,7 +80,9 @@ impl<L: Loss> Epoch<'_, L> {
         let kept = spare.clone();
         let done = std::thread::scope(|scope| {
             let trainer = scope.spawn(move || self.train(&batches, &empty));
-            let produced = self.produce(lane, &full, &spare, rate);
+            let send =
+                |batch| if full.send(batch).is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) };
+            let produced = self.produce(lane, || spare.try_recv().ok(), send, rate);
             drop(full);
             let mut done = trainer.join().ok()?;
             done.skipped = produced;
@@ -89,33 +92,24 @@ impl<L: Loss> Epoch<'_, L> {
         done
     }
 
-    /// Fills windows, draws negatives and sends batches; returns the positives that were skipped.
-    fn produce<P: Propose>(
+    /// Fills windows, draws negatives and hands batches to `emit` until no window is left or `emit` says to stop;
+    /// returns the positives that were skipped. `spare` yields batches whose memory is free again.
+    pub(super) fn produce<P: Propose>(
         &self,
         lane: &mut Lane<P>,
-        full: &Sender<Batch>,
-        spare: &Receiver<Batch>,
+        mut spare: impl FnMut() -> Option<Batch>,
+        mut emit: impl FnMut(Batch) -> ControlFlow<()>,
         rate: impl Fn(usize) -> f32,
     ) -> u64 {
         let mut skipped = 0;
         let Lane { window, sampler, .. } = lane;
-        loop {
-            let number = self.next.fetch_add(1, Ordering::Relaxed);
-            let Some(chunks) = self.windows.get(number) else { return skipped };
-            if self.stopped() {
-                return skipped;
-            }
-            for chunk in self.windows.get(number + 1).into_iter().flatten() {
-                self.interactions.will_need(*chunk as usize);
-            }
-            let mut rng = Xoshiro256PlusPlus::seed_from_u64(mix(self.seed, number as u64));
-            window.fill(self.interactions, chunks, &mut rng);
+        while let Some((number, mut rng)) = self.fill(window) {
             let learning_rate = rate(number);
             for block in window.block_order(&mut rng) {
                 let items = window.partition.block(block);
                 let mut rest = window.bucket(block);
                 while !rest.is_empty() {
-                    let mut batch = spare.try_recv().unwrap_or_default();
+                    let mut batch = spare().unwrap_or_default();
                     batch.clear();
                     batch.learning_rate = learning_rate;
                     while batch.positives.len() < BATCH && !rest.is_empty() {
@@ -126,26 +120,45 @@ impl<L: Loss> Epoch<'_, L> {
                         rest = later;
                     }
                     skipped += batch.skipped;
-                    if self.stopped() || full.send(batch).is_err() {
+                    if self.stopped() || emit(batch).is_break() {
                         return skipped;
                     }
                 }
             }
         }
+        skipped
+    }
+
+    /// Takes the next window and fills `window` with it; returns its number, and its own generator. `None` when all are
+    /// taken, or when told to stop.
+    pub(super) fn fill(&self, window: &mut Window) -> Option<(usize, Xoshiro256PlusPlus)> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let chunks = self.windows.get(number).filter(|_| !self.stopped())?;
+        for chunk in self.windows.get(number + 1).into_iter().flatten() {
+            self.interactions.will_need(*chunk as usize);
+        }
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(mix(self.seed, number as u64));
+        window.fill(self.interactions, chunks, &mut rng);
+        Some((number, rng))
+    }
+
+    /// Updates the tables by one batch.
+    pub(super) fn learn(&self, batch: &Batch) -> LossSample {
+        let runs = Runs {
+            users: &batch.users,
+            ends: &batch.ends,
+            positives: &batch.positives,
+            negatives: &batch.negatives,
+            negatives_each: self.negatives_each,
+        };
+        let update = Update { learning_rate: batch.learning_rate, ..self.update };
+        train(self.set, self.tables, runs, self.loss, update)
     }
 
     fn train(&self, batches: &Receiver<Batch>, empty: &Sender<Batch>) -> Done {
         let mut done = Done::default();
         for batch in batches {
-            let runs = Runs {
-                users: &batch.users,
-                ends: &batch.ends,
-                positives: &batch.positives,
-                negatives: &batch.negatives,
-                negatives_each: self.negatives_each,
-            };
-            let update = Update { learning_rate: batch.learning_rate, ..self.update };
-            let sample = train(self.set, self.tables, runs, self.loss, update);
+            let sample = self.learn(&batch);
             if !sample.sum.is_finite() {
                 self.diverged.store(true, Ordering::Relaxed);
             }

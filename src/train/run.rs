@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::config::{Proposal, TrainConfig};
 use super::error::TrainError;
 use super::lane::{Done, Epoch, Lane, mix};
-use crate::context::{ByteSize, Context, Unit};
+use crate::context::{ByteSize, Context, Stage, Unit};
 use crate::dataset::Dataset;
 use crate::loss::{Bpr, Logistic, Loss, LossKind};
 use crate::model::{InstructionSet, ModelManifest, Side, Similarity, Tables, Update, publish, stride_of};
@@ -126,13 +126,21 @@ fn shape(dataset: &Dataset, config: &TrainConfig, width: usize) -> (u32, u64) {
     (block_items, window)
 }
 
-fn run<P: Propose + Clone>(
+/// Tables and lanes, ready to train.
+pub(super) struct Prepared<P> {
+    pub(super) tables: Tables,
+    pub(super) lanes: Vec<Lane<P>>,
+    pub(super) block_items: u32,
+    pub(super) window: u64,
+}
+
+/// Checks the budget, fills the tables and makes a lane a thread.
+pub(super) fn prepare<P: Propose + Clone>(
     dataset: &Dataset,
     config: &TrainConfig,
-    loss: impl Loss,
     proposal: &P,
     ctx: &Context,
-) -> Result<(Tables, TrainReport), TrainError> {
+) -> Result<Prepared<P>, TrainError> {
     let (users, items) = (dataset.users().len(), dataset.items().len());
     let width = config.dimensions + if config.biases() { 2 } else { 0 };
     let (block_items, window) = shape(dataset, config, width);
@@ -151,69 +159,89 @@ fn run<P: Propose + Clone>(
         Tables::new(users as usize, items as usize, config.dimensions, config.biases(), config.optimizer())?;
     initialize(&mut tables.users, 0, config);
     initialize(&mut tables.items, 1, config);
-    let mut state: Vec<Lane<P>> = (0..lanes)
+    let lanes = (0..lanes)
         .map(|_| {
             let window = Window::new(items, block_items);
             Lane::new(window, proposal.clone(), config.negatives.count, config.negatives.with_replacement)
         })
         .collect();
+    Ok(Prepared { tables, lanes, block_items, window })
+}
 
-    let set = InstructionSet::detect();
+/// The learning rate when `done` of the run's epochs are over.
+fn rate(config: &TrainConfig, done: f64) -> f32 {
+    config.learning_rate() * config.optimizer.schedule.factor(done / f64::from(config.epochs)) as f32
+}
+
+/// The work of epoch `epoch`, from 0.
+pub(super) fn epoch<'a, L: Loss>(
+    dataset: &'a Dataset,
+    config: &TrainConfig,
+    (epoch, window): (u32, u64),
+    loss: L,
+    tables: &'a Tables,
+    (ctx, stage): (&'a Context, &'a Stage<'a>),
+) -> Epoch<'a, L> {
+    let seed = mix(config.seed, 2 + u64::from(epoch));
+    Epoch {
+        interactions: dataset.train(),
+        windows: plan(dataset.train(), window, &mut Xoshiro256PlusPlus::seed_from_u64(seed)),
+        next: AtomicUsize::new(0),
+        diverged: AtomicBool::new(false),
+        seed,
+        tables,
+        set: InstructionSet::detect(),
+        loss,
+        update: Update {
+            learning_rate: rate(config, f64::from(epoch)),
+            l2: config.l2,
+            similarity: config.similarity,
+            optimizer: config.optimizer(),
+        },
+        negatives_each: config.negatives.count,
+        ctx,
+        stage,
+    }
+}
+
+fn run<P: Propose + Clone>(
+    dataset: &Dataset,
+    config: &TrainConfig,
+    loss: impl Loss,
+    proposal: &P,
+    ctx: &Context,
+) -> Result<(Tables, TrainReport), TrainError> {
+    let Prepared { mut tables, mut lanes, block_items, window } = prepare(dataset, config, proposal, ctx)?;
     let total = dataset.train().len() * config.negatives.count as u64 * u64::from(config.epochs);
     let stage = ctx.stage("training", Some(total), Unit::Triples);
     let began = Instant::now();
     let mut epochs = Vec::new();
-    for epoch in 0..config.epochs {
+    for number in 0..config.epochs {
         let start = Instant::now();
-        let seed = mix(config.seed, 2 + u64::from(epoch));
-        let windows = plan(dataset.train(), window, &mut Xoshiro256PlusPlus::seed_from_u64(seed));
-        let rate = |window: usize, windows: usize| {
-            let progress = (f64::from(epoch) + window as f64 / windows as f64) / f64::from(config.epochs);
-            config.learning_rate() * config.optimizer.schedule.factor(progress) as f32
-        };
-        let update = Update {
-            learning_rate: rate(0, 1),
-            l2: config.l2,
-            similarity: config.similarity,
-            optimizer: config.optimizer(),
-        };
-        let count = windows.len();
-        let work = Epoch {
-            interactions: dataset.train(),
-            windows,
-            next: AtomicUsize::new(0),
-            diverged: AtomicBool::new(false),
-            seed,
-            tables: &tables,
-            set,
-            loss,
-            update,
-            negatives_each: config.negatives.count,
-            ctx,
-            stage: &stage,
-        };
-        let done = all_lanes(&work, &mut state, |window| rate(window, count)).ok_or(TrainError::Panicked)?;
+        let work = epoch(dataset, config, (number, window), loss, &tables, (ctx, &stage));
+        let windows = work.windows.len() as f64;
+        let rate = |window: usize| rate(config, f64::from(number) + window as f64 / windows);
+        let done = all_lanes(&work, &mut lanes, rate).ok_or(TrainError::Panicked)?;
         ctx.check()?;
-        let diverged = TrainError::Diverged { epoch: epoch + 1, learning_rate: update.learning_rate };
-        if work.diverged.load(Ordering::Relaxed) {
-            return Err(diverged);
+        let learning_rate = work.update.learning_rate;
+        let diverged = work.diverged.load(Ordering::Relaxed);
+        let last = number + 1 == config.epochs;
+        if diverged || (last && !finite(&mut tables)) {
+            return Err(TrainError::Diverged { epoch: number + 1, learning_rate });
         }
         let seconds = start.elapsed().as_secs_f64();
         let triples = done.positives * config.negatives.count as u64;
-        let report = EpochReport {
-            epoch: epoch + 1,
-            loss: done.loss.sum / done.loss.terms.max(1) as f64,
-            learning_rate: update.learning_rate,
+        let loss = done.loss.sum / done.loss.terms.max(1) as f64;
+        stage.note(format!("epoch {}/{}, loss {loss:.4}", number + 1, config.epochs));
+        epochs.push(EpochReport {
+            epoch: number + 1,
+            loss,
+            learning_rate,
             triples,
             skipped: done.skipped,
             seconds,
             triples_per_second: triples as f64 / seconds,
-        };
-        stage.note(format!("epoch {}/{}, loss {:.4}", epoch + 1, config.epochs, report.loss));
-        epochs.push(report);
-        if epoch + 1 == config.epochs && !finite(&mut tables) {
-            return Err(diverged);
-        }
+        });
     }
     let seconds = began.elapsed().as_secs_f64();
     let triples: u64 = epochs.iter().map(|e| e.triples).sum();
@@ -221,8 +249,8 @@ fn run<P: Propose + Clone>(
         epochs,
         seconds,
         triples_per_second: triples as f64 / seconds,
-        instruction_set: set.name().to_string(),
-        threads: lanes,
+        instruction_set: InstructionSet::detect().name().to_string(),
+        threads: ctx.threads(),
         block_items: block_items as usize,
         window,
     };
@@ -230,7 +258,7 @@ fn run<P: Propose + Clone>(
 }
 
 /// Runs every lane to the end of the epoch; `None` if one of them panicked.
-fn all_lanes<P: Propose, L: Loss>(
+pub(super) fn all_lanes<P: Propose, L: Loss>(
     work: &Epoch<'_, L>,
     lanes: &mut [Lane<P>],
     rate: impl Fn(usize) -> f32 + Send + Sync + Copy,
