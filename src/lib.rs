@@ -3,6 +3,7 @@
 mod context;
 mod dataset;
 mod evaluate;
+mod ingest;
 mod loss;
 mod model;
 mod negatives;
@@ -19,6 +20,10 @@ pub use dataset::{
     Positives, Source, UserItems,
 };
 pub use evaluate::{Baselines, EvaluateError, EvaluateOptions, Evaluation, Metrics, Protocol, evaluate};
+pub use ingest::{
+    Column, Compression, Delimiter, Format, IngestCounts, IngestError, IngestOptions, IngestSummary, Input, Inputs,
+    OnError, ReadError, ReadOptions, Role, Split, Thresholds, TimeUnit, ingest,
+};
 pub use loss::LossKind;
 pub use model::{Factors, InstructionSet, MODEL_FORMAT_VERSION, Model, ModelError, ModelManifest, Similarity};
 pub use rank::{Popularity, RandomScores, RankError, Scorer};

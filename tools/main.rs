@@ -2,8 +2,10 @@
 
 mod common;
 mod evaluate;
+mod ingest;
 mod numbers;
 mod progress;
+mod quickstart;
 mod recommend;
 mod similar;
 mod synth;
@@ -17,7 +19,8 @@ const EXAMPLES: &str = "\
 Examples:
   peccary synth --output clicks.csv
   peccary synth --users 5000000 --items 500000 --interactions 100000000 --output big.csv.zst
-  peccary synth --help
+  peccary ingest --output clicks.pec clicks.csv
+  peccary ingest --help
 
 Exit codes:
   0    done
@@ -57,7 +60,9 @@ macro_rules! commands {
 
 // In the order of work: quickstart, synth, ingest, inspect, verify, train, evaluate, recommend, similar.
 commands! {
+    Quickstart => quickstart,
     Synth => synth,
+    Ingest => ingest,
     Train => train,
     Evaluate => evaluate,
     Recommend => recommend,

@@ -50,7 +50,7 @@ Examples:
 
 /// Train a model on a dataset
 #[derive(clap::Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = EXAMPLES, allow_negative_numbers = true)]
 pub struct Args {
     /// Dataset made by `peccary ingest`
     dataset: PathBuf,

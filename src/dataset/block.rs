@@ -32,6 +32,8 @@ pub(super) struct PartBlock {
     pub(super) positive_offsets: Vec<u32>,
     pub(super) positives: Vec<u8>,
     pub(super) active_users: u32,
+    /// Whether a count is not 1; counts are stored only then.
+    pub(super) repeated: bool,
     pub(super) time_range: Option<(i64, i64)>,
 }
 
@@ -47,6 +49,7 @@ impl PartBlock {
             positive_offsets: vec![0],
             positives: Vec::new(),
             active_users: 0,
+            repeated: false,
             time_range: None,
         }
     }
@@ -69,6 +72,7 @@ impl PartBlock {
         }
         if columns.count {
             self.counts.push(event.count);
+            self.repeated |= event.count != 1;
         }
         if columns.event {
             self.events.push(event.event);

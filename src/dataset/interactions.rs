@@ -226,7 +226,7 @@ pub struct UserItems<'a> {
     pub times: &'a [i64_le],
     /// Summed weights.
     pub weights: &'a [f32_le],
-    /// Occurrences.
+    /// Occurrences; empty where all are 1.
     pub counts: &'a [u32_le],
     /// Event types, as indices into the manifest's `events`.
     pub events: &'a [u8],

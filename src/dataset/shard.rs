@@ -14,7 +14,7 @@ pub(super) const VERSION: u32 = 1;
 pub(super) const MAX_SHARD_BYTES: u64 = 1 << 30;
 
 /// Some thousands of consecutive users and their interactions, sorted by user, then item.
-/// Columns that the dataset does not have are empty.
+/// Columns that the dataset does not have are empty, and so are counts where all are 1.
 #[derive(Archive, Serialize)]
 pub(super) struct ChunkRoot {
     /// `users + 1` positions in the columns below, from 0.
@@ -73,13 +73,14 @@ impl ShardWriter {
     }
 
     pub(super) fn append(&mut self, first_user: u32, block: &PartBlock) -> Result<(), StorageError> {
+        let counts = if block.repeated { &block.counts[..] } else { &[] };
         let file = &mut self.shard;
         self.chunks.chunks.push(ChunkRoot {
             offsets: Column::write(file, &block.offsets, u32::to_le_bytes)?,
             items: Column::write(file, &block.items, u32::to_le_bytes)?,
             times: Column::write(file, &block.times, i64::to_le_bytes)?,
             weights: Column::write(file, &block.weights, f32::to_le_bytes)?,
-            counts: Column::write(file, &block.counts, u32::to_le_bytes)?,
+            counts: Column::write(file, counts, u32::to_le_bytes)?,
             events: Column::write(file, &block.events, u8::to_le_bytes)?,
             first_user,
         });

@@ -38,6 +38,8 @@ pub(crate) struct DatasetWriter {
     users: DictionaryWriter,
     parts: Vec<PartWriter>,
     files: Vec<FileRecord>,
+    /// Whether any interaction occurred more than once.
+    repeated: bool,
 }
 
 impl DatasetWriter {
@@ -65,12 +67,17 @@ impl DatasetWriter {
                 shards: 0,
             })
             .collect();
-        Ok(Self { staging, columns, hash_seed, users, parts, files: Vec::new() })
+        Ok(Self { staging, columns, hash_seed, users, parts, files: Vec::new(), repeated: false })
     }
 
     /// The folder in the making, for temporary files that should lie on the same disk and vanish with it.
     pub(crate) fn folder(&self) -> &Path {
         self.staging.path()
+    }
+
+    /// Sets the columns, for those who learn them while reading. Before [`DatasetWriter::finish`].
+    pub(crate) fn set_columns(&mut self, columns: Columns) {
+        self.columns = columns;
     }
 
     /// Starts the item dictionary; give it to [`DatasetWriter::finish_items`] when it holds all items.
@@ -95,6 +102,7 @@ impl DatasetWriter {
             debug_assert_eq!(writer.part, *part);
             writer.summary.interactions += columns.items.len() as u64;
             writer.summary.users += columns.active_users;
+            self.repeated |= columns.repeated;
             writer.summary.time_range = match (writer.summary.time_range, columns.time_range) {
                 (Some((a, b)), Some((c, d))) => Some((a.min(c), b.max(d))),
                 (a, b) => a.or(b),
@@ -120,7 +128,8 @@ impl DatasetWriter {
 
     /// Ends all files and makes the dataset appear.
     pub(crate) fn finish(self, description: Description) -> Result<Manifest, DatasetError> {
-        let Self { staging, columns, hash_seed, users, parts, mut files } = self;
+        let Self { staging, columns, hash_seed, users, parts, mut files, repeated } = self;
+        let columns = Columns { count: columns.count && repeated, ..columns };
         let n_users = users.len();
         files.push(users.finish("users.dict")?);
         let mut summaries = Vec::new();

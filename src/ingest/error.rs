@@ -1,0 +1,119 @@
+//! What can go wrong when a log becomes a dataset, each with its remedy.
+
+use super::read::ReadError;
+use crate::context::{ByteSize, Interrupted};
+use crate::dataset::DatasetError;
+use crate::storage::StorageError;
+
+/// A log could not be ingested; nothing was published.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum IngestError {
+    /// An input could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// A file could not be written, or read again.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The dataset could not be written.
+    #[error(transparent)]
+    Dataset(#[from] DatasetError),
+    /// The operation was stopped.
+    #[error(transparent)]
+    Interrupted(#[from] Interrupted),
+    /// Options that contradict each other or the input.
+    #[error("{0}")]
+    Options(String),
+    /// The first row of the log that cannot be used.
+    #[error("{row}; correct the row, or pass --on-error skip to set bad rows aside")]
+    BadRow {
+        /// Source, place and reason.
+        row: String,
+    },
+    /// The inputs hold no rows at all.
+    #[error("the input is empty: {sources} without a single row; check that the path names the log")]
+    Empty {
+        /// How many files or pipes were read.
+        sources: String,
+    },
+    /// Every row was dropped.
+    #[error(
+        "no rows are left: {read} were read, {rejected} of them rejected, {by_event} removed by --keep-events, \
+         {by_weight} by --min-weight, and {by_count} of the remaining interactions by --min-user-count and \
+         --min-item-count; relax what removed most"
+    )]
+    NoRows {
+        /// Rows read.
+        read: u64,
+        /// Rows that could not be used.
+        rejected: u64,
+        /// Rows removed by `--keep-events`.
+        by_event: u64,
+        /// Rows removed by `--min-weight`.
+        by_weight: u64,
+        /// Merged interactions removed by the k-core.
+        by_count: u64,
+    },
+    /// All interactions fell into held-out parts.
+    #[error("no interactions are left to train on: all {held_out} are in valid or test; change {flag}")]
+    NothingToTrain {
+        /// Interactions in valid and test.
+        held_out: u64,
+        /// The flag that holds out too much.
+        flag: &'static str,
+    },
+    /// The memory budget is too small for any log.
+    #[error("--memory {given} is too small: ingest needs at least {smallest}")]
+    Budget {
+        /// The budget.
+        given: ByteSize,
+        /// The smallest that is accepted.
+        smallest: ByteSize,
+    },
+    /// The item table does not fit the budget.
+    #[error(
+        "{items} distinct items need {needed} of memory for their table, a third of the budget: pass --memory {remedy} or more"
+    )]
+    Items {
+        /// Distinct items.
+        items: u64,
+        /// What their table takes.
+        needed: ByteSize,
+        /// A budget that suffices.
+        remedy: ByteSize,
+    },
+    /// Two ids of one kind have the same hash.
+    #[error(
+        "the {what} ids '{first}' and '{second}' have the same 64-bit hash; pass another --hash-seed, such as {remedy}"
+    )]
+    Collision {
+        /// `user` or `item`.
+        what: &'static str,
+        /// One id.
+        first: String,
+        /// The other.
+        second: String,
+        /// Another seed.
+        remedy: u64,
+    },
+    /// More event types than an index of one byte can tell apart.
+    #[error(
+        "more than 255 types of events, such as '{example}'; choose some by --keep-events, or check --event-column"
+    )]
+    Events {
+        /// The 256th type.
+        example: String,
+    },
+    /// The sources do not have the same columns.
+    #[error("{name} has {has} {role} column, unlike {other}; give all inputs the same columns, or ingest them apart")]
+    Columns {
+        /// The source that differs.
+        name: String,
+        /// `a` or `no`.
+        has: &'static str,
+        /// Which column.
+        role: &'static str,
+        /// The first source.
+        other: String,
+    },
+}

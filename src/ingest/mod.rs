@@ -1,0 +1,32 @@
+//! From logs to a dataset, within a memory budget: scatter by hash to disk, sort partition by partition, write in order.
+//!
+//! `docs/ingest.md` describes the way of a row and the bounds on memory and temporary space.
+
+mod budget;
+mod error;
+mod events;
+mod histogram;
+mod ids;
+mod items;
+mod kcore;
+mod merge;
+mod options;
+mod pipeline;
+mod read;
+mod record;
+mod rejects;
+mod scatter;
+mod spill;
+mod split;
+mod summary;
+mod users;
+
+pub use error::IngestError;
+pub use options::{IngestOptions, Inputs, OnError};
+pub use pipeline::ingest;
+pub use read::{Column, Compression, Delimiter, Format, Input, ReadError, ReadOptions, Role, TimeUnit};
+pub use split::Split;
+pub use summary::{IngestCounts, IngestSummary, Thresholds};
+
+#[cfg(test)]
+mod tests;

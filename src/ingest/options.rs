@@ -1,0 +1,104 @@
+//! What a user can say about how a log becomes a dataset.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::error::IngestError;
+use super::read::{Input, ReadOptions};
+use super::split::Split;
+
+/// The logs to read: what is to be split, and ready-made parts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Inputs {
+    /// Files, folders or standard input.
+    pub main: Vec<Input>,
+    /// A ready-made validation part.
+    pub valid: Vec<Input>,
+    /// A ready-made test part.
+    pub test: Vec<Input>,
+}
+
+impl From<Vec<Input>> for Inputs {
+    fn from(main: Vec<Input>) -> Self {
+        Self { main, ..Self::default() }
+    }
+}
+
+/// What to do about rows that cannot be used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnError {
+    /// Stop, naming the first one.
+    #[default]
+    Fail,
+    /// Write them to the rejects file and go on.
+    Skip,
+}
+
+/// How a log becomes a dataset. The default reads everything and holds nothing out.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct IngestOptions {
+    /// How to read the logs.
+    pub read: ReadOptions,
+    /// Rows with a smaller weight are dropped.
+    pub min_weight: Option<f32>,
+    /// Rows with other event types are dropped; empty keeps all.
+    pub keep_events: Vec<String>,
+    /// Users with fewer distinct items are dropped, until nothing changes.
+    pub min_user_count: u32,
+    /// Items with fewer distinct users are dropped, until nothing changes.
+    pub min_item_count: u32,
+    /// What is held out for test.
+    pub split: Split,
+    /// What of the rest is held out for validation.
+    pub valid_split: Split,
+    /// What to do about rows that cannot be used.
+    pub on_error: OnError,
+    /// Where [`OnError::Skip`] writes them; beside the output, as `OUTPUT.rejects.ndjson`, when absent.
+    pub rejects: Option<PathBuf>,
+    /// Seed of random splits and of ties.
+    pub seed: u64,
+    /// Seed of the hash that orders users and items.
+    pub hash_seed: u64,
+}
+
+impl IngestOptions {
+    /// Refuses options that contradict each other.
+    pub(super) fn validate(&self, inputs: &Inputs) -> Result<(), IngestError> {
+        let refuse = |text: &str| Err(IngestError::Options(text.to_string()));
+        if self.min_weight.is_some() && self.read.weight.is_none() {
+            return refuse("--min-weight needs a weight column: name it by --weight-column");
+        }
+        if self.min_weight.is_some_and(|w| !w.is_finite() || w < 0.0) {
+            return refuse("--min-weight must be a finite number from 0 on");
+        }
+        if !self.keep_events.is_empty() && self.read.event.is_none() {
+            return refuse("--keep-events needs an event column: name it by --event-column");
+        }
+        if self.keep_events.len() > super::events::MAX_EVENTS {
+            return refuse("--keep-events takes at most 255 types");
+        }
+        if !inputs.test.is_empty() && self.split != Split::None {
+            return refuse("--test gives a ready-made test part and --split makes one: pass one of them");
+        }
+        if !inputs.valid.is_empty() && self.valid_split != Split::None {
+            return refuse("--valid gives a ready-made validation part and --valid-split makes one: pass one of them");
+        }
+        if self.rejects.is_some() && self.on_error == OnError::Fail {
+            return refuse("--rejects needs --on-error skip");
+        }
+        if let (Split::TimeAt(test), Split::TimeAt(valid)) = (self.split, self.valid_split)
+            && valid >= test
+        {
+            return refuse("--valid-split time must be before that of --split: validation is taken from what is left");
+        }
+        Ok(())
+    }
+
+    /// Whether rare users or items are dropped.
+    pub(super) fn has_core(&self) -> bool {
+        self.min_user_count > 1 || self.min_item_count > 1
+    }
+}

@@ -1,0 +1,314 @@
+//! Reads Parquet: only the needed columns are decoded, and brought to a few types when a batch is read.
+
+use std::borrow::Cow;
+use std::fs::File;
+use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use ::parquet::arrow::ProjectionMask;
+use ::parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Float64Type, Int64Type, UInt64Type};
+use arrow_array::{
+    Array, ArrayRef, BinaryArray, Float64Array, Int64Array, LargeStringArray, RecordBatch, StringArray,
+    StringViewArray, UInt64Array,
+};
+use arrow_cast::cast;
+use arrow_schema::{DataType, TimeUnit as ArrowUnit};
+
+use super::blocks::RowCount;
+use super::columns::resolve;
+use super::row::{check_id, check_utf8, check_weight, excerpt, float_time, integer_time, parse_time, parse_weight};
+use super::{BadRow, Column, Place, ReadError, ReadOptions, Reason, Role, Roles, Row, RowSink, Source, TimeUnit};
+
+/// Rows in a block.
+const BATCH_ROWS: usize = 32_768;
+
+/// A Parquet file being read.
+pub(super) struct Reader {
+    batches: ParquetRecordBatchReader,
+    name: Arc<str>,
+    /// Names in the file.
+    columns: Roles<Column>,
+    names: Roles<Arc<str>>,
+    time_unit: TimeUnit,
+    rows: u64,
+    total_rows: u64,
+    stored: u64,
+}
+
+impl Reader {
+    /// Opens the file and finds the columns.
+    pub(super) fn open(source: &Source, options: &ReadOptions) -> Result<Self, ReadError> {
+        let name = source.name();
+        let damaged = |message: String| ReadError::Parquet { name: name.into(), message };
+        // `-` and pipes have been refused by now.
+        let path = source.path().unwrap_or(std::path::Path::new("-"));
+        let file = File::open(path).map_err(|e| ReadError::Unreadable { path: name.into(), source: e })?;
+        let builder = guarded(|| ParquetRecordBatchReaderBuilder::try_new(file)).map_err(damaged)?;
+        let fields = builder.schema().fields().clone();
+        let names: Vec<String> = fields.iter().map(|field| field.name().clone()).collect();
+        let roles = resolve(name, options, &names, true)?;
+        for (role, &at) in roles.each() {
+            if target(role, fields[at].data_type()).is_none() {
+                return Err(ReadError::ColumnType {
+                    name: name.into(),
+                    column: names[at].clone(),
+                    role,
+                    found: fields[at].data_type().to_string(),
+                    needed: needed(role),
+                });
+            }
+        }
+        let total_rows = u64::try_from(builder.metadata().file_metadata().num_rows()).unwrap_or(0);
+        let mask = ProjectionMask::roots(builder.parquet_schema(), roles.each().map(|(_, &at)| at));
+        let batches = guarded(|| builder.with_projection(mask).with_batch_size(BATCH_ROWS).build()).map_err(damaged)?;
+        Ok(Self {
+            batches,
+            name: source.name.clone(),
+            columns: roles.map(|&at| Column::Name(names[at].clone())),
+            names: roles.map(|&at| names[at].as_str().into()),
+            time_unit: options.time_unit,
+            rows: 0,
+            total_rows,
+            stored: source.bytes().unwrap_or(0),
+        })
+    }
+
+    /// The columns that are read.
+    pub(super) fn columns(&self) -> &Roles<Column> {
+        &self.columns
+    }
+
+    /// The next batch, the 1-based number of its first row, and the share of the file's bytes read by its end.
+    pub(super) fn next(&mut self) -> Option<Result<(Table, u64, u64), ReadError>> {
+        let first = self.rows + 1;
+        let damaged = |message: String| ReadError::Parquet { name: self.name.to_string(), message };
+        let batch = match guarded(|| self.batches.next().transpose()) {
+            Ok(None) if self.rows == self.total_rows => return None,
+            Ok(None) => {
+                let message = format!("its footer promises {} rows, but there are {}", self.total_rows, self.rows);
+                return Some(Err(damaged(message)));
+            }
+            Ok(Some(batch)) => batch,
+            Err(e) => return Some(Err(damaged(format!("{e} (after {} good rows)", self.rows)))),
+        };
+        let table = match Table::new(&batch, &self.names, self.time_unit) {
+            Ok(table) => table,
+            Err(message) => return Some(Err(damaged(message))),
+        };
+        self.rows += batch.num_rows() as u64;
+        let share = self.rows as f64 / self.total_rows.max(1) as f64;
+        Some(Ok((table, first, (self.stored as f64 * share.min(1.0)) as u64)))
+    }
+}
+
+/// Runs a step of the `parquet` crate, which meets some kinds of damage (such as a negative offset in the footer) with a
+/// panic. What it panicked in is not used again.
+fn guarded<T, E: std::fmt::Display>(step: impl FnOnce() -> Result<T, E>) -> Result<T, String> {
+    match catch_unwind(AssertUnwindSafe(step)) {
+        Ok(result) => result.map_err(|e| e.to_string()),
+        Err(_) => Err("its metadata or pages contradict each other".into()),
+    }
+}
+
+/// The type to which a column of type `data` is brought to serve as `role`; `None` if it cannot.
+fn target(role: Role, data: &DataType) -> Option<DataType> {
+    use DataType::*;
+    match (role, data) {
+        (_, Dictionary(_, value)) => target(role, value),
+        (_, Utf8 | LargeUtf8 | Utf8View) => Some(data.clone()),
+        (Role::User | Role::Item | Role::Event, Binary | LargeBinary | BinaryView) => Some(Binary),
+        (Role::User | Role::Item | Role::Event, Int8 | Int16 | Int32 | Int64 | UInt8 | UInt16 | UInt32) => Some(Int64),
+        (Role::User | Role::Item | Role::Event, UInt64) => Some(UInt64),
+        (Role::Time, Timestamp(..)) => Some(Timestamp(ArrowUnit::Millisecond, None)),
+        (Role::Time, Date32 | Date64) => Some(Date64),
+        (Role::Time, Float16 | Float32 | Float64) => Some(Float64),
+        (Role::Time, integer) if integer.is_integer() => Some(Int64),
+        (Role::Weight, number) if number.is_numeric() => Some(Float64),
+        _ => None,
+    }
+}
+
+fn needed(role: Role) -> &'static str {
+    match role {
+        Role::User | Role::Item | Role::Event => "a string or an integer",
+        Role::Time => "a timestamp, a date, a number or a string",
+        Role::Weight => "a number or a string",
+    }
+}
+
+/// Rows of the columns that are read.
+#[derive(Debug)]
+pub(super) struct Table {
+    columns: Roles<(Values, Arc<str>)>,
+    time_unit: TimeUnit,
+    rows: usize,
+}
+
+/// A column, brought to one of few types.
+#[derive(Debug)]
+enum Values {
+    Text(StringArray),
+    LargeText(LargeStringArray),
+    TextView(StringViewArray),
+    Binary(BinaryArray),
+    Integer(Int64Array),
+    Unsigned(UInt64Array),
+    Float(Float64Array),
+    /// Milliseconds since 1970.
+    Moment(Int64Array),
+}
+
+impl Table {
+    fn new(batch: &RecordBatch, names: &Roles<Arc<str>>, time_unit: TimeUnit) -> Result<Self, String> {
+        let load = |role, name: &Arc<str>| {
+            let array = batch.column_by_name(name).ok_or_else(|| format!("a batch lacks the column '{name}'"))?;
+            Ok::<_, String>((Values::new(role, array)?, name.clone()))
+        };
+        let optional = |role, name: &Option<Arc<str>>| name.as_ref().map(|name| load(role, name)).transpose();
+        let columns = Roles {
+            user: load(Role::User, &names.user)?,
+            item: load(Role::Item, &names.item)?,
+            time: optional(Role::Time, &names.time)?,
+            weight: optional(Role::Weight, &names.weight)?,
+            event: optional(Role::Event, &names.event)?,
+        };
+        Ok(Self { columns, time_unit, rows: batch.num_rows() })
+    }
+
+    /// Hands every row to `sink`; `first` is the number of the first.
+    pub(super) fn parse<S: RowSink>(&self, source: &Arc<str>, first: u64, sink: &mut S) -> Result<RowCount, S::Error> {
+        let mut count = RowCount::default();
+        let mut text = Roles { user: Vec::new(), item: Vec::new(), time: None, weight: None, event: Some(Vec::new()) };
+        for at in 0..self.rows {
+            match self.row(at, &mut text) {
+                Ok(row) => {
+                    count.good += 1;
+                    sink.row(row)?;
+                }
+                Err(reason) => {
+                    count.bad += 1;
+                    let place = Place::Row(first + at as u64);
+                    sink.bad(BadRow { source: source.clone(), place, reason, raw: Cow::Owned(self.render(at)) })?;
+                }
+            }
+        }
+        Ok(count)
+    }
+
+    #[inline]
+    fn row<'a>(&'a self, at: usize, text: &'a mut Roles<Vec<u8>>) -> Result<Row<'a>, Reason> {
+        let columns = &self.columns;
+        for (role, (values, _)) in columns.each() {
+            if values.array().is_null(at) {
+                return Err(Reason::WrongType { role, found: "null", needed: needed(role) });
+            }
+        }
+        let user = columns.user.0.word(at, &mut text.user);
+        check_id(Role::User, user, columns.user.0.is_utf8())?;
+        let item = columns.item.0.word(at, &mut text.item);
+        check_id(Role::Item, item, columns.item.0.is_utf8())?;
+        let time = columns.time.as_ref().map(|(values, _)| values.time(at, self.time_unit)).transpose()?;
+        let weight = columns.weight.as_ref().map(|(values, _)| values.weight(at)).transpose()?;
+        let event = match (&columns.event, &mut text.event) {
+            (Some((values, _)), Some(text)) => {
+                let event = values.word(at, text);
+                check_utf8(Role::Event, event, values.is_utf8())?;
+                Some(event)
+            }
+            _ => None,
+        };
+        Ok(Row { user, item, time, weight, event })
+    }
+
+    /// A row in text, for messages.
+    fn render(&self, at: usize) -> Vec<u8> {
+        let shown = self.columns.each().map(|(_, (values, name))| format!("{name}={}", values.render(at)));
+        shown.collect::<Vec<_>>().join(", ").into_bytes()
+    }
+}
+
+impl Values {
+    fn new(role: Role, array: &ArrayRef) -> Result<Self, String> {
+        let unsupported = || format!("a column of type {} cannot be read as {role}", array.data_type());
+        let target = target(role, array.data_type()).ok_or_else(unsupported)?;
+        let brought = |to: &DataType| {
+            if array.data_type() == to { Ok(array.clone()) } else { cast(array, to).map_err(|e| e.to_string()) }
+        };
+        let array = brought(&target)?;
+        Ok(match target {
+            DataType::Utf8 => Self::Text(array.as_string().clone()),
+            DataType::LargeUtf8 => Self::LargeText(array.as_string().clone()),
+            DataType::Utf8View => Self::TextView(array.as_string_view().clone()),
+            DataType::Binary => Self::Binary(array.as_binary().clone()),
+            DataType::Int64 => Self::Integer(array.as_primitive::<Int64Type>().clone()),
+            DataType::UInt64 => Self::Unsigned(array.as_primitive::<UInt64Type>().clone()),
+            DataType::Float64 => Self::Float(array.as_primitive::<Float64Type>().clone()),
+            DataType::Date64 | DataType::Timestamp(..) => {
+                let milliseconds = cast(&array, &DataType::Int64).map_err(|e| e.to_string())?;
+                Self::Moment(milliseconds.as_primitive::<Int64Type>().clone())
+            }
+            _ => return Err(unsupported()),
+        })
+    }
+
+    fn array(&self) -> &dyn Array {
+        match self {
+            Self::Text(array) => array,
+            Self::LargeText(array) => array,
+            Self::TextView(array) => array,
+            Self::Binary(array) => array,
+            Self::Integer(array) | Self::Moment(array) => array,
+            Self::Unsigned(array) => array,
+            Self::Float(array) => array,
+        }
+    }
+
+    /// Whether the text is known to be UTF-8.
+    fn is_utf8(&self) -> bool {
+        !matches!(self, Self::Binary(_))
+    }
+
+    /// The value as text; what is no text already is written to `text`.
+    #[inline]
+    fn word<'a>(&'a self, at: usize, text: &'a mut Vec<u8>) -> &'a [u8] {
+        fn write(text: &mut Vec<u8>, value: impl std::fmt::Display) -> &[u8] {
+            text.clear();
+            // Writing to memory does not fail.
+            let _ = write!(text, "{value}");
+            text
+        }
+        match self {
+            Self::Text(array) => array.value(at).as_bytes(),
+            Self::LargeText(array) => array.value(at).as_bytes(),
+            Self::TextView(array) => array.value(at).as_bytes(),
+            Self::Binary(array) => array.value(at),
+            Self::Integer(array) | Self::Moment(array) => write(text, array.value(at)),
+            Self::Unsigned(array) => write(text, array.value(at)),
+            Self::Float(array) => write(text, array.value(at)),
+        }
+    }
+
+    fn time(&self, at: usize, unit: TimeUnit) -> Result<i64, Reason> {
+        match self {
+            // The type has its unit, so that only the range remains to be checked.
+            Self::Moment(array) => integer_time(array.value(at), TimeUnit::Milliseconds),
+            Self::Integer(array) => integer_time(array.value(at), unit),
+            Self::Float(array) => float_time(array.value(at), unit),
+            text => parse_time(text.word(at, &mut Vec::new()), unit),
+        }
+    }
+
+    fn weight(&self, at: usize) -> Result<f32, Reason> {
+        match self {
+            Self::Float(array) => check_weight(array.value(at) as f32, || array.value(at).to_string()),
+            text => parse_weight(text.word(at, &mut Vec::new())),
+        }
+    }
+
+    fn render(&self, at: usize) -> String {
+        if self.array().is_null(at) { "null".into() } else { excerpt(self.word(at, &mut Vec::new())) }
+    }
+}

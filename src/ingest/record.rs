@@ -1,0 +1,285 @@
+//! Rows on their way: compact in temporary files, and read back in order.
+
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+use super::error::IngestError;
+use super::spill::{CHILDREN, Fork, Gather, SPLIT_BUFFER, Spill, TempSpace};
+use crate::context::Context;
+use crate::dataset::Part;
+
+/// A row, its ids replaced by their hashes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Record {
+    pub(super) user: u64,
+    pub(super) item: u64,
+    pub(super) time: i64,
+    pub(super) weight: f32,
+    pub(super) event: u8,
+    pub(super) part: Part,
+}
+
+impl Record {
+    /// The key that records are sorted by, as words that compare like numbers. Records with equal keys are equal.
+    fn key(&self) -> [u64; 4] {
+        // Weights are not negative, so their bits are in their order.
+        let rest = u64::from(self.event) << 40 | u64::from(self.weight.to_bits()) << 8 | u64::from(self.part as u8);
+        [self.user, self.item, (self.time as u64) ^ (1 << 63), rest]
+    }
+
+    fn compare(&self, other: &Self) -> Ordering {
+        let pair = |r: &Self| u128::from(r.user) << 64 | u128::from(r.item);
+        pair(self).cmp(&pair(other)).then_with(|| self.key().cmp(&other.key()))
+    }
+}
+
+/// The columns that records have in temporary files.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Layout {
+    pub(super) time: bool,
+    pub(super) weight: bool,
+    pub(super) event: bool,
+    /// Whether there are ready-made parts.
+    pub(super) part: bool,
+}
+
+impl Layout {
+    /// Bytes of a record.
+    pub(super) fn width(self) -> usize {
+        16 + 8 * usize::from(self.time)
+            + 4 * usize::from(self.weight)
+            + usize::from(self.event)
+            + usize::from(self.part)
+    }
+
+    /// Appends a record.
+    #[inline]
+    pub(super) fn put(self, record: &Record, out: &mut Vec<u8>) {
+        let mut bytes = [0u8; 32];
+        bytes[..8].copy_from_slice(&record.user.to_le_bytes());
+        bytes[8..16].copy_from_slice(&record.item.to_le_bytes());
+        let mut at = 16;
+        if self.time {
+            bytes[at..at + 8].copy_from_slice(&record.time.to_le_bytes());
+            at += 8;
+        }
+        if self.weight {
+            bytes[at..at + 4].copy_from_slice(&record.weight.to_le_bytes());
+            at += 4;
+        }
+        if self.event {
+            bytes[at] = record.event;
+            at += 1;
+        }
+        if self.part {
+            bytes[at] = record.part as u8;
+            at += 1;
+        }
+        out.extend_from_slice(&bytes[..at]);
+    }
+
+    /// Reads a record of [`Layout::width`] bytes; `places` translates events.
+    #[inline]
+    fn get(self, bytes: &[u8], places: &[u8]) -> Record {
+        let word = |at: usize| {
+            let mut word = [0; 8];
+            word.copy_from_slice(&bytes[at..at + 8]);
+            u64::from_le_bytes(word)
+        };
+        let mut at = 16;
+        let mut record = Record { user: word(0), item: word(8), time: 0, weight: 0.0, event: 0, part: Part::Train };
+        if self.time {
+            record.time = word(at) as i64;
+            at += 8;
+        }
+        if self.weight {
+            record.weight = f32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+            at += 4;
+        }
+        if self.event {
+            record.event = places[usize::from(bytes[at])];
+            at += 1;
+        }
+        if self.part {
+            record.part = Part::ALL[usize::from(bytes[at])];
+        }
+        record
+    }
+}
+
+/// The records of temporary files in order, within a share of memory: files that are too large are split by the topmost
+/// bits in which their records differ, and so on, down to records that are all equal.
+pub(super) struct SortedRecords<'a> {
+    layout: Layout,
+    places: &'a [u8],
+    space: &'a Arc<TempSpace>,
+    ctx: &'a Context,
+    /// Records that may be held.
+    most: usize,
+    /// What comes after `current`, the next one last.
+    later: Vec<Spill>,
+    current: Vec<Record>,
+    at: usize,
+    /// How often each of `current` counts: more than once only where all records of a file were equal.
+    repeats: u64,
+    repeated: u64,
+}
+
+impl<'a> SortedRecords<'a> {
+    /// Orders the records of `spills`, whose ranges of hashes ascend, holding about `share` bytes. `buffer` is taken over,
+    /// to be reused.
+    pub(super) fn new(
+        mut spills: Vec<Spill>,
+        layout: Layout,
+        places: &'a [u8],
+        space: &'a Arc<TempSpace>,
+        share: usize,
+        ctx: &'a Context,
+        buffer: Vec<Record>,
+    ) -> Self {
+        let most = (share / size_of::<Record>()).max(2);
+        let mut current = buffer;
+        current.clear();
+        spills.reverse();
+        Self { layout, places, space, ctx, most, later: spills, current, at: 0, repeats: 1, repeated: 0 }
+    }
+
+    /// The next record.
+    #[inline]
+    pub(super) fn next(&mut self) -> Result<Option<Record>, IngestError> {
+        while self.at == self.current.len() {
+            let Some(spill) = self.later.pop() else { return Ok(None) };
+            self.load(spill)?;
+        }
+        let record = self.current[self.at];
+        self.repeated += 1;
+        if self.repeated == self.repeats {
+            self.at += 1;
+            self.repeated = 0;
+        }
+        Ok(Some(record))
+    }
+
+    /// The buffer, for the next partition.
+    pub(super) fn into_buffer(self) -> Vec<Record> {
+        self.current
+    }
+
+    fn load(&mut self, spill: Spill) -> Result<(), IngestError> {
+        spill.seal();
+        self.current.clear();
+        (self.at, self.repeats) = (0, 1);
+        let width = self.layout.width();
+        let count = spill.len() as usize / width;
+        if count > self.most {
+            return self.split(&spill, count);
+        }
+        if self.current.capacity() < count {
+            // Free the old buffer before asking for the new one.
+            self.current = Vec::new();
+            self.current.reserve_exact(count);
+        }
+        let mut reader = spill.read()?;
+        loop {
+            let bytes = reader.records(width)?;
+            if bytes.is_empty() {
+                break;
+            }
+            self.current.extend(bytes.chunks_exact(width).map(|b| self.layout.get(b, self.places)));
+            self.ctx.check()?;
+        }
+        self.current.sort_unstable_by(Record::compare);
+        Ok(())
+    }
+
+    fn split(&mut self, spill: &Spill, count: usize) -> Result<(), IngestError> {
+        // The sort buffer is not needed meanwhile.
+        self.current = Vec::new();
+        let (layout, places, width) = (self.layout, self.places, self.layout.width());
+        let mut first: Option<Record> = None;
+        let mut differing = [0u64; 4];
+        let mut reader = spill.read()?;
+        loop {
+            let bytes = reader.records(width)?;
+            if bytes.is_empty() {
+                break;
+            }
+            for record in bytes.chunks_exact(width).map(|b| layout.get(b, places)) {
+                let reference = first.get_or_insert(record).key();
+                for ((d, a), b) in differing.iter_mut().zip(record.key()).zip(reference) {
+                    *d |= a ^ b;
+                }
+            }
+            self.ctx.check()?;
+        }
+        let fork = differing.iter().enumerate().find_map(|(word, bits)| Some((word, Fork::on(*bits)?)));
+        let Some((word, fork)) = fork else {
+            // All are equal: one stands for all.
+            self.current.extend(first);
+            self.repeats = count as u64;
+            return Ok(());
+        };
+        let children = Spill::several(self.space, CHILDREN);
+        let mut gather = Gather::new(CHILDREN, SPLIT_BUFFER);
+        let mut reader = spill.read()?;
+        loop {
+            let bytes = reader.records(width)?;
+            if bytes.is_empty() {
+                break;
+            }
+            for raw in bytes.chunks_exact(width) {
+                let child = fork.child(layout.get(raw, places).key()[word]);
+                gather.make_room(child, width, &children)?;
+                gather.buffer(child).extend_from_slice(raw);
+            }
+            self.ctx.check()?;
+        }
+        gather.finish(&children)?;
+        children.iter().for_each(Spill::seal);
+        self.later.extend(children.into_iter().rev().filter(|c| c.len() > 0));
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::context::ByteSize;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn records_come_in_order_whatever_fits(
+            rows in proptest::collection::vec((0u64..4, 0u64..3, -2i64..2, 0u8..3, 0u8..2), 1..200),
+            spread in any::<bool>(),
+            most in 2usize..40,
+        ) {
+            let folder = tempfile::tempdir().unwrap();
+            let space = TempSpace::create(folder.path().join("t")).unwrap();
+            let layout = Layout { time: true, weight: true, event: true, part: true };
+            let scale = if spread { 0x3FFF_0000_1111_2222 } else { 1 };
+            let mut records: Vec<Record> = rows
+                .iter()
+                .map(|(u, i, t, e, p)| Record {
+                    user: u * scale, item: i * scale, time: *t, weight: f32::from(*e) / 3.0, event: *e,
+                    part: Part::ALL[usize::from(*p)],
+                })
+                .collect();
+            let spill = Spill::new(&space);
+            let mut bytes = Vec::new();
+            records.iter().for_each(|r| layout.put(r, &mut bytes));
+            spill.append(&bytes).unwrap();
+            let ctx = Context::new(1, ByteSize(1 << 20));
+            let share = most * size_of::<Record>();
+            let mut sorted = SortedRecords::new(vec![spill], layout, &[0, 1, 2], &space, share, &ctx, Vec::new());
+            let mut found = Vec::new();
+            while let Some(record) = sorted.next().unwrap() {
+                found.push(record);
+            }
+            records.sort_by_key(Record::key);
+            prop_assert_eq!(found, records);
+            drop(sorted);
+            space.remove().unwrap();
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! Users from partitions to the dataset: sorted and encoded by many threads, written in order by one.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use super::budget::partition_of;
+use super::error::IngestError;
+use super::ids::SortedIds;
+use super::merge::{User, UserSource, lost};
+use super::split::{Assign, Assigned};
+use crate::context::{Context, Interrupted};
+use crate::dataset::{Columns, Event, Part, UserBlock};
+
+/// Calls `work` for each of `count` parts on `workers` threads; the error is that of the first part that failed.
+pub(super) fn in_parallel(
+    workers: usize,
+    count: usize,
+    work: impl Fn(usize) -> Result<(), IngestError> + Sync,
+) -> Result<(), IngestError> {
+    let next = AtomicUsize::new(0);
+    let failed: Mutex<Option<(usize, IngestError)>> = Mutex::new(None);
+    std::thread::scope(|scope| {
+        for _ in 0..workers.min(count) {
+            scope.spawn(|| {
+                loop {
+                    let at = next.fetch_add(1, Ordering::Relaxed);
+                    if at >= count {
+                        return;
+                    }
+                    if let Err(error) = work(at) {
+                        next.store(count, Ordering::Relaxed);
+                        let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
+                        if failed.as_ref().is_none_or(|(other, _)| at < *other) {
+                            *failed = Some((at, error));
+                        }
+                    }
+                }
+            });
+        }
+    });
+    match failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        Some((_, error)) => Err(error),
+        None => Ok(()),
+    }
+}
+
+/// Where a part's results go. Sending fails when nobody wants them any more.
+pub(super) struct Outlet<T>(Sender<Result<T, IngestError>>);
+
+impl<T> Outlet<T> {
+    pub(super) fn send(&self, value: T) -> Result<(), IngestError> {
+        self.0.send(Ok(value)).map_err(|_| Interrupted.into())
+    }
+}
+
+/// Calls `produce` for each of `count` parts on `workers` threads, and `consume` on this one with all that they send: in
+/// the order of the parts. Up to `waiting` results of each part wait for their turn. `state` is kept by each thread.
+pub(super) fn in_order<T: Send, S>(
+    workers: usize,
+    count: usize,
+    waiting: usize,
+    state: impl Fn() -> S + Sync,
+    produce: impl Fn(&mut S, usize, &Outlet<T>) -> Result<(), IngestError> + Sync,
+    mut consume: impl FnMut(T) -> Result<(), IngestError>,
+) -> Result<(), IngestError> {
+    let mut outlets = Vec::with_capacity(count);
+    let mut inlets: Vec<Receiver<Result<T, IngestError>>> = Vec::with_capacity(count);
+    for _ in 0..count {
+        let (outlet, inlet) = bounded(waiting);
+        outlets.push(Mutex::new(Some(Outlet(outlet))));
+        inlets.push(inlet);
+    }
+    let next = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..workers.min(count) {
+            scope.spawn(|| {
+                let mut state = state();
+                loop {
+                    let at = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(outlet) = outlets.get(at).and_then(|o| o.lock().ok()?.take()) else { return };
+                    if let Err(error) = produce(&mut state, at, &outlet) {
+                        // If nobody listens, another part has failed already.
+                        let _ = outlet.0.send(Err(error));
+                        return;
+                    }
+                }
+            });
+        }
+        let mut result = Ok(());
+        'parts: for inlet in inlets {
+            for value in inlet {
+                result = value.and_then(&mut consume);
+                if result.is_err() {
+                    next.store(count, Ordering::Relaxed);
+                    break 'parts;
+                }
+            }
+        }
+        result
+    })
+}
+
+/// What encoding counts.
+#[derive(Default)]
+pub(super) struct Tally {
+    pub(super) train: AtomicU64,
+    pub(super) held_out: AtomicU64,
+    pub(super) not_split: AtomicU64,
+}
+
+/// Turns users into blocks of the dataset.
+pub(super) struct Encode<'a> {
+    pub(super) columns: Columns,
+    pub(super) parts: &'a [Part],
+    pub(super) assign: Assign,
+    pub(super) tally: Tally,
+    /// Topmost bits of the hash at whose change a block ends, so that blocks do not depend on partitions.
+    pub(super) range_bits: u32,
+    pub(super) ctx: &'a Context,
+}
+
+impl Encode<'_> {
+    /// Sends the users of `source`, whose original ids are among `ids`.
+    pub(super) fn partition(
+        &self,
+        source: &mut impl UserSource,
+        mut ids: SortedIds<'_>,
+        item_hash: impl Fn(u32) -> u64,
+        outlet: &Outlet<UserBlock>,
+    ) -> Result<(), IngestError> {
+        let mut user = User::default();
+        let mut assigned = Assigned::default();
+        let mut block = UserBlock::new(self.columns, self.parts);
+        let (mut train, mut held_out, mut not_split) = (0, 0, 0);
+        let mut range = None;
+        while source.next_user(&mut user)? {
+            let last = range.replace(partition_of(user.hash, self.range_bits));
+            if block.is_full() || (last != range && block.users() > 0) {
+                self.ctx.check()?;
+                outlet.send(std::mem::replace(&mut block, UserBlock::new(self.columns, self.parts)))?;
+            }
+            self.assign.user(&user, &item_hash, &mut assigned);
+            not_split += u64::from(assigned.too_few);
+            for (part, row) in assigned.iter() {
+                *(if part == Part::Train { &mut train } else { &mut held_out }) += 1;
+                let weight = row.weight.min(f64::from(f32::MAX)) as f32;
+                block.push(part, Event { item: row.item, time: row.time, weight, count: row.count, event: row.event });
+            }
+            block.end_user(ids.find(user.hash)?.ok_or_else(|| lost("user"))?);
+        }
+        if block.users() > 0 {
+            outlet.send(block)?;
+        }
+        self.tally.train.fetch_add(train, Ordering::Relaxed);
+        self.tally.held_out.fetch_add(held_out, Ordering::Relaxed);
+        self.tally.not_split.fetch_add(not_split, Ordering::Relaxed);
+        Ok(())
+    }
+}

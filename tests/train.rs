@@ -1,0 +1,242 @@
+//! Training, through the binary and the public API: it learns, it says what it did, and it refuses what cannot be.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use peccary::{
+    ByteSize, Context, Dataset, EvaluateOptions, LossKind, Model, OptimizerKind, Proposal, Schedule, Similarity,
+    TrainConfig, TrainError, evaluate, train,
+};
+use serde_json::Value;
+use tempfile::TempDir;
+
+fn peccary(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_peccary")).args(arguments).stdin(Stdio::null()).output().unwrap()
+}
+
+fn path(folder: &TempDir, name: &str) -> PathBuf {
+    folder.path().join(name)
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// A dataset with planted preferences: 2,000 users, 500 items, 80,000 rows, the last tenth of the time held out.
+fn dataset(folder: &TempDir) -> PathBuf {
+    let (log, data) = (path(folder, "log.csv"), path(folder, "log.pec"));
+    let made =
+        peccary(&["synth", "--users", "2000", "--items", "500", "--interactions", "80000", "--output", text(&log)]);
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let made = peccary(&["ingest", text(&log), "--split", "time:0.1", "--output", text(&data)]);
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    data
+}
+
+/// The message of a command that must fail with `code`.
+fn refused(output: &Output, code: i32) -> String {
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(code), "{message}");
+    message
+}
+
+#[test]
+fn a_model_finds_much_of_what_was_planted_and_says_how_it_was_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, model) = (dataset(&folder), path(&folder, "a.model"));
+    let trained = peccary(&["train", text(&data), "--output", text(&model), "--dim", "32", "--seed", "9", "--json"]);
+    assert!(trained.status.success(), "{}", String::from_utf8_lossy(&trained.stderr));
+    let report: Value = serde_json::from_slice(&trained.stdout).unwrap();
+    assert_eq!(report["config"]["seed"], 9);
+    assert_eq!(report["config"]["dimensions"], 32);
+    assert!(report["triples_per_second"].as_f64().unwrap() > 0.0);
+    let epochs = report["epochs"].as_array().unwrap();
+    assert_eq!(epochs.len() as u64, report["config"]["epochs"].as_u64().unwrap());
+    let opened = Dataset::open(&data).unwrap();
+    for epoch in epochs {
+        let triples = epoch["triples"].as_u64().unwrap() + 8 * epoch["skipped"].as_u64().unwrap();
+        assert_eq!(triples, 8 * opened.train().len(), "every positive comes once an epoch");
+    }
+    assert!(epochs.last().unwrap()["loss"].as_f64().unwrap() < epochs[0]["loss"].as_f64().unwrap() / 2.0);
+
+    let manifest = Model::open(&model).unwrap().manifest().clone();
+    assert_eq!(manifest.config, report["config"]);
+    assert_eq!(manifest.dataset, opened.fingerprint());
+    let used: TrainConfig = serde_json::from_value(manifest.config).unwrap();
+    assert!(used.temperature.is_some() && used.optimizer.learning_rate.is_some() && used.init_deviation.is_some());
+
+    let evaluated = peccary(&["evaluate", text(&model), text(&data), "--k", "20", "--json"]);
+    let report: Value = serde_json::from_slice(&evaluated.stdout).unwrap();
+    let recall = |of: &Value| of["recall@20"].as_f64().unwrap();
+    let (ours, popularity, random) = (
+        recall(&report["metrics"]),
+        recall(&report["baselines"]["popularity"]),
+        recall(&report["baselines"]["random"]),
+    );
+    assert!(ours > 1.3 * popularity && popularity > 2.0 * random, "{ours} {popularity} {random}");
+}
+
+#[test]
+fn one_thread_and_one_seed_give_the_same_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = dataset(&folder);
+    let factors = |name: &str, seed: &str| {
+        let model = path(&folder, name);
+        let trained = peccary(&[
+            "train",
+            text(&data),
+            "--output",
+            text(&model),
+            "--epochs",
+            "2",
+            "--threads",
+            "1",
+            "--seed",
+            seed,
+            "--quiet",
+        ]);
+        assert!(trained.status.success());
+        ["users.factors", "items.factors"].map(|file| std::fs::read(model.join(file)).unwrap())
+    };
+    let first = factors("a", "1");
+    assert!(first == factors("b", "1"), "same seed, same bytes");
+    assert!(first != factors("c", "2"), "another seed, other bytes");
+}
+
+#[test]
+fn every_combination_beats_random() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = Dataset::open(dataset(&folder)).unwrap();
+    let ctx = Context::new(2, ByteSize(1 << 30));
+    let model = path(&folder, "m");
+    for loss in [LossKind::Bpr, LossKind::Logistic] {
+        for similarity in [Similarity::Dot, Similarity::Cosine] {
+            for (kind, schedule) in [
+                (OptimizerKind::Sgd, Schedule::Linear),
+                (OptimizerKind::Adagrad, Schedule::Constant),
+                (OptimizerKind::Adam, Schedule::Cosine),
+            ] {
+                for (proposal, with_replacement) in [(Proposal::Uniform, true), (Proposal::Popularity, false)] {
+                    let mut config = TrainConfig { loss, similarity, dimensions: 20, epochs: 20, ..Default::default() };
+                    config.optimizer.kind = kind;
+                    config.optimizer.schedule = schedule;
+                    config.negatives.proposal = proposal;
+                    config.negatives.with_replacement = with_replacement;
+                    config.negatives.alpha = 0.5;
+                    config.l2 = 0.001;
+                    train(&data, &config, &model, true, &ctx).unwrap();
+                    let evaluation = evaluate(&Model::open(&model).unwrap(), &data, &EvaluateOptions::default(), &ctx);
+                    let evaluation = evaluation.unwrap();
+                    let random = evaluation.baselines.unwrap().random.get("recall@20").unwrap();
+                    let recall = evaluation.metrics.get("recall@20").unwrap();
+                    assert!(recall > 1.5 * random, "{config:?}: recall {recall}, random {random}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn flags_win_over_the_file_and_mistakes_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, model, config) = (dataset(&folder), path(&folder, "m"), path(&folder, "run.toml"));
+    let run = |content: &str, more: &[&str]| {
+        std::fs::write(&config, content).unwrap();
+        let mut arguments = vec!["train", text(&data), "--output", text(&model), "--config", text(&config), "--json"];
+        arguments.extend(more);
+        peccary(&arguments)
+    };
+    let good = run("epochs = 3\ndimensions = 8\n[negatives]\ncount = 2\n", &["--epochs", "1", "--biases=false"]);
+    let report: Value = serde_json::from_slice(&good.stdout).unwrap();
+    let config_used = &report["config"];
+    assert_eq!((config_used["epochs"].as_u64(), config_used["dimensions"].as_u64()), (Some(1), Some(8)));
+    assert_eq!((config_used["negatives"]["count"].as_u64(), config_used["biases"].as_bool()), (Some(2), Some(false)));
+
+    for (content, more, expected) in [
+        ("epoch = 3\n", &[][..], &["run.toml", "epoch", "epochs"][..]),
+        ("epochs = \"three\"\n", &[], &["run.toml", "line 1"]),
+        ("", &["--learning-rate", "-1"], &["learning_rate", "-1"]),
+        ("", &["--l2", "1000"], &["l2", "1000"]),
+        ("", &["--similarity", "cosine", "--biases"], &["biases", "cosine"]),
+        ("", &["--proposal", "popularity", "--block-items", "64"], &["block_items", "popularity"]),
+        ("", &["--negatives", "999"], &["negatives.count", "255"]),
+    ] {
+        std::fs::remove_dir_all(&model).ok();
+        let message = refused(&run(content, more), 1);
+        for word in expected {
+            assert!(message.contains(word), "{more:?}: '{word}' is not in: {message}");
+        }
+        assert!(!model.exists());
+    }
+    let missing = peccary(&["train", text(&data), "--output", text(&model), "--config", "no-such.toml"]);
+    assert!(refused(&missing, 1).contains("no-such.toml"));
+}
+
+#[test]
+fn what_is_there_is_replaced_only_by_force_and_only_when_it_is_ours() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, model) = (dataset(&folder), path(&folder, "m"));
+    let run = |output: &Path, more: &[&str]| {
+        let mut arguments = vec!["train", text(&data), "--output", text(output), "--epochs", "1"];
+        arguments.extend(more);
+        peccary(&arguments)
+    };
+    assert!(run(&model, &[]).status.success());
+    let before = std::fs::read(model.join("manifest.json")).unwrap();
+    assert!(refused(&run(&model, &[]), 1).contains("--force"));
+    assert_eq!(std::fs::read(model.join("manifest.json")).unwrap(), before);
+    assert!(run(&model, &["--force", "--seed", "5"]).status.success());
+    assert_ne!(std::fs::read(model.join("manifest.json")).unwrap(), before);
+
+    let precious = path(&folder, "precious");
+    std::fs::create_dir(&precious).unwrap();
+    std::fs::write(precious.join("thesis.tex"), "x").unwrap();
+    assert!(refused(&run(&precious, &["--force"]), 1).contains("precious"));
+    assert!(precious.join("thesis.tex").exists());
+    assert!(refused(&run(&path(&folder, "none/m"), &[]), 1).contains("create it first"));
+
+    let wrong = peccary(&["train", text(&model), "--output", text(&path(&folder, "x"))]);
+    assert!(refused(&wrong, 1).contains("it is a model"));
+}
+
+#[test]
+fn a_budget_that_cannot_hold_the_tables_is_refused_before_training() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, model) = (dataset(&folder), path(&folder, "m"));
+    let small = peccary(&["train", text(&data), "--output", text(&model), "--memory", "1MiB", "--dim", "128"]);
+    let message = refused(&small, 1);
+    assert!(message.contains("--memory") && message.contains("1MiB"), "{message}");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2, "nothing is left behind");
+}
+
+#[test]
+fn divergence_is_noticed_and_explained() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = Dataset::open(dataset(&folder)).unwrap();
+    let mut config = TrainConfig { l2: 0.0, ..TrainConfig::default() };
+    config.optimizer.learning_rate = Some(1e6);
+    let model = path(&folder, "m");
+    let error = train(&data, &config, &model, false, &Context::new(2, ByteSize(1 << 30))).unwrap_err();
+    assert!(matches!(error, TrainError::Diverged { epoch: 1.., .. }), "{error}");
+    assert!(error.to_string().contains("learning rate"), "{error}");
+    assert!(!model.exists());
+}
+
+#[test]
+fn ctrl_c_stops_training_and_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, model) = (dataset(&folder), path(&folder, "m"));
+    let mut child = Command::new(env!("CARGO_BIN_EXE_peccary"))
+        .args(["train", text(&data), "--output", text(&model), "--epochs", "1000000"])
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(Duration::from_millis(700));
+    assert!(child.try_wait().unwrap().is_none(), "it is still training");
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let mut left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["log.csv", "log.pec"]);
+}

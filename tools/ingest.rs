@@ -1,0 +1,206 @@
+//! `peccary ingest`: turns logs into a dataset.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use peccary::{
+    ByteSize, Column, Delimiter, Format, IngestOptions, IngestSummary, Input, Inputs, OnError, ReadOptions, Split,
+    TimeUnit,
+};
+use serde::Serialize;
+
+use crate::common::Globals;
+use crate::numbers::{grouped, short};
+
+const EXAMPLES: &str = "\
+Inputs are CSV, TSV, NDJSON or Parquet; text may be compressed by gzip or zstd. Columns are found by their names in the
+header (user_id, movieId, timestamp, ...), else users are column 1 and items column 2; weights and events are read only
+when named. Rows of the same user and item become one interaction with a count and the last time.
+At least 64MiB of --memory are needed. Temporary files beside the output take about as much as the log uncompressed.
+
+Examples:
+  peccary ingest --output clicks.pec clicks.csv
+  peccary ingest --output ml.pec ml-1m/ratings.dat --weight-column 3 --time-column 4 --min-weight 4
+  peccary ingest --output shop.pec logs/ --event-column event --keep-events cart,purchase --split leave-one-out
+  peccary ingest --output big.pec big.csv.zst --memory 1GiB --split time:0.1 --valid-split time:0.1
+  peccary ingest --output g.pec train.tsv.gz --test test.tsv.gz
+  zcat log.gz | peccary ingest --output log.pec - --on-error skip";
+
+/// Turn logs into a dataset
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// Files, folders, or - for standard input
+    #[arg(required = true, value_name = "INPUT")]
+    inputs: Vec<Input>,
+    /// Dataset to write: a folder
+    #[arg(long, short, value_name = "DATASET")]
+    output: PathBuf,
+    /// Replace the output if it is there already
+    #[arg(long)]
+    force: bool,
+    /// csv, tsv, ndjson or parquet [default: by extension and content]
+    #[arg(long)]
+    format: Option<Format>,
+    /// Delimiter, such as ',', tab or :: [default: by format and content]
+    #[arg(long, value_name = "TEXT")]
+    delimiter: Option<Delimiter>,
+    /// The first line names the columns [default: found out by its words]
+    #[arg(long, conflicts_with = "no_header")]
+    header: bool,
+    /// The first line is a row
+    #[arg(long)]
+    no_header: bool,
+    /// Quotes are part of the fields
+    #[arg(long)]
+    no_quotes: bool,
+    /// Column of user ids: a name, or a position from 1 on
+    #[arg(long, value_name = "COLUMN")]
+    user_column: Option<Column>,
+    /// Column of item ids
+    #[arg(long, value_name = "COLUMN")]
+    item_column: Option<Column>,
+    /// Column of times [default: by known names, else none]
+    #[arg(long, value_name = "COLUMN")]
+    time_column: Option<Column>,
+    /// auto, seconds, milliseconds or rfc3339
+    #[arg(long, value_name = "UNIT", default_value_t = TimeUnit::Auto)]
+    time_unit: TimeUnit,
+    /// Column of weights, such as ratings [default: none]
+    #[arg(long, value_name = "COLUMN")]
+    weight_column: Option<Column>,
+    /// Column of event types [default: none]
+    #[arg(long, value_name = "COLUMN")]
+    event_column: Option<Column>,
+    /// Drop rows with a smaller weight
+    #[arg(long, value_name = "WEIGHT", requires = "weight_column")]
+    min_weight: Option<f32>,
+    /// Keep rows with these event types only
+    #[arg(long, value_name = "TYPE,...", value_delimiter = ',', requires = "event_column")]
+    keep_events: Vec<String>,
+    /// Drop users with fewer items, until nothing changes
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    min_user_count: u32,
+    /// Drop items with fewer users, until nothing changes
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    min_item_count: u32,
+    /// Hold out for test: none, leave-one-out, random:0.1, time:0.1 or time:2024-01-01
+    #[arg(long, value_name = "SPLIT", default_value_t = Split::None)]
+    split: Split,
+    /// Hold out of the rest for validation, likewise
+    #[arg(long, value_name = "SPLIT", default_value_t = Split::None)]
+    valid_split: Split,
+    /// Ready-made validation part
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    valid: Vec<Input>,
+    /// Ready-made test part
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    test: Vec<Input>,
+    /// At rows that cannot be used: fail, or skip them
+    #[arg(long, value_enum, default_value_t = AtError::Fail)]
+    on_error: AtError,
+    /// Where skipped rows go, as NDJSON [default: OUTPUT.rejects.ndjson]
+    #[arg(long, value_name = "FILE")]
+    rejects: Option<PathBuf>,
+    /// Seed of random splits and ties
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// Seed of the hash that orders users and items
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    hash_seed: u64,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum AtError {
+    Fail,
+    Skip,
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Report<'a> {
+    output: &'a Path,
+    #[serde(flatten)]
+    summary: &'a IngestSummary,
+}
+
+impl Args {
+    fn into_parts(self) -> (Inputs, IngestOptions, PathBuf, bool) {
+        let read = ReadOptions {
+            format: self.format,
+            delimiter: self.delimiter,
+            header: match (self.header, self.no_header) {
+                (true, _) => Some(true),
+                (_, true) => Some(false),
+                _ => None,
+            },
+            quotes: !self.no_quotes,
+            user: self.user_column,
+            item: self.item_column,
+            time: self.time_column,
+            weight: self.weight_column,
+            event: self.event_column,
+            time_unit: self.time_unit,
+        };
+        let options = IngestOptions {
+            read,
+            min_weight: self.min_weight,
+            keep_events: self.keep_events,
+            min_user_count: self.min_user_count,
+            min_item_count: self.min_item_count,
+            split: self.split,
+            valid_split: self.valid_split,
+            on_error: match self.on_error {
+                AtError::Fail => OnError::Fail,
+                AtError::Skip => OnError::Skip,
+            },
+            rejects: self.rejects,
+            seed: self.seed,
+            hash_seed: self.hash_seed,
+        };
+        (Inputs { main: self.inputs, valid: self.valid, test: self.test }, options, self.output, self.force)
+    }
+}
+
+/// Runs the command.
+pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
+    let (inputs, options, output, force) = args.into_parts();
+    let summary = peccary::ingest(&inputs, &options, &output, force, &globals.context())?;
+    globals.print(&Report { output: &output, summary: &summary }, text(&output, &summary)?)
+}
+
+fn text(output: &Path, summary: &IngestSummary) -> Result<String, std::fmt::Error> {
+    let IngestSummary { counts, users, items, parts, .. } = summary;
+    let mut text =
+        format!("{}: {} users, {} items", output.display(), grouped((*users).into()), grouped((*items).into()));
+    for (part, summary) in parts {
+        write!(text, ", {} {}", grouped(summary.interactions), part.name())?;
+    }
+    write!(
+        text,
+        "\n{} rows in {:.1} s, {} rows/s, {} of temporary files",
+        grouped(counts.rows_read),
+        summary.seconds,
+        short(summary.rows_per_second),
+        ByteSize(summary.peak_temp_bytes)
+    )?;
+    let dropped = [
+        (counts.filtered_by_event, "rows dropped by --keep-events"),
+        (counts.filtered_by_weight, "rows dropped by --min-weight"),
+        (counts.merged, "repeated rows merged"),
+        (counts.filtered_by_count, "interactions dropped as rare"),
+        (counts.users_dropped, "users dropped as rare"),
+        (counts.items_dropped, "items dropped as rare"),
+        (counts.users_not_split, "users with too few interactions to leave one out"),
+    ];
+    for (count, what) in dropped.into_iter().filter(|(count, _)| *count > 0) {
+        write!(text, "\n{} {what}", grouped(count))?;
+    }
+    if let Some(rejects) = &summary.rejects {
+        write!(text, "\n{} rows rejected: {}", grouped(counts.rejected), rejects.display())?;
+        for (reason, count) in &counts.rejected_by_reason {
+            write!(text, "\n  {} {reason}", grouped(*count))?;
+        }
+    }
+    Ok(text)
+}
