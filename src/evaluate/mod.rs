@@ -80,8 +80,8 @@ pub fn evaluate(
     options: &EvaluateOptions,
     ctx: &Context,
 ) -> Result<Evaluation, EvaluateError> {
-    options.check(dataset)?;
     scorer.check(dataset).map_err(crate::rank::RankError::from)?;
+    options.check(dataset)?;
     let cases = Cases::collect(dataset, options, ctx)?;
     let begun = Instant::now();
     let (metrics, short) = measure("evaluating", scorer, &cases, dataset, options, ctx)?;

@@ -82,28 +82,40 @@ unsafe fn panel_by(set: InstructionSet, rows: &[&[f32]; GROUP], panel: &[[f32; P
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
         InstructionSet::Avx2 => unsafe { panel_avx2(rows, panel) },
-        _ => panel_of(rows, panel, multiply_then_add),
+        _ => panel_of::<4, 8>(rows, panel, multiply_then_add),
     }
 }
 
-/// `U` users × `W` of the panel's items.
+/// The group's scores in blocks of `U` users × `W` items: as many sums as the instruction set has registers for.
 #[inline(always)]
 fn panel_of<const U: usize, const W: usize>(
-    rows: &[&[f32]; U],
-    panel: &[[f32; W]],
+    rows: &[&[f32]; GROUP],
+    panel: &[[f32; PANEL]],
     add: impl Fn(f32, f32, f32) -> f32,
-) -> [[f32; W]; U] {
-    let rows: [&[f32]; U] = std::array::from_fn(|u| &rows[u][..panel.len()]);
-    let mut sums = [[0.0f32; W]; U];
-    for (k, column) in panel.iter().enumerate() {
-        for u in 0..U {
-            let factor = rows[u][k];
-            for w in 0..W {
-                sums[u][w] = add(factor, column[w], sums[u][w]);
+) -> [[f32; PANEL]; GROUP] {
+    const { assert!(GROUP.is_multiple_of(U) && PANEL.is_multiple_of(W)) }
+    let mut scores = [[0.0f32; PANEL]; GROUP];
+    for from in (0..GROUP).step_by(U) {
+        let rows: [&[f32]; U] = std::array::from_fn(|u| &rows[from + u][..panel.len()]);
+        for left in (0..PANEL).step_by(W) {
+            let mut sums = [[0.0f32; W]; U];
+            for (k, column) in panel.iter().enumerate() {
+                // By value, and without branches up to the end of the loop: it then stays in registers for all users.
+                let column: [f32; W] = std::array::from_fn(|w| column[left + w]);
+                for u in 0..U {
+                    // SAFETY: each row was cut to the panel's length above.
+                    let factor = unsafe { *rows[u].get_unchecked(k) };
+                    for w in 0..W {
+                        sums[u][w] = add(factor, column[w], sums[u][w]);
+                    }
+                }
+            }
+            for (scores, sums) in scores[from..from + U].iter_mut().zip(sums) {
+                scores[left..left + W].copy_from_slice(&sums);
             }
         }
     }
-    sums
+    scores
 }
 
 #[inline(always)]
@@ -114,13 +126,13 @@ fn multiply_then_add(a: f32, b: f32, sum: f32) -> f32 {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
 fn panel_avx512(rows: &[&[f32]; GROUP], panel: &[[f32; PANEL]]) -> [[f32; PANEL]; GROUP] {
-    panel_of(rows, panel, f32::mul_add)
+    panel_of::<12, 32>(rows, panel, f32::mul_add)
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
 fn panel_avx2(rows: &[&[f32]; GROUP], panel: &[[f32; PANEL]]) -> [[f32; PANEL]; GROUP] {
-    panel_of(rows, panel, f32::mul_add)
+    panel_of::<6, 16>(rows, panel, f32::mul_add)
 }
 
 #[cfg(test)]
@@ -172,7 +184,7 @@ mod tests {
             let rows: [&[f32]; GROUP] = std::array::from_fn(|u| &values[u * 80..(u + 1) * 80]);
             let columns = table(depth, PANEL, PANEL, seed ^ 5);
             let panel: Vec<[f32; PANEL]> = columns.chunks(PANEL).map(|c| c.try_into().unwrap()).collect();
-            let expected = panel_of(&rows, &panel, multiply_then_add);
+            let expected = panel_of::<1, 32>(&rows, &panel, multiply_then_add);
             for set in InstructionSet::available() {
                 // SAFETY: the machine has what is available.
                 let got = unsafe { panel_by(set, &rows, &panel) };
