@@ -2,9 +2,11 @@
 
 mod common;
 mod ingest;
+mod inspect;
 mod numbers;
 mod progress;
 mod synth;
+mod verify;
 
 use clap::{Parser, Subcommand};
 
@@ -57,6 +59,8 @@ macro_rules! commands {
 commands! {
     Synth => synth,
     Ingest => ingest,
+    Inspect => inspect,
+    Verify => verify,
 }
 
 fn main() -> std::process::ExitCode {

@@ -5,6 +5,7 @@ mod error;
 mod factors;
 mod manifest;
 mod published;
+mod verify;
 
 pub use error::ModelError;
 pub use factors::Factors;
