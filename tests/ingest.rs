@@ -102,11 +102,10 @@ fn a_log_becomes_a_dataset_that_says_what_it_holds() {
 
 #[test]
 fn every_filter_and_split_does_what_it_says() {
-    let weight = ["--weight-column", "weight", "--min-weight", "3"];
-    let event = ["--event-column", "event", "--keep-events", "buy"];
-    let cases: &[(&[&str], u64, u64, u64, &str, u64)] = &[
-        (&weight, 6, 0, 0, "filtered_by_weight", 2),
-        (&event, 4, 0, 0, "filtered_by_event", 4),
+    type Case = (&'static [&'static str], u64, u64, u64, &'static str, u64);
+    let cases: &[Case] = &[
+        (&["--weight-column", "weight", "--min-weight", "3"], 6, 0, 0, "filtered_by_weight", 2),
+        (&["--event-column", "event", "--keep-events", "buy"], 4, 0, 0, "filtered_by_event", 4),
         (&["--min-user-count", "3"], 3, 0, 0, "users_dropped", 2),
         (&["--min-item-count", "3"], 3, 0, 0, "items_dropped", 2),
         (&["--split", "time:1970-01-01T00:02:30Z"], 4, 0, 3, "users_not_split", 0),
