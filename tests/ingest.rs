@@ -407,3 +407,45 @@ fn the_same_bytes_from_any_format_threads_and_memory() {
     bench.write("log.csv", format!("user,item,time,weight,event\n{}\n", lines.join("\n")));
     assert_eq!(bench.ingest(&["--force"])["fingerprint"], one["fingerprint"]);
 }
+
+/// Peak resident memory in KiB of a running process, as far as it has come.
+fn peak_memory(process: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?.split_whitespace().next()?.parse().ok()
+}
+
+#[test]
+fn memory_stays_within_the_budget() {
+    // Uniform rows, then one user with far more rows than fit, then one pair repeated as often.
+    let mut log = Vec::new();
+    for i in 0..1_500_000u64 {
+        let hash = i.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
+        writeln!(log, "user{},item{},{}", hash % 200_000, hash % 49_999, i).unwrap();
+        writeln!(log, "robot,item{},{}", hash % 150_000, i).unwrap();
+        writeln!(log, "stuck,item7,{}", i % 5).unwrap();
+    }
+    let bench = Bench::new(log);
+    for flags in [&["--min-user-count", "2", "--split", "time:0.1"][..], &[]] {
+        let child = command()
+            .current_dir(bench.folder.path())
+            .args(["ingest", "--output", "out.pec", "--force", "--quiet", "--memory", "64MiB", "--no-header"])
+            .args(["log.csv", "--time-column", "3", "--json"])
+            .args(flags)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut child = Running(child);
+        let mut peak = 0;
+        let status = loop {
+            peak = peak.max(peak_memory(child.0.id()).unwrap_or(0));
+            if let Some(status) = child.0.try_wait().unwrap() {
+                break status;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        };
+        assert!(status.success());
+        assert!((8 << 10..=(64 << 10) * 11 / 10).contains(&peak), "{peak} KiB with {flags:?}");
+        println!("peak {peak} KiB with {flags:?}");
+    }
+    assert!(bench.run(&["verify", "out.pec", "--quiet"]).status.success());
+}
