@@ -10,14 +10,15 @@ mod negatives;
 mod rank;
 mod recommend;
 mod storage;
+mod stored;
 mod stream;
 mod synth;
 mod train;
 
 pub use context::{ByteSize, Context, Interrupted, Live, Progress, Silent, Stage, Unit};
 pub use dataset::{
-    Chunk, Columns, Dataset, DatasetError, Dictionary, FORMAT_VERSION, Interactions, Manifest, Part, PartSummary,
-    Positives, Source, UserItems,
+    Chunk, Columns, Dataset, DatasetError, DatasetStatistics, Dictionary, Distribution, FORMAT_VERSION, Interactions,
+    Manifest, Part, PartSummary, Positives, Source, UserItems,
 };
 pub use evaluate::{Baselines, EvaluateError, EvaluateOptions, Evaluation, Metrics, Protocol, evaluate};
 pub use ingest::{
@@ -32,6 +33,7 @@ pub use recommend::{
     save_recommendations, similar, write_recommendations,
 };
 pub use storage::{FileRecord, StorageError};
+pub use stored::{Stored, StoredError};
 pub use synth::{
     PlantedModel, SynthCompression, SynthConfig, SynthError, SynthFormat, SynthSummary, TruthSample, save_synth,
     write_synth, write_truth,

@@ -4,6 +4,7 @@ mod bench;
 mod common;
 mod evaluate;
 mod ingest;
+mod inspect;
 mod numbers;
 mod progress;
 mod quickstart;
@@ -11,6 +12,7 @@ mod recommend;
 mod similar;
 mod synth;
 mod train;
+mod verify;
 
 use clap::{Parser, Subcommand};
 
@@ -64,6 +66,8 @@ commands! {
     Quickstart => quickstart,
     Synth => synth,
     Ingest => ingest,
+    Inspect => inspect,
+    Verify => verify,
     Train => train,
     Evaluate => evaluate,
     Recommend => recommend,

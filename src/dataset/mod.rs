@@ -9,6 +9,7 @@ mod open;
 mod popularity;
 mod positives;
 mod shard;
+mod statistics;
 mod writer;
 
 pub(crate) use block::{Event, UserBlock};
@@ -19,6 +20,7 @@ pub use interactions::{Chunk, Interactions, UserItems};
 pub use manifest::{Columns, Manifest, PartSummary, Source};
 pub use open::Dataset;
 pub use positives::Positives;
+pub use statistics::{DatasetStatistics, Distribution};
 pub(crate) use writer::{DatasetWriter, Description};
 
 use serde::{Deserialize, Serialize};

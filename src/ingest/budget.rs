@@ -54,8 +54,10 @@ impl Budget {
         let record_bytes = (total / 16).clamp(block_bytes, 16 * MIB);
         let cache = (free / 32 / workers / 8).clamp(1 << 10, 1 << 22);
         let share = free / 2 / workers;
-        // A row of 24 bytes of text becomes a record of 32 bytes, and its id some more; hashes spread evenly.
-        let wanted = bytes.map_or(64, |b| (b as f64 * 2.0 / share as f64).ceil() as usize * 2);
+        // A row of 24 bytes of text becomes a record of 32 bytes, and its id some more; hashes spread evenly. Larger
+        // partitions than this sort no faster, and keep the threads from noticing that they should stop.
+        let each = (share / 4).min(64 * MIB);
+        let wanted = bytes.map_or(64, |b| (b as f64 / each as f64).ceil() as usize);
         let parallel = if bytes.is_some_and(|b| b < 8 << 20) { 4 } else { 4 * workers };
         let partitions = wanted.max(parallel).clamp(1, 128).next_power_of_two();
         let spill_buffer = (free / 4 / (workers * 3 * partitions)).clamp(2 << 10, 64 << 10);

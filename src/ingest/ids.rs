@@ -22,7 +22,7 @@ pub(super) fn put(hash: u64, id: &[u8], out: &mut Vec<u8>) {
 }
 
 /// Reads the next entry.
-pub(super) fn take<'r>(reader: &'r mut SpillReader) -> Result<Option<(u64, &'r [u8])>, StorageError> {
+pub(super) fn take(reader: &mut SpillReader) -> Result<Option<(u64, &[u8])>, StorageError> {
     let Some(head) = reader.take(HEAD)? else { return Ok(None) };
     let mut hash = [0; 8];
     hash.copy_from_slice(&head[..8]);

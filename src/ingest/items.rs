@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::error::IngestError;
 use super::ids::{self, SortedIds};
 use super::spill::{Spill, TempSpace};
-use crate::context::{ByteSize, Context};
+use crate::context::{ByteSize, Context, Unit};
 use crate::dataset::DictionaryWriter;
 
 /// Bytes an item takes in the table at most: its hash, and its share of the index.
@@ -34,6 +34,7 @@ impl ItemTable {
         most: usize,
         ctx: &Context,
     ) -> Result<Self, IngestError> {
+        let stage = ctx.stage("ordering items", None, Unit::Bytes);
         let sorted = Spill::new(space);
         let mut count = 0u64;
         let mut buffer = Vec::new();
@@ -43,10 +44,12 @@ impl ItemTable {
             ids::put(hash, id, &mut buffer);
             if buffer.len() >= BLOCK_BYTES {
                 ctx.check()?;
+                stage.add(buffer.len() as u64);
                 sorted.append(&buffer)?;
                 buffer.clear();
             }
         }
+        stage.add(buffer.len() as u64);
         sorted.append(&buffer)?;
         sorted.seal();
         let needed = count.saturating_mul(ENTRY as u64);

@@ -134,10 +134,7 @@ fn ingest_within(
     counts.thresholds = thresholds(options, histogram.as_ref());
 
     // All items, numbered by hash.
-    let items = {
-        let _stage = ctx.stage("ordering items", None, Unit::Rows);
-        ItemTable::build(items, options.hash_seed, &space, budget.sort_share(0), budget.item_table, ctx)?
-    };
+    let items = ItemTable::build(items, options.hash_seed, &space, budget.sort_share(0), budget.item_table, ctx)?;
     let parts_bytes = parts.len() * items.len() * 4;
     let files = (2 * parts.len() + 2) << 20;
     let core_bytes = if options.has_core() { items.len() * 13 } else { 0 };

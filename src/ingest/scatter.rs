@@ -15,7 +15,7 @@ use super::events::{Events, SeenEvents};
 use super::histogram::Histogram;
 use super::ids::{self, HEAD, SeenIds};
 use super::options::{IngestOptions, OnError};
-use super::read::{BadRow, Block, ReadOptions, Row, RowSink, Scratch, Source, open};
+use super::read::{BadRow, Block, Compression, ReadOptions, Roles, Row, RowSink, Scratch, Source, SourceInfo, open};
 use super::record::{Layout, Record};
 use super::rejects::{self, Rejects};
 use super::spill::{Gather, Spill, TempSpace};
@@ -140,6 +140,7 @@ pub(super) fn scatter(
         sources,
         first: None,
         send,
+        ctx: ctx.clone(),
     };
     // Not joined: a pipe may keep it waiting for ever after Ctrl-C. It ends when nobody receives any more.
     std::thread::Builder::new().name("reader".into()).spawn(move || reader.run()).map_err(|e| StorageError::Io {
@@ -188,6 +189,7 @@ struct Reader {
     /// Layout and name of the first source that has rows.
     first: Option<(Layout, String)>,
     send: Sender<Message>,
+    ctx: Context,
 }
 
 impl Reader {
@@ -221,6 +223,9 @@ impl Reader {
                 "{name} has no time column, which a split by time needs; name it by --time-column"
             )));
         }
+        if self.first.is_none() {
+            self.ctx.message(&describe(blocks.info()));
+        }
         let (first, other) = self.first.get_or_insert_with(|| (layout, name.clone()));
         if *first != layout {
             let (role, has) = match () {
@@ -240,6 +245,28 @@ impl Reader {
         }
         Ok(true)
     }
+}
+
+/// What was found out about a source.
+fn describe(info: &SourceInfo) -> String {
+    let mut text = format!("{}: {}", info.name, info.format);
+    if info.compression != Compression::None {
+        text += &format!(" in {}", info.compression);
+    }
+    if let Some(delimiter) = &info.delimiter {
+        let header = if info.header { "a header" } else { "no header" };
+        text += &format!(" with {header}, delimiter '{delimiter}'");
+    }
+    if let Some(Roles { user, item, time, weight, event }) = &info.columns {
+        text += &format!("; users from column {user}, items from {item}");
+        for (what, column) in [("times", time), ("weights", weight), ("events", event)] {
+            match column {
+                Some(column) => text += &format!(", {what} from {column}"),
+                None => text += &format!(", no {what}"),
+            }
+        }
+    }
+    text
 }
 
 impl Shared<'_> {

@@ -155,7 +155,7 @@ fn oracle(rows: &[Row], options: &IngestOptions, ready: [bool; 2]) -> Option<Par
     let hash = |id: &str| id_hash(id.as_bytes(), options.hash_seed);
     let merge = |rows: &[&Row]| {
         let mut rows = rows.to_vec();
-        rows.sort_by(|a, b| (a.time, a.event, a.weight).cmp(&(b.time, b.event, b.weight)));
+        rows.sort_by_key(|r| (r.time, r.event, r.weight));
         let last = rows.last().unwrap();
         let sum: f64 = rows.iter().map(|r| f64::from(weight(r))).sum();
         (last.time * 1000, sum as f32, rows.len() as u32, event(last))

@@ -15,6 +15,9 @@ pub enum ModelError {
     /// The dataset could not be used.
     #[error(transparent)]
     Dataset(#[from] DatasetError),
+    /// The operation was stopped.
+    #[error(transparent)]
+    Interrupted(#[from] crate::context::Interrupted),
     /// Its files contradict each other.
     #[error("{}: inconsistent model: {reason}; train it again", path.display())]
     Inconsistent {

@@ -11,6 +11,7 @@ mod rule;
 mod scan;
 mod scores;
 mod shared;
+mod verify;
 
 pub use error::ModelError;
 pub use factors::Factors;

@@ -42,34 +42,51 @@ pub(crate) fn write_manifest(
     file.sync_all().at(&path, "sync")
 }
 
-/// Reads `folder/manifest.json`, refusing another `format`, a newer `version` and any byte that was changed.
-pub(crate) fn read_manifest<T: DeserializeOwned>(folder: &Path, format: &str, version: u32) -> Result<T, StorageError> {
-    let what = format.trim_start_matches("peccary-");
+/// The format that `folder/manifest.json` states. `what` names what was expected, for messages.
+pub(crate) fn read_format(folder: &Path, what: &str) -> Result<String, StorageError> {
+    let (_, value) = read_json(folder, what)?;
+    match value.get("format").and_then(Value::as_str) {
+        Some(found) if found.starts_with("peccary-") => Ok(found.to_string()),
+        _ => Err(not_one(folder, what, "its manifest.json is not one of Peccary's")),
+    }
+}
+
+fn not_one(folder: &Path, what: &str, reason: &str) -> StorageError {
+    StorageError::NotOne { path: folder.to_path_buf(), expected: what.into(), reason: reason.into() }
+}
+
+fn read_json(folder: &Path, what: &str) -> Result<(Vec<u8>, Value), StorageError> {
     let path = folder.join(NAME);
-    let not_one = |reason: &str| StorageError::NotOne {
-        path: folder.to_path_buf(),
-        expected: what.into(),
-        reason: reason.into(),
-    };
     let text = match std::fs::read(&path) {
         Ok(bytes) => bytes,
         Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
-            return Err(match folder.metadata() {
-                Err(_) => not_one("there is no such folder"),
-                Ok(m) if m.is_dir() => not_one("it holds no manifest.json"),
-                Ok(_) => not_one("it is a file, not a folder"),
-            });
+            let reason = match folder.metadata() {
+                Err(_) => "there is no such folder",
+                Ok(m) if m.is_dir() => "it holds no manifest.json",
+                Ok(_) => "it is a file, not a folder",
+            };
+            return Err(not_one(folder, what, reason));
         }
         Err(e) => return Err(e).at(&path, "read"),
     };
+    match serde_json::from_slice(&text) {
+        Ok(value) => Ok((text, value)),
+        Err(e) => Err(StorageError::Damaged { path, reason: format!("not valid JSON: {e}") }),
+    }
+}
+
+/// Reads `folder/manifest.json`, refusing another `format`, a newer `version` and any byte that was changed.
+pub(crate) fn read_manifest<T: DeserializeOwned>(folder: &Path, format: &str, version: u32) -> Result<T, StorageError> {
+    let what = format.trim_start_matches("peccary-");
+    let (text, value) = read_json(folder, what)?;
+    let path = folder.join(NAME);
     let damaged = |reason: &str| StorageError::Damaged { path: path.clone(), reason: reason.into() };
-    let value: Value = serde_json::from_slice(&text).map_err(|e| damaged(&format!("not valid JSON: {e}")))?;
     match value.get("format").and_then(Value::as_str) {
         Some(found) if found == format => {}
         Some(found) if found.starts_with("peccary-") => {
-            return Err(not_one(&format!("it is a {}", found.trim_start_matches("peccary-"))));
+            return Err(not_one(folder, what, &format!("it is a {}", found.trim_start_matches("peccary-"))));
         }
-        _ => return Err(not_one("its manifest.json is not one of Peccary's")),
+        _ => return Err(not_one(folder, what, "its manifest.json is not one of Peccary's")),
     }
     let got = value.get("version").and_then(Value::as_u64).ok_or_else(|| damaged("no format version"))?;
     if got > u64::from(version) {

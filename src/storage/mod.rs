@@ -10,7 +10,7 @@ pub(crate) use checked::fingerprint;
 pub use checked::{CheckedFile, CheckedWriter, FileRecord, HEADER_LEN};
 pub(crate) use error::IoContext;
 pub use error::StorageError;
-pub(crate) use manifest::{read_manifest, write_manifest};
+pub(crate) use manifest::{read_format, read_manifest, write_manifest};
 pub(crate) use publish::{AtomicFile, Staging};
 
 mod archive;

@@ -2,4 +2,4 @@
 
 mod window;
 
-pub(crate) use window::{Partition, Window, plan};
+pub(crate) use window::{Window, plan};

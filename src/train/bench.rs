@@ -238,12 +238,16 @@ fn kernel_alone<P: Propose, L: Loss>(work: &Epoch<'_, L>, lanes: &mut [Lane<P>])
                         if batches.len() < KERNEL_BATCHES { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
                     };
                     work.produce(lane, || None, keep, |_| work.update.learning_rate);
-                    batches.iter().for_each(|batch| drop(work.learn(batch)));
+                    for batch in &batches {
+                        work.learn(batch);
+                    }
                     let triples: usize = batches.iter().map(|b| b.negatives.len()).sum();
                     barrier.wait();
                     let began = Instant::now();
                     for _ in 0..KERNEL_REPEATS {
-                        batches.iter().for_each(|batch| drop(black_box(work.learn(batch))));
+                        for batch in &batches {
+                            black_box(work.learn(batch));
+                        }
                     }
                     (triples * KERNEL_REPEATS) as f64 / began.elapsed().as_secs_f64()
                 })

@@ -65,7 +65,6 @@ pub struct Scratch {
 pub struct Block {
     info: Arc<SourceInfo>,
     content: Content,
-    index: u64,
     first: u64,
     consumed: u64,
 }
@@ -93,21 +92,6 @@ impl Drop for Buffer {
 }
 
 impl Block {
-    /// The source.
-    pub fn info(&self) -> &Arc<SourceInfo> {
-        &self.info
-    }
-
-    /// The block's number in its source, from 0.
-    pub fn index(&self) -> u64 {
-        self.index
-    }
-
-    /// The 1-based number of the first line, or of the first row of Parquet.
-    pub fn first(&self) -> u64 {
-        self.first
-    }
-
     /// Bytes of the source as stored that were read for this block; for Parquet its share of the file.
     pub fn consumed(&self) -> u64 {
         self.consumed
@@ -194,14 +178,13 @@ pub fn open(source: &Source, options: &ReadOptions, limits: Limits) -> Result<Bl
             Kind::Text(Text::new(bytes, head.bytes, head.line, limits, None), Records::Ndjson(Arc::new(layout)))
         }
     };
-    Ok(Blocks { info: Arc::new(info), kind, index: 0, consumed: 0 })
+    Ok(Blocks { info: Arc::new(info), kind, consumed: 0 })
 }
 
 /// The blocks of a source, in order. After an error there are no more.
 pub struct Blocks {
     info: Arc<SourceInfo>,
     kind: Kind,
-    index: u64,
     consumed: u64,
 }
 
@@ -245,9 +228,7 @@ impl Iterator for Blocks {
         match next {
             Some(Ok((content, first, stored))) => {
                 let consumed = stored - mem::replace(&mut self.consumed, stored);
-                let index = self.index;
-                self.index += 1;
-                Some(Ok(Block { info: self.info.clone(), content, index, first, consumed }))
+                Some(Ok(Block { info: self.info.clone(), content, first, consumed }))
             }
             Some(Err(error)) => {
                 self.kind = Kind::Empty;

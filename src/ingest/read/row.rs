@@ -67,6 +67,7 @@ pub struct BadRow<'a> {
     pub raw: Cow<'a, [u8]>,
 }
 
+#[cfg(test)]
 impl BadRow<'_> {
     /// The same, owning its bytes.
     pub fn into_owned(self) -> BadRow<'static> {

@@ -52,6 +52,7 @@ impl Source {
     }
 
     /// The format by flag or extension; where neither tells, [`super::open`] goes by the first bytes.
+    #[cfg(test)]
     pub fn format(&self) -> Option<Format> {
         self.format
     }

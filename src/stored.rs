@@ -1,0 +1,44 @@
+//! A folder that is a dataset or a model, whichever it turns out to be.
+
+use std::path::Path;
+
+use crate::dataset::{Dataset, DatasetError};
+use crate::model::{Model, ModelError};
+use crate::storage::{StorageError, read_format};
+
+/// What a folder holds.
+pub enum Stored {
+    /// A dataset.
+    Dataset(Box<Dataset>),
+    /// A model.
+    Model(Box<Model>),
+}
+
+/// A folder could not be opened as a dataset or model.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoredError {
+    /// It cannot be read, or is neither.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The dataset cannot be opened.
+    #[error(transparent)]
+    Dataset(#[from] DatasetError),
+    /// The model cannot be opened.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+}
+
+impl Stored {
+    /// Opens the dataset or model at `path`, comparing every byte with its checksum.
+    ///
+    /// # Errors
+    /// If it is neither, of a newer format, or damaged.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, StoredError> {
+        let path = path.as_ref();
+        match read_format(path, "dataset or model")?.as_str() {
+            "peccary-model" => Ok(Self::Model(Box::new(Model::open(path)?))),
+            _ => Ok(Self::Dataset(Box::new(Dataset::open(path)?))),
+        }
+    }
+}

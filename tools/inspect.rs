@@ -1,0 +1,200 @@
+//! `peccary inspect`: what a dataset or model holds.
+
+use std::fmt::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use peccary::{ByteSize, Dataset, DatasetStatistics, Distribution, FileRecord, Manifest, Model, ModelManifest, Stored};
+use serde::Serialize;
+use serde_json::Value;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::common::Globals;
+use crate::numbers::grouped;
+
+const EXAMPLES: &str = "\
+Examples:
+  peccary inspect clicks.pec
+  peccary inspect clicks.pec --json
+  peccary inspect model.pec";
+
+/// Show what a dataset or model holds
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// Dataset or model
+    #[arg(value_name = "DATASET|MODEL")]
+    path: PathBuf,
+}
+
+#[derive(Serialize)]
+struct DatasetReport<'a> {
+    kind: &'static str,
+    path: &'a Path,
+    bytes: u64,
+    #[serde(flatten)]
+    statistics: &'a DatasetStatistics,
+    /// First and last time of each part as dates.
+    dates: Vec<(&'static str, [String; 2])>,
+    #[serde(flatten)]
+    manifest: &'a Manifest,
+}
+
+#[derive(Serialize)]
+struct ModelReport<'a> {
+    kind: &'static str,
+    path: &'a Path,
+    bytes: u64,
+    fingerprint: String,
+    width: usize,
+    #[serde(flatten)]
+    manifest: &'a ModelManifest,
+}
+
+/// Runs the command.
+pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
+    match Stored::open(&args.path)? {
+        Stored::Dataset(dataset) => {
+            let statistics = dataset.statistics(&globals.context())?;
+            let manifest = dataset.manifest();
+            let ranges = manifest.parts.iter().filter_map(|(part, s)| Some((part.name(), s.time_range?)));
+            let report = DatasetReport {
+                kind: "dataset",
+                path: &args.path,
+                bytes: size(&manifest.files),
+                statistics: &statistics,
+                dates: ranges.map(|(name, (first, last))| (name, [date(first), date(last)])).collect(),
+                manifest,
+            };
+            globals.print(&report, dataset_text(&dataset, &statistics)?)
+        }
+        Stored::Model(model) => {
+            let manifest = model.manifest();
+            let report = ModelReport {
+                kind: "model",
+                path: &args.path,
+                bytes: size(&manifest.files),
+                fingerprint: model.manifest().fingerprint(),
+                width: model.users().width(),
+                manifest,
+            };
+            globals.print(&report, model_text(&model)?)
+        }
+    }
+}
+
+fn size(files: &[FileRecord]) -> u64 {
+    files.iter().map(|f| f.bytes).sum()
+}
+
+/// Milliseconds since 1970 as a date.
+fn date(milliseconds: i64) -> String {
+    let date = OffsetDateTime::from_unix_timestamp_nanos(i128::from(milliseconds) * 1_000_000);
+    date.ok().and_then(|d| d.format(&Rfc3339).ok()).unwrap_or_else(|| milliseconds.to_string())
+}
+
+fn dataset_text(dataset: &Dataset, statistics: &DatasetStatistics) -> Result<String, fmt::Error> {
+    let manifest = dataset.manifest();
+    let mut text = format!("dataset {}\n", dataset.path().display());
+    let mut line = |name: &str, value: &str| writeln!(text, "  {name:<12} {value}");
+    line("users", &grouped(manifest.users.into()))?;
+    line("items", &grouped(manifest.items.into()))?;
+    for (part, summary) in &manifest.parts {
+        let mut value = format!(
+            "{} interactions, {} users, {} items",
+            grouped(summary.interactions),
+            grouped(summary.users.into()),
+            grouped(summary.items.into())
+        );
+        if let Some((first, last)) = summary.time_range {
+            write!(value, ", {} to {}", date(first), date(last))?;
+        }
+        line(part.name(), &value)?;
+    }
+    line("density", &format!("{:.4}%", statistics.density * 100.0))?;
+    line("activity", &distribution(&statistics.activity, "users"))?;
+    line("popularity", &distribution(&statistics.popularity, "items"))?;
+    let columns = [
+        ("time", manifest.columns.time),
+        ("weight", manifest.columns.weight),
+        ("count", manifest.columns.count),
+        ("event", manifest.columns.event),
+    ];
+    let columns: Vec<&str> = ["user", "item"].into_iter().chain(columns.iter().filter(|c| c.1).map(|c| c.0)).collect();
+    line("columns", &columns.join(", "))?;
+    if !manifest.events.is_empty() {
+        line("events", &manifest.events.join(", "))?;
+    }
+    for (name, key) in [("split", "split"), ("valid split", "valid_split")] {
+        let how = manifest.options.get(key).and_then(Value::as_str).unwrap_or("none");
+        let part = if key == "split" { "test" } else { "valid" };
+        let moment = manifest.ingest.get("thresholds").and_then(|t| t.get(part)).and_then(Value::as_i64);
+        match moment {
+            Some(moment) => line(name, &format!("{how}: from {} on", date(moment)))?,
+            None => line(name, how)?,
+        }
+    }
+    line("options", &manifest.options.to_string())?;
+    line("ingest", &manifest.ingest.to_string())?;
+    for source in &manifest.sources {
+        let (bytes, rows) = (ByteSize(source.bytes), grouped(source.rows));
+        line("source", &format!("{}: {bytes}, {rows} rows", source.name))?;
+    }
+    line("fingerprint", &manifest.fingerprint)?;
+    line("written by", &format!("peccary {}", manifest.peccary))?;
+    files(&mut text, &manifest.files)?;
+    Ok(text)
+}
+
+fn distribution(d: &Distribution, what: &str) -> String {
+    format!(
+        "mean {:.2}, min {}, quartiles {} {} {}, 90% {}, 99% {}, max {}; top 1% of {what} have {:.1}%, top 10% {:.1}%; \
+         Gini {:.3}",
+        d.mean,
+        d.min,
+        d.p25,
+        d.median,
+        d.p75,
+        d.p90,
+        d.p99,
+        grouped(d.max.into()),
+        d.top_1_percent * 100.0,
+        d.top_10_percent * 100.0,
+        d.gini
+    )
+}
+
+fn model_text(model: &Model) -> Result<String, fmt::Error> {
+    let manifest = model.manifest();
+    let mut text = format!("model {}\n", model.path().display());
+    let mut line = |name: &str, value: &str| writeln!(text, "  {name:<12} {value}");
+    let biases = if manifest.biases { ", and biases" } else { "" };
+    line("users", &grouped(manifest.users.into()))?;
+    line("items", &grouped(manifest.items.into()))?;
+    line("factors", &format!("{}{biases}", manifest.dimensions))?;
+    line("similarity", &format!("{:?}", manifest.similarity).to_lowercase())?;
+    line("config", &manifest.config.to_string())?;
+    match &manifest.history {
+        Value::Array(epochs) => {
+            let last = epochs.last().map_or_else(String::new, |e| format!(", the last: {e}"));
+            line("history", &format!("{} entries{last}", epochs.len()))?;
+        }
+        other => line("history", &other.to_string())?,
+    }
+    line("dataset", &manifest.dataset)?;
+    line("fingerprint", &model.manifest().fingerprint())?;
+    line("written by", &format!("peccary {}", manifest.peccary))?;
+    files(&mut text, &manifest.files)?;
+    Ok(text)
+}
+
+fn files(text: &mut String, files: &[FileRecord]) -> fmt::Result {
+    write!(text, "  {:<12} {}, {}", "files", files.len(), ByteSize(size(files)))?;
+    for file in files.iter().take(20) {
+        write!(text, "\n    {:<24} {}", file.path, ByteSize(file.bytes))?;
+    }
+    match files.len().checked_sub(20) {
+        Some(more) if more > 0 => write!(text, "\n    and {more} more"),
+        _ => Ok(()),
+    }
+}
