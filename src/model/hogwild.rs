@@ -233,7 +233,7 @@ unsafe fn all_runs<V: Lanes, L: Loss, R: Rule, const COSINE: bool>(
     for (r, (&user, &end)) in runs.users.iter().zip(runs.ends).enumerate() {
         if let Some(&next) = runs.users.get(r + 2) {
             let row = tables.users.factors.row_ptr(next as usize);
-            (0..stride_bytes).step_by(64).for_each(|line| V::prefetch(row, line));
+            prefetch_row::<V>(row, stride_bytes);
         }
         let user = user as usize;
         let user_row = tables.users.factors.row_ptr(user);
@@ -241,17 +241,18 @@ unsafe fn all_runs<V: Lanes, L: Loss, R: Rule, const COSINE: bool>(
         while k < end {
             let positives = at_once.min(end - k);
             let n = positives * (1 + each);
-            items[..positives].copy_from_slice(&runs.positives[k..k + positives]);
-            items[positives..n].copy_from_slice(&runs.negatives[k * each..(k + positives) * each]);
-            for (row, &item) in rows[..n].iter_mut().zip(&items[..n]) {
-                *row = tables.items.factors.row_ptr(item as usize);
+            let of_group =
+                runs.positives[k..k + positives].iter().chain(&runs.negatives[k * each..(k + positives) * each]);
+            for (i, &item) in of_group.enumerate() {
+                items[i] = item;
+                rows[i] = tables.items.factors.row_ptr(item as usize);
             }
             let ahead = (k + AHEAD)..(k + AHEAD + positives).min(runs.positives.len());
             if !ahead.is_empty() {
                 let negatives = &runs.negatives[ahead.start * each..ahead.end * each];
                 for &item in runs.positives[ahead].iter().chain(negatives) {
                     let row = tables.items.factors.row_ptr(item as usize);
-                    (0..stride_bytes).step_by(64).for_each(|line| V::prefetch(row, line));
+                    prefetch_row::<V>(row, stride_bytes);
                 }
             }
             countdown -= 1;
@@ -279,6 +280,13 @@ unsafe fn all_runs<V: Lanes, L: Loss, R: Rule, const COSINE: bool>(
     sample
 }
 
+#[inline(always)]
+fn prefetch_row<V: Lanes>(row: *const f32, bytes: usize) {
+    for line in (0..bytes).step_by(64) {
+        V::prefetch(row, line);
+    }
+}
+
 /// Scores, gradient and update of one group; returns its loss if `report`.
 ///
 /// # Safety
@@ -301,22 +309,9 @@ unsafe fn step<V: Lanes, L: Loss, R: Rule, const COSINE: bool>(
     let (dots, squares, scores) = (&mut dots[..n], &mut squares[..n], &mut scores[..n]);
     let (gradient, toward_user, own, rates) =
         (&mut gradient[..n], &mut toward_user[..n], &mut own[..n], &mut rates[..n]);
-    dots.fill(0.0);
-    squares.fill(0.0);
-    let mut user_square = 0.0;
     let tiles = tables.users.factors.stride() / 16;
-    let mut tile = 0;
     // SAFETY: `tile + N` stays within the stride, so that every access lies in a row.
-    unsafe {
-        while tile + TILES <= tiles {
-            user_square += dot_tiles::<V, TILES>(group, tile * 64, norms, dots, squares);
-            tile += TILES;
-        }
-        while tile < tiles {
-            user_square += dot_tiles::<V, 1>(group, tile * 64, norms, dots, squares);
-            tile += 1;
-        }
-    }
+    let user_square = unsafe { dot_rows::<V>(group, tiles, norms, dots, squares) };
 
     let mut value = 0.0;
     let user_norm = user_square.max(1e-24).sqrt();
@@ -324,9 +319,8 @@ unsafe fn step<V: Lanes, L: Loss, R: Rule, const COSINE: bool>(
         for i in 0..n {
             scores[i] = dots[i] / (user_norm * squares[i].max(1e-24).sqrt());
         }
-    } else {
-        scores.copy_from_slice(dots);
     }
+    let scores = if COSINE { &*scores } else { &*dots };
     {
         let (ps, ns) = scores.split_at(p);
         let (pg, ng) = gradient.split_at_mut(p);
@@ -336,35 +330,44 @@ unsafe fn step<V: Lanes, L: Loss, R: Rule, const COSINE: bool>(
         }
     }
 
-    // The mix of rows that each gradient is: `toward_user` × u + `own` × x.
+    // The mix of rows that each gradient is: `toward_user` × u + `own` × x. Plain dot products need no arrays for it.
     let positive_l2 = if L::PAIRWISE { update.l2 * each as f32 } else { update.l2 };
     let mut user_own = update.l2 * if L::PAIRWISE { p * each } else { n } as f32;
-    for i in 0..n {
-        let l2 = if i < p { positive_l2 } else { update.l2 };
-        if COSINE {
+    if COSINE {
+        for i in 0..n {
+            let l2 = if i < p { positive_l2 } else { update.l2 };
             let square = squares[i].max(1e-24);
             toward_user[i] = gradient[i] / (user_norm * square.sqrt());
             own[i] = l2 - gradient[i] * scores[i] / square;
             user_own -= gradient[i] * scores[i] / (user_norm * user_norm);
-        } else {
-            toward_user[i] = gradient[i];
-            own[i] = l2;
         }
     }
+    let toward_user = if COSINE { &*toward_user } else { &*gradient };
+    let own_mix = &*own;
     let width = tables.width as f32;
     if R::ADAPTIVE {
         for i in 0..n {
-            let (b, a) = (toward_user[i], own[i]);
+            let b = toward_user[i];
+            let a = if COSINE {
+                own_mix[i]
+            } else if i < p {
+                positive_l2
+            } else {
+                update.l2
+            };
             let square = b * b * user_square + 2.0 * a * b * dots[i] + a * a * squares[i];
             let state = tables.items.state_ptr(group.items[i] as usize);
             // SAFETY: `state` points at this row's state; the caller vouches for the instruction set.
             rates[i] = unsafe { rule.rate::<V>(update.learning_rate, state, square.max(0.0) / width) };
         }
-    } else {
-        rates.fill(update.learning_rate);
     }
-
-    let mix = Mix { toward_user, own, rates };
+    let mix = Mixes {
+        toward_user,
+        own: if COSINE { Some(own_mix) } else { None },
+        l2: (p, positive_l2, update.l2),
+        rates: if R::ADAPTIVE { Some(rates) } else { None },
+        learning_rate: update.learning_rate,
+    };
     let mut square = 0.0;
     let user_factor = 1.0 - update.learning_rate * user_own;
     let mut tile = 0;
@@ -374,7 +377,7 @@ unsafe fn step<V: Lanes, L: Loss, R: Rule, const COSINE: bool>(
             square += update_tiles::<V, R, TILES>(
                 tables,
                 group,
-                &mix,
+                mix,
                 rule,
                 tile * 64,
                 user_gradient,
@@ -386,7 +389,7 @@ unsafe fn step<V: Lanes, L: Loss, R: Rule, const COSINE: bool>(
             square += update_tiles::<V, R, 1>(
                 tables,
                 group,
-                &mix,
+                mix,
                 rule,
                 tile * 64,
                 user_gradient,
@@ -395,7 +398,7 @@ unsafe fn step<V: Lanes, L: Loss, R: Rule, const COSINE: bool>(
             tile += 1;
         }
         if R::ADAPTIVE {
-            let along: f32 = mix.toward_user.iter().zip(dots.iter()).map(|(b, d)| b * d).sum();
+            let along: f32 = toward_user.iter().zip(dots.iter()).map(|(b, d)| b * d).sum();
             let square = square + 2.0 * user_own * along + user_own * user_own * user_square;
             let rate = rule.rate::<V>(update.learning_rate, group.user_state, square.max(0.0) / width);
             update_user::<V, R>(group, rule, user_gradient, user_own, rate, tiles);
@@ -404,17 +407,34 @@ unsafe fn step<V: Lanes, L: Loss, R: Rule, const COSINE: bool>(
             V::store_one(group.user.add(column), 1.0);
         }
         if let Some(column) = tables.items.fixed {
-            group.rows.iter().for_each(|row| V::store_one(row.add(column), 1.0));
+            for row in group.rows {
+                V::store_one(row.add(column), 1.0);
+            }
         }
     }
     value
 }
 
-/// The coefficients of a group's gradients, and the step sizes.
-struct Mix<'a> {
+/// The coefficients of the items' gradients, and their step sizes.
+#[derive(Clone, Copy)]
+struct Mixes<'a> {
     toward_user: &'a [f32],
-    own: &'a [f32],
-    rates: &'a [f32],
+    /// For cosines; otherwise it is the L2 term.
+    own: Option<&'a [f32]>,
+    /// Number of positives, and the L2 terms of positives and negatives.
+    l2: (usize, f32, f32),
+    /// For adaptive rules; otherwise it is the learning rate.
+    rates: Option<&'a [f32]>,
+    learning_rate: f32,
+}
+
+impl Mixes<'_> {
+    /// What item `i` moves by toward the user and along itself, and how far.
+    #[inline(always)]
+    fn of(&self, i: usize) -> (f32, f32, f32) {
+        let l2 = if i < self.l2.0 { self.l2.1 } else { self.l2.2 };
+        (self.toward_user[i], self.own.map_or(l2, |own| own[i]), self.rates.map_or(self.learning_rate, |r| r[i]))
+    }
 }
 
 /// Room for a user's gradient.
@@ -449,44 +469,105 @@ impl Scratch {
     }
 }
 
-/// Adds the part of `N` tiles from byte `offset` to the dot products and squared norms; returns that of |u|².
+/// Dot products of the user's row with every item's, and the squared norms if `norms`; returns |u|², or 0 without.
+///
+/// # Safety
+/// The machine has the instruction set of `V`.
+#[inline(always)]
+unsafe fn dot_rows<V: Lanes>(
+    group: &Group<'_>,
+    tiles: usize,
+    norms: bool,
+    dots: &mut [f32],
+    squares: &mut [f32],
+) -> f32 {
+    let whole = tiles - tiles % TILES;
+    let mut square = 0.0;
+    // SAFETY: every tile lies within the rows; the instruction set is passed on from the caller.
+    unsafe {
+        for tile in (0..whole).step_by(TILES) {
+            square += dot_tiles::<V, TILES>(group, tile, norms, dots, squares);
+        }
+        for tile in whole..tiles {
+            square += dot_tiles::<V, 1>(group, tile, norms, dots, squares);
+        }
+    }
+    square
+}
+
+/// The part of `N` tiles from tile `first`: written by the first, added by the others.
 ///
 /// # Safety
 /// The tiles lie within the rows, and the machine has the instruction set of `V`.
 #[inline(always)]
 unsafe fn dot_tiles<V: Lanes, const N: usize>(
     group: &Group<'_>,
-    offset: usize,
+    first: usize,
     norms: bool,
     dots: &mut [f32],
     squares: &mut [f32],
 ) -> f32 {
+    let offset = first * 64;
+    let n = group.rows.len();
+    let fours = if norms { 0 } else { n - n % 4 };
     // SAFETY: passed on from the caller.
     unsafe {
-        let user: [V; N] = std::array::from_fn(|t| V::load(group.user, offset + t * 64));
-        for (i, row) in group.rows.iter().enumerate() {
-            let x: [V; N] = std::array::from_fn(|t| V::load(*row, offset + t * 64));
-            let mut dot = x[0].mul(user[0]);
-            for t in 1..N {
-                dot = x[t].mul_add(user[t], dot);
+        let user: [V; N] = load_tiles(group.user, offset);
+        let mut i = 0;
+        while i < fours {
+            let mut products = [user[0]; 4];
+            for j in 0..4 {
+                products[j] = product(&load_tiles::<V, N>(group.rows[i + j], offset), &user);
             }
-            dots[i] += dot.sum();
+            for (dot, sum) in dots[i..i + 4].iter_mut().zip(V::sum4(products)) {
+                *dot = if first == 0 { sum } else { *dot + sum };
+            }
+            i += 4;
+        }
+        while i < n {
+            let x: [V; N] = load_tiles(group.rows[i], offset);
+            let dot = product(&x, &user).sum();
+            dots[i] = if first == 0 { dot } else { dots[i] + dot };
             if norms {
-                let mut square = x[0].mul(x[0]);
-                for xt in &x[1..] {
-                    square = xt.mul_add(*xt, square);
-                }
-                squares[i] += square.sum();
+                let square = product(&x, &x).sum();
+                squares[i] = if first == 0 { square } else { squares[i] + square };
             }
+            i += 1;
         }
-        if !norms {
-            return 0.0;
+        if norms { product(&user, &user).sum() } else { 0.0 }
+    }
+}
+
+// The kernels below are plain loops and always inlined: a closure would be a function of its own, compiled without the
+// instruction set of its caller.
+
+/// # Safety
+/// As for [`dot_tiles`].
+#[inline(always)]
+unsafe fn load_tiles<V: Lanes, const N: usize>(row: *const f32, offset: usize) -> [V; N] {
+    // SAFETY: passed on from the caller.
+    unsafe {
+        let mut tiles = [V::splat(0.0); N];
+        for (t, tile) in tiles.iter_mut().enumerate() {
+            *tile = V::load(row, offset + t * 64);
         }
-        let mut square = user[0].mul(user[0]);
-        for ut in &user[1..] {
-            square = ut.mul_add(*ut, square);
+        tiles
+    }
+}
+
+/// The sum of a × b over tiles, lane by lane.
+///
+/// # Safety
+/// The machine has the instruction set of `V`.
+#[inline(always)]
+unsafe fn product<V: Lanes, const N: usize>(a: &[V; N], b: &[V; N]) -> V {
+    // SAFETY: passed on from the caller.
+    unsafe {
+        let mut sum = a[0].mul(b[0]);
+        for t in 1..N {
+            sum = a[t].mul_add(b[t], sum);
         }
-        square.sum()
+        sum
     }
 }
 
@@ -499,7 +580,7 @@ unsafe fn dot_tiles<V: Lanes, const N: usize>(
 unsafe fn update_tiles<V: Lanes, R: Rule, const N: usize>(
     tables: &Tables,
     group: &Group<'_>,
-    mix: &Mix<'_>,
+    mix: Mixes<'_>,
     rule: R,
     offset: usize,
     buffer: &mut UserGradient,
@@ -507,10 +588,10 @@ unsafe fn update_tiles<V: Lanes, R: Rule, const N: usize>(
 ) -> f32 {
     // SAFETY: passed on from the caller; `buffer` is as long as the longest row.
     unsafe {
-        let user: [V; N] = std::array::from_fn(|t| V::load(group.user, offset + t * 64));
+        let user: [V; N] = load_tiles(group.user, offset);
         let mut gradient = [V::splat(0.0); N];
         for (i, &row) in group.rows.iter().enumerate() {
-            let (b, a, rate) = (mix.toward_user[i], mix.own[i], mix.rates[i]);
+            let (b, a, rate) = mix.of(i);
             let toward = V::splat(b);
             if R::MOMENTUM {
                 let Some(table) = &tables.items.momentum else { continue };

@@ -62,13 +62,14 @@ unsafe impl Lanes for Portable {
     }
 
     #[inline(always)]
-    unsafe fn add(self, other: Self) -> Self {
-        Self(std::array::from_fn(|i| self.0[i] + other.0[i]))
+    unsafe fn sum(self) -> f32 {
+        self.0.iter().sum()
     }
 
     #[inline(always)]
-    unsafe fn sum(self) -> f32 {
-        self.0.iter().sum()
+    unsafe fn sum4(four: [Self; 4]) -> [f32; 4] {
+        // SAFETY: passed on from the caller.
+        four.map(|lanes| unsafe { lanes.sum() })
     }
 
     #[inline(always)]

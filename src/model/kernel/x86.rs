@@ -86,6 +86,32 @@ unsafe fn store_256(value: __m256, row: *mut f32, offset: usize) {
     }
 }
 
+/// The sums of four registers of eight floats, by pairs of neighbours.
+///
+/// # Safety
+/// The machine has AVX.
+#[target_feature(enable = "avx")]
+#[inline]
+unsafe fn sums_of_eight(four: [__m256; 4]) -> [f32; 4] {
+    let pairs = _mm256_hadd_ps(_mm256_hadd_ps(four[0], four[1]), _mm256_hadd_ps(four[2], four[3]));
+    let sums = _mm_add_ps(_mm256_castps256_ps128(pairs), _mm256_extractf128_ps::<1>(pairs));
+    let mut out = [0f32; 4];
+    // SAFETY: `out` holds four floats.
+    unsafe { _mm_storeu_ps(out.as_mut_ptr(), sums) };
+    out
+}
+
+/// The sum of both halves.
+///
+/// # Safety
+/// The machine has AVX-512F.
+#[target_feature(enable = "avx512f")]
+#[inline]
+unsafe fn halves_512(v: __m512) -> __m256 {
+    let high = _mm256_castpd_ps(_mm512_extractf64x4_pd::<1>(_mm512_castps_pd(v)));
+    _mm256_add_ps(_mm512_castps512_ps256(v), high)
+}
+
 /// One 512-bit register.
 #[derive(Clone, Copy)]
 pub(crate) struct Avx512(__m512);
@@ -135,15 +161,18 @@ unsafe impl Lanes for Avx512 {
     }
 
     #[inline(always)]
-    unsafe fn add(self, other: Self) -> Self {
-        // SAFETY: as for `splat`.
-        Self(unsafe { _mm512_add_ps(self.0, other.0) })
-    }
-
-    #[inline(always)]
     unsafe fn sum(self) -> f32 {
         // SAFETY: as for `splat`.
         unsafe { _mm512_reduce_add_ps(self.0) }
+    }
+
+    #[inline(always)]
+    unsafe fn sum4(four: [Self; 4]) -> [f32; 4] {
+        // SAFETY: as for `splat`.
+        unsafe {
+            let [a, b, c, d] = four;
+            sums_of_eight([halves_512(a.0), halves_512(b.0), halves_512(c.0), halves_512(d.0)])
+        }
     }
 
     #[inline(always)]
@@ -205,12 +234,6 @@ unsafe impl Lanes for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn add(self, other: Self) -> Self {
-        // SAFETY: as for `splat`.
-        unsafe { Self(_mm256_add_ps(self.0, other.0), _mm256_add_ps(self.1, other.1)) }
-    }
-
-    #[inline(always)]
     unsafe fn sum(self) -> f32 {
         // SAFETY: as for `splat`.
         unsafe {
@@ -218,6 +241,20 @@ unsafe impl Lanes for Avx2 {
             let four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight));
             let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
             _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn sum4(four: [Self; 4]) -> [f32; 4] {
+        // SAFETY: as for `splat`.
+        unsafe {
+            let [a, b, c, d] = four;
+            sums_of_eight([
+                _mm256_add_ps(a.0, a.1),
+                _mm256_add_ps(b.0, b.1),
+                _mm256_add_ps(c.0, c.1),
+                _mm256_add_ps(d.0, d.1),
+            ])
         }
     }
 
