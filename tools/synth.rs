@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use peccary::{
-    ByteSize, Context, PlantedModel, SynthCompression, SynthConfig, SynthFormat, SynthSummary, TruthSample, save_synth,
-    write_synth, write_truth,
+    ByteSize, Context, PlantedModel, SynthCompression, SynthConfig, SynthError, SynthFormat, SynthSummary, TruthSample,
+    save_synth, write_synth, write_truth,
 };
 use serde::Serialize;
 
@@ -151,11 +151,16 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
     if args.truth.as_ref() == Some(&args.output) {
         return Err(Usage("--truth and --output name the same file: choose another name for one".into()).into());
     }
+    // Both files are looked for before either is written, so that a long run does not end in a refusal.
+    let in_the_way = args.truth.as_ref().filter(|path| !args.force && path.symlink_metadata().is_ok());
+    if let Some(path) = in_the_way {
+        return Err(SynthError::Exists { path: path.clone() }.into());
+    }
     let ctx = globals.context();
     let begun = Instant::now();
     let config = args.config();
     let model = PlantedModel::new(&config, &ctx)?;
-    // The truth is written first: it is small, and its failure should not come after a long run.
+    let summary = write(&args, &model, to_stdout, &ctx)?;
     let truth_users = match &args.truth {
         Some(path) => {
             let sample = TruthSample { users: args.truth_users, items: args.truth_items };
@@ -163,7 +168,6 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
         }
         None => None,
     };
-    let summary = write(&args, &model, to_stdout, &ctx)?;
     let seconds = begun.elapsed().as_secs_f64();
     let rows_per_second = summary.rows as f64 / seconds;
     let text = format!(

@@ -144,38 +144,47 @@ impl Activity {
 
     /// Adds up all users, showing `each` block's sums on the way.
     fn sums(&self, ctx: &Context, mut each: impl FnMut(Sums)) -> Result<Sums, SynthError> {
-        let of_block = |_: &mut (), block: usize| {
-            let mut sums = Sums::default();
-            for user in self.range(block) {
-                let (rows, weight, capped) = self.rounded(user);
-                if capped {
-                    sums.capped += 1;
-                } else {
-                    sums.weight += weight;
-                }
-                sums.rows += rows;
-                sums.with_room += u64::from(rows < self.limit);
-                sums.with_rows += u64::from(rows > 0);
-            }
-            sums
+        // Blocks can be as small as a user: a thread takes enough of them for its work to outweigh handing it over.
+        let group = (BLOCK_USERS / self.block_users) as usize;
+        let of_group = |_: &mut (), place: usize| {
+            let blocks = place * group..((place + 1) * group).min(self.blocks());
+            blocks.map(|block| self.block_sums(block)).collect::<Vec<_>>()
         };
         let mut all = Sums::default();
         in_order(
             ctx,
-            self.blocks(),
+            self.blocks().div_ceil(group),
             || (),
-            of_block,
-            |_, block| {
-                all.weight += block.weight;
-                all.capped += block.capped;
-                all.rows += block.rows;
-                all.with_room += block.with_room;
-                all.with_rows += block.with_rows;
-                each(block);
+            of_group,
+            |_, blocks| {
+                for block in blocks {
+                    all.weight += block.weight;
+                    all.capped += block.capped;
+                    all.rows += block.rows;
+                    all.with_room += block.with_room;
+                    all.with_rows += block.with_rows;
+                    each(block);
+                }
                 Ok(())
             },
         )?;
         Ok(all)
+    }
+
+    fn block_sums(&self, block: usize) -> Sums {
+        let mut sums = Sums::default();
+        for user in self.range(block) {
+            let (rows, weight, capped) = self.rounded(user);
+            if capped {
+                sums.capped += 1;
+            } else {
+                sums.weight += weight;
+            }
+            sums.rows += rows;
+            sums.with_room += u64::from(rows < self.limit);
+            sums.with_rows += u64::from(rows > 0);
+        }
+        sums
     }
 }
 

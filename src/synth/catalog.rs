@@ -14,6 +14,9 @@ const CLUSTER_ITEMS: u64 = 16;
 /// Bytes a drawable item takes in the tables, while they are built.
 const ITEM_BYTES: u64 = 24;
 
+/// Items between two looks at whether to stop.
+const CHECK_EVERY: u64 = 1 << 20;
+
 /// One slot of an alias table (Walker, 1974): `own` where the low half of the random word is below `cut`, else `other`.
 #[derive(Clone, Copy)]
 struct Slot {
@@ -77,6 +80,9 @@ impl Catalog {
         // Counting sort of the ranks by cluster, then an alias table for each.
         let mut counts = vec![0usize; self.clusters + 1];
         for rank in 0..self.items {
+            if rank % CHECK_EVERY == 0 {
+                ctx.check()?;
+            }
             counts[self.cluster(rank) + 1] += 1;
         }
         for cluster in 0..self.clusters {
@@ -85,13 +91,21 @@ impl Catalog {
         self.starts = counts.clone();
         let mut ranks = vec![0u32; self.items as usize];
         for rank in 0..self.items {
+            if rank % CHECK_EVERY == 0 {
+                ctx.check()?;
+            }
             let place = &mut counts[self.cluster(rank)];
             ranks[*place] = rank as u32;
             *place += 1;
         }
-        ctx.check()?;
-        self.total = (0..self.items).rev().map(|rank| (rank as f64 + self.shift).powf(-self.exponent)).sum();
-        ctx.check()?;
+        // Summed from the rare end, where the addends are small.
+        self.total = 0.0;
+        for rank in (0..self.items).rev() {
+            if rank % CHECK_EVERY == 0 {
+                ctx.check()?;
+            }
+            self.total += (rank as f64 + self.shift).powf(-self.exponent);
+        }
         for cluster in 0..self.clusters {
             let members = &ranks[self.starts[cluster]..self.starts[cluster + 1]];
             let weights: Vec<f64> = members.iter().map(|&rank| self.weight(u64::from(rank))).collect();

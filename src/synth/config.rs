@@ -120,7 +120,8 @@ mod tests {
 
     #[test]
     fn ranges_are_checked_by_option() {
-        let broken: [(&str, fn(&mut SynthConfig)); 9] = [
+        type Spoil = fn(&mut SynthConfig);
+        let broken: [(&str, Spoil); 9] = [
             ("--users", |c| c.users = 0),
             ("--items", |c| c.items = 1 << 40),
             ("--interactions", |c| c.interactions = 0),

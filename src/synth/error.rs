@@ -64,6 +64,16 @@ pub enum SynthError {
         /// The file.
         path: PathBuf,
     },
+    /// The output is a device, a pipe, a folder or a link, which a rename would replace by a file.
+    #[error(
+        "{} is not a regular file and is not replaced, even with --force: name a regular file, or write to standard \
+         output with -",
+        path.display()
+    )]
+    NotRegular {
+        /// What is there.
+        path: PathBuf,
+    },
     /// Parquet compresses its pages itself.
     #[error("{} would be compressed twice: Parquet compresses its own pages, name the file .parquet", path.display())]
     CompressedParquet {

@@ -14,6 +14,9 @@ mod text;
 mod truth;
 mod write;
 
+#[cfg(test)]
+mod tests;
+
 pub use config::SynthConfig;
 pub use error::SynthError;
 pub use model::PlantedModel;

@@ -117,8 +117,8 @@ struct Counts {
 /// Writes the log of `model` to `output`: users in the order of their numbers, each user's rows by time.
 ///
 /// The bytes depend on the model's configuration, the format and the compression only, not on the threads. Memory is
-/// bounded by the model's tables and about 2 MiB a thread (for Parquet, one row group besides), whatever the number of
-/// rows; but the rows of a single user are held at once. Nothing is flushed beyond `output.flush()`.
+/// bounded by the model's tables and some 8 MiB a thread (for Parquet, one row group besides), whatever the number of
+/// rows; but the rows of a single user are held at once, and a user who exhausts what they like takes 16 bytes an item.
 ///
 /// # Errors
 /// [`SynthError::Output`] when `output` refuses bytes, [`SynthError::Interrupted`] when the context is cancelled.
@@ -277,7 +277,7 @@ impl Write for Counted<'_> {
 /// the end and removed on any failure. `replace` allows a file of that name to be replaced.
 ///
 /// # Errors
-/// [`SynthError::Exists`], [`SynthError::CompressedParquet`], [`SynthError::File`] with the path, or an interruption.
+/// [`SynthError::Exists`], [`SynthError::NotRegular`], [`SynthError::CompressedParquet`], [`SynthError::File`] with the path, or an interruption.
 pub fn save_synth(
     model: &PlantedModel,
     format: SynthFormat,
@@ -300,8 +300,11 @@ pub(super) fn publish<T>(
 ) -> Result<T, SynthError> {
     let failed = |source| SynthError::File { path: path.to_owned(), source };
     let exists = || SynthError::Exists { path: path.to_owned() };
-    if !replace && path.symlink_metadata().is_ok() {
-        return Err(exists());
+    // Renaming a file over a device node would take it from everyone on the machine.
+    match path.symlink_metadata() {
+        Ok(there) if !there.is_file() => return Err(SynthError::NotRegular { path: path.to_owned() }),
+        Ok(_) if !replace => return Err(exists()),
+        _ => {}
     }
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     // Readable by whoever the umask allows, as any other output is, and not by the owner alone.
