@@ -127,7 +127,8 @@ fn labels_and_integer_ids_are_written_everywhere() {
         assert_eq!(fields[4], object["event"].as_str().unwrap());
         events.insert(fields[4].to_owned());
     }
-    assert_eq!(events, ["view", "cart", "purchase"].map(String::from).into());
+    let expected: std::collections::HashSet<String> = ["view", "cart", "purchase"].map(String::from).into();
+    assert_eq!(events, expected);
 
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("log.parquet");
