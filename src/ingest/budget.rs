@@ -80,7 +80,8 @@ impl Budget {
     pub(super) fn sort_share(&self, held: usize) -> usize {
         let blocks = (self.waiting + 2) * USER_BLOCK * self.workers;
         let rest = self.total.saturating_sub(FIXED + held + blocks);
-        (rest / self.workers).max(self.least_share) / 10 * 9
+        // The rest is for the interactions of one very active user, which are held twice while they are split.
+        (rest / self.workers).max(self.least_share) / 2
     }
 
     /// Bits of the hash that choose the partition.

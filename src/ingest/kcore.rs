@@ -132,7 +132,9 @@ impl Core {
         let (min_user, min_item) = (min_user.max(1), min_item.max(1));
         let mut alive = vec![true; items];
         let total = staged.iter().map(|s| s.count).sum();
-        for round in 1.. {
+        let mut round = 0u32;
+        loop {
+            round += 1;
             let stage = ctx.stage(&format!("dropping rare users and items, round {round}"), Some(total), Unit::Rows);
             let counts: Vec<AtomicU32> = (0..items).map(|_| AtomicU32::new(0)).collect();
             let (users, pairs) = (AtomicU64::new(0), AtomicU64::new(0));
@@ -180,7 +182,6 @@ impl Core {
                 });
             }
         }
-        unreachable!("rounds end at the latest when no item is left")
     }
 
     /// The earlier number of each item left.

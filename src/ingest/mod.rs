@@ -16,6 +16,7 @@ mod read;
 mod record;
 mod rejects;
 mod scatter;
+mod sorting;
 mod spill;
 mod split;
 mod summary;

@@ -1,27 +1,22 @@
 //! The whole way: scatter, number the items, drop the rare, and write users in order.
 
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::sync::PoisonError;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use super::budget::Budget;
 use super::error::IngestError;
-use super::ids::SortedIds;
 use super::items::ItemTable;
-use super::kcore::{self, Core, Staged};
-use super::merge::MergeRecords;
 use super::options::{IngestOptions, Inputs, OnError};
 use super::read::{Input, ReadError, Source, sources};
-use super::record::SortedRecords;
 use super::rejects::Rejects;
 use super::scatter::{RowCounts, Scattered, scatter};
-use super::spill::{Spill, TempSpace};
+use super::sorting::{Shelf, Sorting};
+use super::spill::TempSpace;
 use super::split::{Assign, Split};
 use super::summary::{IngestCounts, IngestSummary, Thresholds};
-use super::users::{Encode, Tally, in_order, in_parallel};
-use crate::context::{Context, Unit};
+use super::users::{Encode, Tally};
+use crate::context::Context;
 use crate::dataset::{Columns, DatasetWriter, Description, Part};
 
 /// Turns logs into the dataset `output`, which appears whole or not at all; `force` replaces an earlier one.
@@ -129,7 +124,7 @@ fn ingest_within(
         return Err(IngestError::Empty { sources });
     }
     if rows.kept == 0 {
-        return Err(no_rows(&counts));
+        return Err(counts.no_rows());
     }
     counts.thresholds = thresholds(options, histogram.as_ref());
 
@@ -139,92 +134,36 @@ fn ingest_within(
     let files = (2 * parts.len() + 2) << 20;
     let core_bytes = if options.has_core() { items.len() * 13 } else { 0 };
     let share = budget.sort_share(items.bytes() + parts_bytes + core_bytes + files);
-    let record_share = share / 4 * 3;
-    let id_share = share / 4;
     // Blocks of the dataset end where ranges of hashes do that follow from the rows alone. A range lies in one unit of
     // work, so that the blocks are the same whatever the partitions.
     let ranges = (rows.kept >> budget.range_rows).max(1).next_power_of_two();
     let n = budget.partitions.min(usize::try_from(ranges).unwrap_or(usize::MAX));
-    let (records, users) = (Shelf::new(records, n), Shelf::new(users, n));
-    let merge = |at, buffer| {
-        let spills = records.take(at);
-        let sorted = SortedRecords::new(spills, layout, &places, &space, record_share, ctx, buffer);
-        MergeRecords::new(sorted, &items, counts.thresholds)
+    let sorting = Sorting {
+        records: Shelf::new(records, n),
+        users: Shelf::new(users, n),
+        units: n,
+        layout,
+        places: &places,
+        items: &items,
+        thresholds: counts.thresholds,
+        record_share: share / 4 * 3,
+        id_share: share / 4,
+        rows: rows.kept,
+        pairs: AtomicU64::new(0),
+        options,
+        budget,
+        space: &space,
+        ctx,
     };
-    let pairs = std::sync::atomic::AtomicU64::new(0);
     let columns = Columns { time: layout.time, weight: layout.weight, count: true, event: layout.event };
     let assign = Assign { split: options.split, valid_split: options.valid_split, seed: options.seed };
     let encode = Encode { columns, parts: &parts, assign, tally: Tally::default(), range_bits: ranges.ilog2(), ctx };
-    let sorted_ids = |at| SortedIds::new("user", options.hash_seed, users.take(at), &space, id_share, ctx);
-    let mut core_counts = (0, 0, 0);
-
     if options.has_core() {
-        let staged: Vec<Mutex<Option<Staged>>> = (0..n).map(|_| Mutex::new(None)).collect();
-        {
-            let stage = ctx.stage("merging", Some(rows.kept), Unit::Rows);
-            in_parallel(budget.workers, n, |at| {
-                let rows = records.bytes(at) / layout.width() as u64;
-                let mut source = merge(at, Vec::new());
-                let written = Staged::write(&mut source, layout, &space, ctx)?;
-                pairs.fetch_add(source.pairs, Ordering::Relaxed);
-                *staged[at].lock().unwrap_or_else(PoisonError::into_inner) = Some(written);
-                stage.add(rows);
-                Ok(())
-            })?;
-        }
-        let staged: Vec<Staged> =
-            staged.into_iter().filter_map(|s| s.into_inner().unwrap_or_else(PoisonError::into_inner)).collect();
-        let (min_user, min_item) = (options.min_user_count, options.min_item_count);
-        let core = Core::find(&staged, items.len(), min_user, min_item, budget.workers, ctx)?;
-        let (all_users, all_pairs) = kcore::totals(&staged);
-        core_counts = (all_pairs - core.pairs, all_users - core.users, items.len() as u64 - u64::from(core.items));
-        (counts.filtered_by_count, counts.users_dropped, counts.items_dropped) = core_counts;
-        if core.pairs == 0 {
-            return Err(no_rows(&counts));
-        }
-        let mut dictionary = writer.start_items()?;
-        items.write(&mut dictionary, |item| core.numbers[item as usize] != u32::MAX)?;
-        writer.finish_items(dictionary)?;
-        let old_numbers = core.old_numbers();
-        let stage = ctx.stage("writing users", Some(core.users), Unit::Users);
-        in_order(
-            budget.workers,
-            n,
-            budget.waiting,
-            || (),
-            |(), at, outlet| {
-                let mut source = core.users(&staged[at], layout)?;
-                encode.partition(&mut source, sorted_ids(at), |item| items.hash(old_numbers[item as usize]), outlet)
-            },
-            |block| {
-                stage.add(block.users() as u64);
-                Ok(writer.append(&block)?)
-            },
-        )?;
+        sorting.write_core(&encode, &mut writer, &mut counts)?;
     } else {
-        let mut dictionary = writer.start_items()?;
-        items.write(&mut dictionary, |_| true)?;
-        writer.finish_items(dictionary)?;
-        let stage = ctx.stage("sorting and writing", Some(rows.kept), Unit::Rows);
-        in_order(
-            budget.workers,
-            n,
-            budget.waiting,
-            Vec::new,
-            |buffer, at, outlet| {
-                let rows = records.bytes(at) / layout.width() as u64;
-                let mut source = merge(at, std::mem::take(buffer));
-                encode.partition(&mut source, sorted_ids(at), |item| items.hash(item), outlet)?;
-                pairs.fetch_add(source.pairs, Ordering::Relaxed);
-                *buffer = source.records.into_buffer();
-                stage.add(rows);
-                Ok(())
-            },
-            |block| Ok(writer.append(&block)?),
-        )?;
+        sorting.write_all(&encode, &mut writer)?;
     }
-    counts.merged = rows.kept - pairs.into_inner();
-    (counts.filtered_by_count, counts.users_dropped, counts.items_dropped) = core_counts;
+    counts.merged = rows.kept - sorting.pairs.load(Ordering::Relaxed);
     counts.users_not_split = encode.tally.not_split.load(Ordering::Relaxed);
     if encode.tally.train.load(Ordering::Relaxed) == 0 {
         let flag = match (options.split, options.valid_split) {
@@ -234,7 +173,8 @@ fn ingest_within(
         };
         return Err(IngestError::NothingToTrain { held_out: encode.tally.held_out.into_inner(), flag });
     }
-    drop((items, records, users));
+    drop(sorting);
+    drop(items);
     let peak_temp_bytes = space.peak();
     space.remove()?;
     ctx.check()?;
@@ -263,26 +203,6 @@ fn ingest_within(
     })
 }
 
-/// Temporary files by unit of work, each taken once.
-struct Shelf(Vec<Mutex<Vec<Spill>>>);
-
-impl Shelf {
-    /// Groups `spills` into `units` of as many consecutive ones each.
-    fn new(spills: Vec<Spill>, units: usize) -> Self {
-        let each = spills.len() / units;
-        let mut spills = spills.into_iter();
-        Self((0..units).map(|_| Mutex::new(spills.by_ref().take(each).collect())).collect())
-    }
-
-    fn take(&self, at: usize) -> Vec<Spill> {
-        std::mem::take(&mut *self.0[at].lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn bytes(&self, at: usize) -> u64 {
-        self.0[at].lock().unwrap_or_else(PoisonError::into_inner).iter().map(Spill::len).sum()
-    }
-}
-
 fn counts_of(rows: &RowCounts) -> IngestCounts {
     IngestCounts {
         rejected: rows.rejected.values().sum(),
@@ -290,16 +210,6 @@ fn counts_of(rows: &RowCounts) -> IngestCounts {
         filtered_by_event: rows.by_event,
         filtered_by_weight: rows.by_weight,
         ..IngestCounts::default()
-    }
-}
-
-fn no_rows(counts: &IngestCounts) -> IngestError {
-    IngestError::NoRows {
-        read: counts.rows_read,
-        rejected: counts.rejected,
-        by_event: counts.filtered_by_event,
-        by_weight: counts.filtered_by_weight,
-        by_count: counts.filtered_by_count,
     }
 }
 

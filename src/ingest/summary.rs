@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::error::IngestError;
 use crate::dataset::{Part, PartSummary};
 
 /// Moments at which parts were cut, in milliseconds since 1970-01-01 UTC.
@@ -38,6 +39,19 @@ pub struct IngestCounts {
     pub users_not_split: u64,
     /// Moments at which parts were cut.
     pub thresholds: Thresholds,
+}
+
+impl IngestCounts {
+    /// The error when no row is left.
+    pub(super) fn no_rows(&self) -> IngestError {
+        IngestError::NoRows {
+            read: self.rows_read,
+            rejected: self.rejected,
+            by_event: self.filtered_by_event,
+            by_weight: self.filtered_by_weight,
+            by_count: self.filtered_by_count,
+        }
+    }
 }
 
 /// The result of an ingest.

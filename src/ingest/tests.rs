@@ -44,39 +44,49 @@ fn rows() -> impl Strategy<Value = Vec<Row>> {
 
 fn split() -> impl Strategy<Value = Split> {
     prop_oneof![
-        Just(Split::None),
-        Just(Split::LeaveOneOut),
-        Just(Split::Random(0.4)),
-        (0.1f64..0.9).prop_map(Split::TimeFraction),
-        (1i64..40).prop_map(|t| Split::TimeAt(t * 1000)),
+        1 => Just(Split::None),
+        3 => Just(Split::LeaveOneOut),
+        3 => Just(Split::Random(0.4)),
+        2 => (0.1f64..0.9).prop_map(Split::TimeFraction),
+        2 => (1i64..40).prop_map(|t| Split::TimeAt(t * 1000)),
     ]
 }
 
 fn options() -> impl Strategy<Value = (IngestOptions, [bool; 2])> {
     let filters = (prop_oneof![Just(None), Just(Some(2.0f32))], proptest::bool::weighted(0.3));
-    (filters, 0u32..4, 0u32..4, split(), split(), any::<[bool; 2]>(), 0u64..3, 0u64..3).prop_map(
-        |((min_weight, keep), min_user_count, min_item_count, split, valid_split, ready, seed, hash_seed)| {
-            let name = |n: &str| Some(Column::Name(n.into()));
-            let valid_split = match (split, valid_split) {
-                (Split::TimeAt(test), Split::TimeAt(valid)) if valid >= test => Split::None, // is refused
-                _ => valid_split,
-            };
-            let read = ReadOptions { weight: name("weight"), event: name("event"), ..Default::default() };
-            let options = IngestOptions {
-                read,
-                min_weight,
-                keep_events: if keep { vec!["e2".into(), "e0".into()] } else { Vec::new() },
-                min_user_count,
-                min_item_count,
-                split: if ready[1] { Split::None } else { split },
-                valid_split: if ready[0] { Split::None } else { valid_split },
-                seed,
-                hash_seed,
-                ..IngestOptions::default()
-            };
-            (options, ready)
-        },
+    (
+        filters,
+        0u32..4,
+        0u32..4,
+        split(),
+        split(),
+        [proptest::bool::weighted(0.2), proptest::bool::weighted(0.2)],
+        0u64..3,
+        0u64..3,
     )
+        .prop_map(
+            |((min_weight, keep), min_user_count, min_item_count, split, valid_split, ready, seed, hash_seed)| {
+                let name = |n: &str| Some(Column::Name(n.into()));
+                let valid_split = match (split, valid_split) {
+                    (Split::TimeAt(test), Split::TimeAt(valid)) if valid >= test => Split::None, // is refused
+                    _ => valid_split,
+                };
+                let read = ReadOptions { weight: name("weight"), event: name("event"), ..Default::default() };
+                let options = IngestOptions {
+                    read,
+                    min_weight,
+                    keep_events: if keep { vec!["e2".into(), "e0".into()] } else { Vec::new() },
+                    min_user_count,
+                    min_item_count,
+                    split: if ready[1] { Split::None } else { split },
+                    valid_split: if ready[0] { Split::None } else { valid_split },
+                    seed,
+                    hash_seed,
+                    ..IngestOptions::default()
+                };
+                (options, ready)
+            },
+        )
 }
 
 fn write(folder: &Path, rows: &[Row], ready: [bool; 2]) -> Inputs {
@@ -278,7 +288,7 @@ fn check_counts(rows: &[Row], summary: &IngestSummary, expected: &Parts) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(128))]
     #[test]
     fn equals_the_naive_pipeline(
         rows in rows(),

@@ -516,8 +516,8 @@ unsafe fn dot_tiles<V: Lanes, const N: usize>(
         let mut i = 0;
         while i < fours {
             let mut products = [user[0]; 4];
-            for j in 0..4 {
-                products[j] = product(&load_tiles::<V, N>(group.rows[i + j], offset), &user);
+            for (j, out) in products.iter_mut().enumerate() {
+                *out = product(&load_tiles::<V, N>(group.rows[i + j], offset), &user);
             }
             for (dot, sum) in dots[i..i + 4].iter_mut().zip(V::sum4(products)) {
                 *dot = if first == 0 { sum } else { *dot + sum };

@@ -30,7 +30,7 @@ impl Alias {
     /// The index that two random words pick.
     #[inline(always)]
     pub(crate) fn pick(&self, slot: u32, keep: u32) -> u32 {
-        let slot = (u64::from(slot) * self.slots.len() as u64 >> 32) as u32;
+        let slot = ((u64::from(slot) * self.slots.len() as u64) >> 32) as u32;
         let (chance, other) = self.slots[slot as usize];
         if keep <= chance { slot } else { other }
     }

@@ -21,7 +21,7 @@ impl Propose for Uniform {
     #[inline(always)]
     fn draw(&self, block: &[u32], rng: &mut impl Rng) -> u32 {
         // Multiply-shift (Lemire 2019); without its rejection step the bias is below block / 2³².
-        (u64::from(rng.next_u32()) * block.len() as u64 >> 32) as u32
+        ((u64::from(rng.next_u32()) * block.len() as u64) >> 32) as u32
     }
 
     fn weight(&self, _: u32) -> f64 {

@@ -124,7 +124,7 @@ fn stages<P: Propose + Clone, L: Loss>(
     })?;
     let sample = median("sample", &mut |work, _| {
         let began = Instant::now();
-        let triples = sample_all(work, &mut lanes, |batch| Some(batch));
+        let triples = sample_all(work, &mut lanes);
         Some(per_second(triples, began))
     })?;
     let channel = median("channel", &mut |work, _| {
@@ -171,12 +171,8 @@ fn read_all(dataset: &Dataset, threads: usize) {
     });
 }
 
-/// Produces an epoch's batches on every lane; what `take` gives back is reused. Returns the triples.
-fn sample_all<P: Propose, L: Loss>(
-    work: &Epoch<'_, L>,
-    lanes: &mut [Lane<P>],
-    take: impl Fn(Batch) -> Option<Batch> + Sync,
-) -> u64 {
+/// Produces an epoch's batches on every lane, into the same memory again and again. Returns the triples.
+fn sample_all<P: Propose, L: Loss>(work: &Epoch<'_, L>, lanes: &mut [Lane<P>]) -> u64 {
     let triples = AtomicU64::new(0);
     std::thread::scope(|scope| {
         for lane in lanes {
@@ -185,7 +181,7 @@ fn sample_all<P: Propose, L: Loss>(
                 let spare = std::cell::Cell::new(None);
                 let emit = |batch: Batch| {
                     count += batch.negatives.len() as u64;
-                    spare.set(take(batch));
+                    spare.set(Some(batch));
                     ControlFlow::Continue(())
                 };
                 work.produce(lane, || spare.take(), emit, |_| 0.0);
