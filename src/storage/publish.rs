@@ -194,6 +194,17 @@ impl AtomicFile {
         };
         sync_folder(&beside(&target)?.0)
     }
+
+    /// Drops the file, and removes what it would have replaced.
+    pub(crate) fn remove(self) -> Result<(), StorageError> {
+        let Self { target, force, .. } = self;
+        if target.symlink_metadata().is_ok() {
+            may_replace_file(&target, force)?;
+            std::fs::remove_file(&target).at(&target, "remove")?;
+            sync_folder(&beside(&target)?.0)?;
+        }
+        Ok(())
+    }
 }
 
 impl Write for AtomicFile {
@@ -232,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn only_regular_files_are_replaced() {
+    fn only_regular_files_are_replaced_or_removed() {
         let root = tempfile::tempdir().unwrap();
         let (file, link, folder) = (root.path().join("file"), root.path().join("link"), root.path().join("folder"));
         std::fs::write(&file, "precious").unwrap();
@@ -249,7 +260,9 @@ mod tests {
         std::os::unix::fs::symlink(&file, root.path().join("late")).unwrap();
         assert!(matches!(late.publish(), Err(StorageError::NotRegular { .. })));
         assert_eq!(std::fs::read_to_string(&file).unwrap(), "precious");
-        assert_eq!(root.path().read_dir().unwrap().count(), 4, "file, link, late and folder");
+        AtomicFile::new(&file, true).unwrap().remove().unwrap();
+        assert!(!file.exists());
+        assert_eq!(root.path().read_dir().unwrap().count(), 3, "link, late and folder");
     }
 
     #[test]
