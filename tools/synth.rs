@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use peccary::{
-    ByteSize, Context, PlantedModel, SynthCompression, SynthConfig, SynthError, SynthFormat, SynthSummary, TruthSample,
-    save_synth, write_synth, write_truth,
+    ByteSize, Context, PlantedModel, StorageError, SynthCompression, SynthConfig, SynthFormat, SynthSummary,
+    TruthSample, save_synth, write_synth, write_truth,
 };
 use serde::Serialize;
 
@@ -154,7 +154,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
     // Both files are looked for before either is written, so that a long run does not end in a refusal.
     let in_the_way = args.truth.as_ref().filter(|path| !args.force && path.symlink_metadata().is_ok());
     if let Some(path) = in_the_way {
-        return Err(SynthError::Exists { path: path.clone() }.into());
+        return Err(StorageError::Exists { path: path.clone() }.into());
     }
     let ctx = globals.context();
     let begun = Instant::now();

@@ -8,7 +8,7 @@ use super::manifest::Columns;
 /// A block is full at this many interactions: 256 KiB of item ids, the unit in which training reads.
 const MAX_INTERACTIONS: usize = 1 << 16;
 const MAX_USERS: usize = 1 << 15;
-const MAX_ID_BYTES: usize = 16 << 20;
+const MAX_ID_BYTES: usize = 2 << 20;
 
 /// One merged interaction of the user at hand.
 #[derive(Clone, Copy, Debug, PartialEq)]

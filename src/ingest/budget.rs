@@ -1,6 +1,7 @@
 //! How the memory budget is shared out.
 
 use super::error::IngestError;
+use super::merge::{LARGE_USER, Merged};
 use super::read::Limits;
 use crate::context::{ByteSize, Context};
 
@@ -13,6 +14,9 @@ const FIXED: usize = 14 * MIB;
 const WORKER: usize = 28 * MIB;
 /// Blocks of users being filled, waiting or being written take about this much each.
 const USER_BLOCK: usize = 5 * MIB;
+/// Bytes of a row of the user being split, and of one in a block: the columns and its share of the positives.
+const USER_ROW: usize = size_of::<Merged>();
+const BLOCK_ROW: usize = 4 + 8 + 4 + 4 + 1 + 4;
 
 /// Sizes that follow from the budget, the threads and the size of the input. The result never depends on them.
 #[derive(Clone, Debug)]
@@ -28,8 +32,8 @@ pub(super) struct Budget {
     pub(super) partitions: usize,
     /// Bytes that a thread gathers for a partition before it writes them.
     pub(super) spill_buffer: usize,
-    /// The largest item table, in bytes.
-    pub(super) item_table: usize,
+    /// The most that items may take, in bytes.
+    pub(super) item_bytes: usize,
     total: usize,
     /// What a worker gets for sorting even if the rest of the budget is used up.
     least_share: usize,
@@ -68,20 +72,33 @@ impl Budget {
             cache_slots: 1 << cache.ilog2(),
             partitions,
             spill_buffer,
-            item_table: total / 3,
+            item_bytes: total / 3,
             total,
             least_share: 2 * MIB,
             range_rows: 18,
-            waiting: if total < 256 * MIB { 0 } else { 2 },
+            waiting: if free / workers < 2 * WORKER { 0 } else { 2 },
         })
     }
 
     /// Bytes that each worker may use to sort a partition while `held` bytes are in use by others.
     pub(super) fn sort_share(&self, held: usize) -> usize {
+        // The other half is for the interactions of one very active user.
+        self.worker_share(held) / 2
+    }
+
+    /// Rows that one user may have after merging, while `held` bytes are in use by others. They are held once as rows,
+    /// and as blocks that are being filled, wait or are being written, each of which may hold a large user.
+    pub(super) fn user_rows(&self, held: usize) -> usize {
+        let blocks = self.waiting + 2;
+        let share = self.worker_share(held) / 2 + blocks * USER_BLOCK;
+        (share / (USER_ROW + blocks * BLOCK_ROW)).max(LARGE_USER)
+    }
+
+    /// What each worker may use besides blocks of users of the usual size.
+    fn worker_share(&self, held: usize) -> usize {
         let blocks = (self.waiting + 2) * USER_BLOCK * self.workers;
         let rest = self.total.saturating_sub(FIXED + held + blocks);
-        // The rest is for the interactions of one very active user, which are held twice while they are split.
-        (rest / self.workers).max(self.least_share) / 2
+        (rest / self.workers).max(self.least_share)
     }
 
     /// Bits of the hash that choose the partition.
@@ -99,7 +116,7 @@ impl Budget {
             cache_slots: 4,
             partitions,
             spill_buffer: 64,
-            item_table: 1 << 20,
+            item_bytes: 1 << 20,
             total: 0,
             least_share: share,
             range_rows: 3,

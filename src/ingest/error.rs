@@ -70,17 +70,23 @@ pub enum IngestError {
         /// The smallest that is accepted.
         smallest: ByteSize,
     },
-    /// The item table does not fit the budget.
+    /// What is held for each item does not fit the budget.
     #[error(
-        "{items} distinct items need {needed} of memory for their table, a third of the budget: pass --memory {remedy} or more"
+        "{items} distinct items need {needed} of memory, more than a third of the budget: pass --memory {remedy} or more"
     )]
     Items {
         /// Distinct items.
         items: u64,
-        /// What their table takes.
+        /// What their table and counts take.
         needed: ByteSize,
         /// A budget that suffices.
         remedy: ByteSize,
+    },
+    /// What one user comes to does not fit the budget.
+    #[error("a user has more than {most} different items, which do not fit the budget: pass a larger --memory")]
+    ActiveUser {
+        /// Items that would fit, counted once for each part by time that they have rows in.
+        most: usize,
     },
     /// Two ids of one kind have the same hash.
     #[error(

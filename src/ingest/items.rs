@@ -25,13 +25,16 @@ pub(super) struct ItemTable {
 }
 
 impl ItemTable {
-    /// Orders the items of `spills`, whose ranges of hashes ascend. Refuses tables of more than `most` bytes.
+    /// Orders the items of `spills`, whose ranges of hashes ascend. Refuses more of them than fit into `most` bytes, where
+    /// each needs `others` besides what it takes here.
+    #[allow(clippy::too_many_arguments)] // what to order, and within what
     pub(super) fn build(
         spills: Vec<Spill>,
         hash_seed: u64,
         space: &Arc<TempSpace>,
         share: usize,
         most: usize,
+        others: usize,
         ctx: &Context,
     ) -> Result<Self, IngestError> {
         let stage = ctx.stage("ordering items", None, Unit::Bytes);
@@ -52,7 +55,8 @@ impl ItemTable {
         stage.add(buffer.len() as u64);
         sorted.append(&buffer)?;
         sorted.seal();
-        let needed = count.saturating_mul(ENTRY as u64);
+        drop(ids);
+        let needed = count.saturating_mul((ENTRY + others) as u64);
         if needed > most as u64 || count > u64::from(u32::MAX) {
             let remedy = ByteSize((needed.saturating_mul(3)).div_ceil(1 << 20) << 20);
             return Err(IngestError::Items { items: count, needed: ByteSize(needed), remedy });

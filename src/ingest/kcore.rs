@@ -42,25 +42,20 @@ impl Staged {
             staged.users += 1;
             rows.extend_from_slice(&user.hash.to_le_bytes());
             rows.extend_from_slice(&(user.rows.len() as u32).to_le_bytes());
-            user.rows.iter().for_each(|row| put(layout, row, &mut rows));
-            let count_at = pairs.len();
-            pairs.extend_from_slice(&[0; 4]);
-            let mut last = None;
-            let mut count = 0u32;
-            for row in &user.rows {
-                if last.replace(row.item) != Some(row.item) {
-                    pairs.extend_from_slice(&row.item.to_le_bytes());
-                    count += 1;
+            let count = user.rows.chunk_by(|a, b| a.item == b.item).count();
+            pairs.extend_from_slice(&(count as u32).to_le_bytes());
+            staged.count += count as u64;
+            for of_pair in user.rows.chunk_by(|a, b| a.item == b.item) {
+                of_pair.iter().for_each(|row| put(layout, row, &mut rows));
+                pairs.extend_from_slice(&of_pair[0].item.to_le_bytes());
+                // Here and not only between users, for one may have very many.
+                if rows.len() >= FLUSH {
+                    ctx.check()?;
+                    staged.rows.append(&rows)?;
+                    staged.pairs.append(&pairs)?;
+                    rows.clear();
+                    pairs.clear();
                 }
-            }
-            pairs[count_at..count_at + 4].copy_from_slice(&count.to_le_bytes());
-            staged.count += u64::from(count);
-            if rows.len() >= FLUSH {
-                ctx.check()?;
-                staged.rows.append(&rows)?;
-                staged.pairs.append(&pairs)?;
-                rows.clear();
-                pairs.clear();
             }
         }
         staged.rows.append(&rows)?;
@@ -186,7 +181,9 @@ impl Core {
 
     /// The earlier number of each item left.
     pub(super) fn old_numbers(&self) -> Vec<u32> {
-        (0..).zip(&self.numbers).filter(|(_, new)| **new != u32::MAX).map(|(old, _)| old).collect()
+        let mut old_numbers = Vec::with_capacity(self.items as usize);
+        old_numbers.extend((0..).zip(&self.numbers).filter(|(_, new)| **new != u32::MAX).map(|(old, _)| old));
+        old_numbers
     }
 
     /// The users left, from disk, with the items' new numbers.
@@ -218,7 +215,7 @@ impl UserSource for CoreUsers<'_> {
             let mut word = [0; 8];
             word.copy_from_slice(hash);
             user.hash = u64::from_le_bytes(word);
-            user.rows.clear();
+            user.clear();
             let (mut distinct, mut last) = (0u32, None);
             for _ in 0..read_count(&mut self.reader)?.unwrap_or(0) {
                 let mut row = get(self.layout, self.reader.need(width(self.layout))?);

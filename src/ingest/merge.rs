@@ -35,11 +35,24 @@ impl Merged {
     }
 }
 
+/// A user with more rows than this is large: its buffers are not kept, and it begins a block of the dataset.
+pub(super) const LARGE_USER: usize = 1 << 16;
+
 /// A user and all interactions, by item, then part: several of one item only where rows fall into several parts.
 #[derive(Debug, Default)]
 pub(super) struct User {
     pub(super) hash: u64,
     pub(super) rows: Vec<Merged>,
+}
+
+impl User {
+    /// Makes room for the next user; the buffer of a very active one is given back.
+    pub(super) fn clear(&mut self) {
+        if self.rows.capacity() > LARGE_USER {
+            self.rows = Vec::new();
+        }
+        self.rows.clear();
+    }
 }
 
 /// Users in the order of their hashes.
@@ -53,14 +66,17 @@ pub(super) struct MergeRecords<'a> {
     pub(super) records: SortedRecords<'a>,
     items: &'a ItemTable,
     thresholds: Thresholds,
+    /// Rows that a user may have.
+    most: usize,
     ahead: Option<Record>,
     /// Distinct pairs so far.
     pub(super) pairs: u64,
 }
 
 impl<'a> MergeRecords<'a> {
-    pub(super) fn new(records: SortedRecords<'a>, items: &'a ItemTable, thresholds: Thresholds) -> Self {
-        Self { records, items, thresholds, ahead: None, pairs: 0 }
+    /// Refuses users with more than `most` rows.
+    pub(super) fn new(records: SortedRecords<'a>, items: &'a ItemTable, thresholds: Thresholds, most: usize) -> Self {
+        Self { records, items, thresholds, most, ahead: None, pairs: 0 }
     }
 
     /// The part that a row belongs to by itself.
@@ -75,7 +91,7 @@ impl<'a> MergeRecords<'a> {
 
 impl UserSource for MergeRecords<'_> {
     fn next_user(&mut self, user: &mut User) -> Result<bool, IngestError> {
-        user.rows.clear();
+        user.clear();
         let first = match self.ahead.take() {
             Some(record) => record,
             None => match self.records.next()? {
@@ -111,6 +127,9 @@ impl UserSource for MergeRecords<'_> {
                 }
             }
             user.rows.extend(by_part.into_iter().flatten());
+            if user.rows.len() > self.most {
+                return Err(IngestError::ActiveUser { most: self.most });
+            }
         }
         Ok(true)
     }

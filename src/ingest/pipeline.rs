@@ -18,6 +18,7 @@ use super::summary::{IngestCounts, IngestSummary, Thresholds};
 use super::users::{Encode, Tally};
 use crate::context::Context;
 use crate::dataset::{Columns, DatasetWriter, Description, Part};
+use crate::storage::return_large_buffers;
 
 /// Turns logs into the dataset `output`, which appears whole or not at all; `force` replaces an earlier one.
 ///
@@ -36,6 +37,7 @@ pub fn ingest(
     force: bool,
     ctx: &Context,
 ) -> Result<IngestSummary, IngestError> {
+    return_large_buffers();
     options.validate(inputs)?;
     let found = find_sources(inputs, options)?;
     let budget = Budget::new(ctx, expected_bytes(&found))?;
@@ -109,13 +111,12 @@ fn ingest_within(
     .flatten()
     .collect();
     let mut writer = DatasetWriter::create(output, force, Columns::default(), &parts, options.hash_seed)?;
-    let rejects = match options.on_error {
-        OnError::Fail => None,
-        OnError::Skip => Some(Rejects::create(&rejects_path(options, output), force)?),
-    };
+    // Also where bad rows are errors: what an earlier run left there would seem to belong to this dataset.
+    let rejects = Rejects::create(&rejects_path(options, output), force)?;
+    let skip = (options.on_error == OnError::Skip).then_some(&rejects);
     let space = TempSpace::create(writer.folder().join("temporary"))?;
     let source_count = sources.len();
-    let scattered = scatter(sources, options, budget, &space, rejects.as_ref(), ctx)?;
+    let scattered = scatter(sources, options, budget, &space, skip, ctx)?;
     let Scattered { layout, records, users, items, counts: rows, histogram, sources, events, places } = scattered;
     let mut counts = counts_of(&rows);
     counts.rows_read = sources.iter().map(|s| s.rows).sum();
@@ -129,11 +130,12 @@ fn ingest_within(
     counts.thresholds = thresholds(options, histogram.as_ref());
 
     // All items, numbered by hash.
-    let items = ItemTable::build(items, options.hash_seed, &space, budget.sort_share(0), budget.item_table, ctx)?;
-    let parts_bytes = parts.len() * items.len() * 4;
+    let per_item = 4 * parts.len() + if options.has_core() { 13 } else { 0 };
+    let (share, most) = (budget.sort_share(0), budget.item_bytes);
+    let items = ItemTable::build(items, options.hash_seed, &space, share, most, per_item, ctx)?;
     let files = (2 * parts.len() + 2) << 20;
-    let core_bytes = if options.has_core() { items.len() * 13 } else { 0 };
-    let share = budget.sort_share(items.bytes() + parts_bytes + core_bytes + files);
+    let held = items.bytes() + items.len() * per_item + files;
+    let share = budget.sort_share(held);
     // Blocks of the dataset end where ranges of hashes do that follow from the rows alone. A range lies in one unit of
     // work, so that the blocks are the same whatever the partitions.
     let ranges = (rows.kept >> budget.range_rows).max(1).next_power_of_two();
@@ -148,6 +150,7 @@ fn ingest_within(
         thresholds: counts.thresholds,
         record_share: share / 4 * 3,
         id_share: share / 4,
+        user_rows: budget.user_rows(held),
         rows: rows.kept,
         pairs: AtomicU64::new(0),
         options,
@@ -185,10 +188,7 @@ fn ingest_within(
         sources,
         events,
     })?;
-    let rejects = match rejects {
-        Some(rejects) => rejects.publish()?,
-        None => None,
-    };
+    let rejects = rejects.publish()?;
     let seconds = begun.elapsed().as_secs_f64();
     Ok(IngestSummary {
         users: manifest.users,

@@ -3,15 +3,27 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::read::{BadRow, Place, Reason};
 use crate::storage::{AtomicFile, IoContext, StorageError};
+
+/// Bytes that a block's lines may take in memory; those of more wait for their turn to be written.
+pub(super) const MAX_LINES: usize = 256 << 10;
+/// Bytes of lines ahead of their turn, of all blocks.
+const MAX_EARLY: usize = 1 << 20;
+/// Bytes of a row that are kept.
+const MAX_RAW: usize = 64 << 10;
+/// How long a thread waits before it looks whether it should stop.
+const PATIENCE: Duration = Duration::from_millis(50);
 
 /// The rejects file in the making: one JSON object a line. It appears only if [`Rejects::publish`] is called.
 pub(super) struct Rejects {
     path: PathBuf,
     state: Mutex<State>,
+    /// The turn has come to another block.
+    turn: Condvar,
 }
 
 struct State {
@@ -20,33 +32,66 @@ struct State {
     next_block: u64,
     /// Lines of blocks that are ahead of their turn.
     early: BTreeMap<u64, Vec<u8>>,
+    early_bytes: usize,
 }
 
 impl Rejects {
     /// Claims `path`.
     pub(super) fn create(path: &Path, force: bool) -> Result<Self, StorageError> {
         let file = AtomicFile::new(path, force)?;
-        let state = State { file, rows: 0, next_block: 0, early: BTreeMap::new() };
-        Ok(Self { path: path.to_path_buf(), state: Mutex::new(state) })
+        let state = State { file, rows: 0, next_block: 0, early: BTreeMap::new(), early_bytes: 0 };
+        Ok(Self { path: path.to_path_buf(), state: Mutex::new(state), turn: Condvar::new() })
     }
 
-    /// Hands in the lines of a block. Every block must be handed in, from number 0 on, in any order.
-    pub(super) fn block(&self, number: u64, rows: u64, lines: Vec<u8>) -> Result<(), StorageError> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let State { file, rows: total, next_block, early } = &mut *state;
-        *total += rows;
-        early.insert(number, lines);
-        while let Some(lines) = early.remove(next_block) {
-            file.write_all(&lines).at(&self.path, "write")?;
-            *next_block += 1;
+    /// Hands in the first lines of a block, when its turn has come; waits until then, or until `stop`. The block whose
+    /// turn it is never waits, and blocks are begun in order: so all get theirs.
+    pub(super) fn lines(&self, number: u64, lines: &mut Vec<u8>, stop: impl Fn() -> bool) -> Result<(), StorageError> {
+        let mut state = self.wait(number, |_| false, stop);
+        if state.next_block == number {
+            state.file.write_all(lines).at(&self.path, "write")?;
         }
+        lines.clear();
         Ok(())
     }
 
-    /// Makes the file appear if there is anything in it; returns its path then.
+    /// Hands in the rest of a block's lines, and how many rows it rejects in all. Every block must be handed in, from
+    /// number 0 on, in about that order.
+    pub(super) fn block(
+        &self,
+        number: u64,
+        rows: u64,
+        lines: Vec<u8>,
+        stop: impl Fn() -> bool,
+    ) -> Result<(), StorageError> {
+        let fits = |state: &State| lines.is_empty() || state.early_bytes + lines.len() <= MAX_EARLY;
+        let mut state = self.wait(number, fits, stop);
+        let State { file, rows: total, next_block, early, early_bytes } = &mut *state;
+        *total += rows;
+        *early_bytes += lines.len();
+        early.insert(number, lines);
+        while let Some(lines) = early.remove(next_block) {
+            *early_bytes -= lines.len();
+            file.write_all(&lines).at(&self.path, "write")?;
+            *next_block += 1;
+        }
+        self.turn.notify_all();
+        Ok(())
+    }
+
+    /// Waits for the turn of block `number`, or until `enough`, or `stop`.
+    fn wait(&self, number: u64, enough: impl Fn(&State) -> bool, stop: impl Fn() -> bool) -> MutexGuard<'_, State> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        while state.next_block != number && !enough(&state) && !stop() {
+            state = self.turn.wait_timeout(state, PATIENCE).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        state
+    }
+
+    /// Makes the file appear if there is anything in it, and returns its path then; else removes one of an earlier run.
     pub(super) fn publish(self) -> Result<Option<PathBuf>, StorageError> {
         let state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
         if state.rows == 0 {
+            state.file.remove()?;
             return Ok(None);
         }
         state.file.publish()?;
@@ -64,7 +109,7 @@ pub(super) fn put(bad: &BadRow<'_>, out: &mut Vec<u8>) {
     object.insert("source".into(), (*bad.source).into());
     object.insert(place.into(), number.into());
     object.insert("reason".into(), bad.reason.to_string().into());
-    object.insert("raw".into(), String::from_utf8_lossy(&bad.raw).into());
+    object.insert("raw".into(), String::from_utf8_lossy(&bad.raw[..bad.raw.len().min(MAX_RAW)]).into());
     out.extend_from_slice(serde_json::Value::Object(object).to_string().as_bytes());
     out.push(b'\n');
 }

@@ -142,12 +142,9 @@ pub(super) fn scatter(
         send,
         ctx: ctx.clone(),
     };
-    // Not joined: a pipe may keep it waiting for ever after Ctrl-C. It ends when nobody receives any more.
-    std::thread::Builder::new().name("reader".into()).spawn(move || reader.run()).map_err(|e| StorageError::Io {
-        path: "reader".into(),
-        action: "start the thread",
-        source: e,
-    })?;
+    let reader = std::thread::Builder::new().name("reader".into()).spawn(move || reader.run());
+    let reader =
+        reader.map_err(|e| StorageError::Io { path: "reader".into(), action: "start the thread", source: e })?;
     std::thread::scope(|scope| {
         for _ in 0..budget.workers {
             let receive = receive.clone();
@@ -161,6 +158,11 @@ pub(super) fn scatter(
     ctx.check()?;
     if let Some((_, error)) = failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
         return Err(error);
+    }
+    // Joined only here, where it has sent all: after Ctrl-C a pipe may keep it waiting for ever. If it panicked, what was
+    // read is not the whole log.
+    if let Err(panic) = reader.join() {
+        std::panic::resume_unwind(panic);
     }
     let Done { layout, counts, histogram } = done.into_inner().unwrap_or_else(PoisonError::into_inner);
     for spill in records.iter().chain(&users).chain(&items) {
@@ -269,13 +271,30 @@ fn describe(info: &SourceInfo) -> String {
     text
 }
 
+/// Stops the other parsers when one panics: they may be waiting for the turn of a block that will never be handed in.
+struct StopOnPanic<'a>(&'a AtomicBool);
+
+impl Drop for StopOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
 impl Shared<'_> {
+    /// Whether the parsers should end early.
+    fn stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed) || self.ctx.cancelled()
+    }
+
     /// What a parsing thread does.
     fn work(&self, receive: &Receiver<Message>) {
+        let _stop = StopOnPanic(&self.stop);
         let mut parser = Parser::new(self);
         let mut scratch = Scratch::default();
         let result = loop {
-            if self.stop.load(Ordering::Relaxed) || self.ctx.cancelled() {
+            if self.stopped() {
                 return;
             }
             match receive.recv_timeout(PATIENCE) {
@@ -306,6 +325,8 @@ struct Parser<'a> {
     shared: &'a Shared<'a>,
     layout: Layout,
     part: Part,
+    /// Number of the block being parsed.
+    block: u64,
     records: Gather,
     user_ids: Gather,
     item_ids: Gather,
@@ -329,6 +350,7 @@ impl<'a> Parser<'a> {
             shared,
             layout: Layout::default(),
             part: Part::Train,
+            block: 0,
             records: Gather::new(partitions, spill_buffer),
             user_ids: Gather::new(partitions, spill_buffer),
             item_ids: Gather::new(partitions, spill_buffer),
@@ -347,9 +369,10 @@ impl<'a> Parser<'a> {
     fn job(&mut self, job: &Job, scratch: &mut Scratch) -> Result<(), IngestError> {
         self.layout = job.layout;
         self.part = self.shared.parts[job.source];
+        self.block = job.number;
         let rows = job.block.parse(scratch, self)?;
         if let Some(rejects) = self.shared.rejects {
-            rejects.block(job.number, rows.bad, std::mem::take(&mut self.rejected))?;
+            rejects.block(job.number, rows.bad, std::mem::take(&mut self.rejected), || self.shared.stopped())?;
         }
         let consumed = job.block.consumed();
         self.shared.rows[job.source].fetch_add(rows.good + rows.bad, Ordering::Relaxed);
@@ -396,6 +419,8 @@ fn note_id(
         let at = partition_of(hash, bits);
         gather.make_room(at, HEAD + id.len(), spills)?;
         ids::put(hash, id, gather.buffer(at));
+        // A long id may have made the buffer grow.
+        gather.make_room(at, 0, spills)?;
     }
     Ok(())
 }
@@ -444,6 +469,11 @@ impl RowSink for Parser<'_> {
         }
         *self.counts.rejected.entry(rejects::kind(&bad.reason)).or_default() += 1;
         rejects::put(&bad, &mut self.rejected);
+        if let Some(rejects) = self.shared.rejects
+            && self.rejected.len() > rejects::MAX_LINES
+        {
+            rejects.lines(self.block, &mut self.rejected, || self.shared.stopped())?;
+        }
         Ok(())
     }
 }

@@ -33,6 +33,8 @@ pub(super) struct Sorting<'a> {
     pub(super) record_share: usize,
     /// Bytes a worker may use for ids.
     pub(super) id_share: usize,
+    /// Rows that one user may have after merging.
+    pub(super) user_rows: usize,
     /// Rows in all.
     pub(super) rows: u64,
     /// Distinct pairs found.
@@ -48,7 +50,7 @@ impl Sorting<'_> {
     fn merge(&self, at: usize, buffer: Vec<Record>) -> MergeRecords<'_> {
         let Self { layout, places, space, record_share, ctx, .. } = *self;
         let sorted = SortedRecords::new(self.records.take(at), layout, places, space, record_share, ctx, buffer);
-        MergeRecords::new(sorted, self.items, self.thresholds)
+        MergeRecords::new(sorted, self.items, self.thresholds, self.user_rows)
     }
 
     /// The ids of a unit's users.

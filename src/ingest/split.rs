@@ -110,6 +110,7 @@ pub(super) struct Assign {
 }
 
 /// An interaction on its way to a part.
+#[derive(Clone, Copy)]
 struct Placed {
     /// What it is if it is held out as a whole.
     whole: Merged,
@@ -118,85 +119,121 @@ struct Placed {
     part: Part,
     /// Whether the splits may hold it out.
     open: bool,
-    hash: u64,
 }
 
-/// Buffers of [`Assign::user`].
-#[derive(Default)]
-pub(super) struct Assigned {
-    placed: Vec<Placed>,
-    /// The user was to be split by leave-one-out but has too few interactions.
-    pub(super) too_few: bool,
-}
-
-impl Assigned {
-    /// Interactions by item, each in its part.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (Part, &Merged)> {
-        self.placed.iter().map(|p| (p.part, &p.rest))
-    }
+/// The interactions that leave-one-out takes from a user, by item.
+#[derive(Clone, Copy, Default)]
+struct LeftOut {
+    test: Option<u32>,
+    valid: Option<u32>,
 }
 
 impl Assign {
-    /// Places the interactions of a user; `item_hash` gives the hash of an item as numbered in `user`.
+    /// Places the interactions of a user: `emit` is called with each, by item. `item_hash` gives the hash of an item as
+    /// numbered in `user`. Returns whether leave-one-out found too few interactions.
     ///
     /// A pair with rows in several parts belongs to the earliest of train, valid and test, with these rows only.
-    pub(super) fn user(&self, user: &User, item_hash: impl Fn(u32) -> u64, out: &mut Assigned) {
-        let placed = &mut out.placed;
-        placed.clear();
-        out.too_few = false;
-        let hashed = !matches!((self.split, self.valid_split), (Split::None, Split::None));
-        for rows in user.rows.chunk_by(|a, b| a.item == b.item) {
-            let first = rows[0];
-            let mut whole = first;
-            // What is valid by time is still open to a test split of another kind, with all its rows.
-            let by_time = self.valid_split.is_by_time();
-            if by_time && first.part == Part::Train {
-                rows[1..].iter().filter(|r| r.part == Part::Valid).for_each(|r| whole.absorb(r));
-            }
-            let open = first.part == Part::Train || (by_time && first.part == Part::Valid);
-            let hash = if hashed { item_hash(first.item) } else { 0 };
-            placed.push(Placed { whole, rest: first, part: first.part, open, hash });
-        }
-        let mut may_leave_out = true;
+    /// Nothing is held besides `user`: interactions are placed anew each time they are looked at.
+    pub(super) fn user(
+        &self,
+        user: &User,
+        item_hash: impl Fn(u32) -> u64,
+        mut emit: impl FnMut(Part, &Merged),
+    ) -> bool {
+        let mut left_out = LeftOut::default();
+        let mut too_few = false;
         if self.split == Split::LeaveOneOut {
             // One to leave out, or two, and at least one to learn from.
             let least = if self.valid_split == Split::LeaveOneOut { 3 } else { 2 };
-            may_leave_out = placed.iter().filter(|p| p.open).count() >= least;
-            out.too_few |= !may_leave_out;
+            let (open, last) = self.last(Part::Test, user, &item_hash, left_out);
+            left_out.test = last.filter(|_| open >= least);
+            too_few = open < least;
         }
-        self.hold_out(self.split, Part::Test, may_leave_out, user.hash, placed);
-        // What the test split left is open to the validation split where it is train.
-        placed.iter_mut().for_each(|p| p.open &= p.part == Part::Train);
         if self.valid_split == Split::LeaveOneOut {
-            may_leave_out &= placed.iter().filter(|p| p.open).count() > 1;
-            out.too_few |= !may_leave_out;
+            let (open, last) = self.last(Part::Valid, user, &item_hash, left_out);
+            // Both are left out, or neither.
+            too_few |= open < 2;
+            left_out.valid = last.filter(|_| !too_few);
         }
-        self.hold_out(self.valid_split, Part::Valid, may_leave_out, user.hash, placed);
+        for rows in pairs(user) {
+            let mut placed = self.place(rows);
+            self.hold_out(Part::Test, user.hash, &item_hash, left_out, &mut placed);
+            self.hold_out(Part::Valid, user.hash, &item_hash, left_out, &mut placed);
+            emit(placed.part, &placed.rest);
+        }
+        too_few
     }
 
-    fn hold_out(&self, split: Split, part: Part, may_leave_out: bool, user: u64, placed: &mut [Placed]) {
-        let hash = |p: &Placed| pair_hash(self.seed, part as u8, user, p.hash);
-        let mut take = |p: &mut Placed| {
-            (p.part, p.open) = (part, false);
-            if part == Part::Test {
-                p.rest = p.whole;
+    /// A pair as its rows alone place it.
+    fn place(&self, rows: &[Merged]) -> Placed {
+        let first = rows[0];
+        let mut whole = first;
+        // What is valid by time is still open to a test split of another kind, with all its rows.
+        let by_time = self.valid_split.is_by_time();
+        if by_time && first.part == Part::Train {
+            rows[1..].iter().filter(|r| r.part == Part::Valid).for_each(|r| whole.absorb(r));
+        }
+        let open = first.part == Part::Train || (by_time && first.part == Part::Valid);
+        Placed { whole, rest: first, part: first.part, open }
+    }
+
+    /// How many interactions are open to the split of `part`, and the item of the latest one.
+    fn last(
+        &self,
+        part: Part,
+        user: &User,
+        item_hash: &impl Fn(u32) -> u64,
+        left_out: LeftOut,
+    ) -> (usize, Option<u32>) {
+        let (mut open, mut last) = (0, None);
+        for rows in pairs(user) {
+            let mut placed = self.place(rows);
+            if part == Part::Valid {
+                self.hold_out(Part::Test, user.hash, item_hash, left_out, &mut placed);
+                // What the test split left is open to the validation split where it is train.
+                placed.open &= placed.part == Part::Train;
             }
-        };
-        match split {
-            Split::LeaveOneOut if may_leave_out => {
-                let time = |p: &Placed| if part == Part::Test { p.whole.time } else { p.rest.time };
-                let open = placed.iter_mut().filter(|p| p.open);
-                if let Some(last) = open.max_by_key(|p| (time(p), hash(p), p.hash)) {
-                    take(last);
+            if placed.open {
+                open += 1;
+                let time = if part == Part::Test { placed.whole.time } else { placed.rest.time };
+                let item = item_hash(rows[0].item);
+                let key = (time, pair_hash(self.seed, part as u8, user.hash, item), item);
+                if last.is_none_or(|(other, _)| key >= other) {
+                    last = Some((key, rows[0].item));
                 }
             }
+        }
+        (open, last.map(|(_, item)| item))
+    }
+
+    /// Moves `placed` to `part` if its split holds it out.
+    fn hold_out(&self, part: Part, user: u64, item_hash: &impl Fn(u32) -> u64, left_out: LeftOut, placed: &mut Placed) {
+        let item = placed.rest.item;
+        let (split, left_out) = match part {
+            Part::Test => (self.split, left_out.test),
+            _ => (self.valid_split, left_out.valid),
+        };
+        let open = placed.open && (part == Part::Test || placed.part == Part::Train);
+        let held_out = match split {
+            Split::LeaveOneOut => left_out == Some(item),
             Split::Random(fraction) => {
                 let below = (fraction * 2f64.powi(64)) as u64;
-                placed.iter_mut().filter(|p| p.open && hash(p) < below).for_each(&mut take);
+                open && pair_hash(self.seed, part as u8, user, item_hash(item)) < below
             }
-            _ => {}
+            _ => false,
+        };
+        if open && held_out {
+            (placed.part, placed.open) = (part, false);
+            if part == Part::Test {
+                placed.rest = placed.whole;
+            }
         }
     }
+}
+
+/// The rows of each pair.
+fn pairs(user: &User) -> impl Iterator<Item = &[Merged]> {
+    user.rows.chunk_by(|a, b| a.item == b.item)
 }
 
 #[cfg(test)]

@@ -8,8 +8,8 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::budget::partition_of;
 use super::error::IngestError;
 use super::ids::SortedIds;
-use super::merge::{User, UserSource, lost};
-use super::split::{Assign, Assigned};
+use super::merge::{LARGE_USER, User, UserSource, lost};
+use super::split::Assign;
 use crate::context::{Context, Interrupted};
 use crate::dataset::{Columns, Event, Part, UserBlock};
 
@@ -55,6 +55,24 @@ impl<T> Outlet<T> {
     }
 }
 
+/// When a worker panics, drops the outlets that nobody has taken: else the consumer would wait for them for ever, and
+/// the panic would never be seen.
+struct ReleaseOnPanic<'a, T> {
+    next: &'a AtomicUsize,
+    outlets: &'a [Mutex<Option<Outlet<T>>>],
+}
+
+impl<T> Drop for ReleaseOnPanic<'_, T> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.next.store(self.outlets.len(), Ordering::Relaxed);
+            for outlet in self.outlets {
+                drop(outlet.lock().unwrap_or_else(PoisonError::into_inner).take());
+            }
+        }
+    }
+}
+
 /// Calls `produce` for each of `count` parts on `workers` threads, and `consume` on this one with all that they send: in
 /// the order of the parts. Up to `waiting` results of each part wait for their turn. `state` is kept by each thread.
 pub(super) fn in_order<T: Send, S>(
@@ -76,6 +94,7 @@ pub(super) fn in_order<T: Send, S>(
     std::thread::scope(|scope| {
         for _ in 0..workers.min(count) {
             scope.spawn(|| {
+                let _release = ReleaseOnPanic { next: &next, outlets: &outlets };
                 let mut state = state();
                 loop {
                     let at = next.fetch_add(1, Ordering::Relaxed);
@@ -131,23 +150,23 @@ impl Encode<'_> {
         outlet: &Outlet<UserBlock>,
     ) -> Result<(), IngestError> {
         let mut user = User::default();
-        let mut assigned = Assigned::default();
         let mut block = UserBlock::new(self.columns, self.parts);
         let (mut train, mut held_out, mut not_split) = (0, 0, 0);
         let mut range = None;
         while source.next_user(&mut user)? {
             let last = range.replace(partition_of(user.hash, self.range_bits));
-            if block.is_full() || (last != range && block.users() > 0) {
+            // A large user begins a block, so that a block is bounded by the usual size or by one user.
+            let ends = last != range || user.rows.len() > LARGE_USER;
+            if block.is_full() || (ends && block.users() > 0) {
                 self.ctx.check()?;
                 outlet.send(std::mem::replace(&mut block, UserBlock::new(self.columns, self.parts)))?;
             }
-            self.assign.user(&user, &item_hash, &mut assigned);
-            not_split += u64::from(assigned.too_few);
-            for (part, row) in assigned.iter() {
+            let too_few = self.assign.user(&user, &item_hash, |part, row| {
                 *(if part == Part::Train { &mut train } else { &mut held_out }) += 1;
                 let weight = row.weight.min(f64::from(f32::MAX)) as f32;
                 block.push(part, Event { item: row.item, time: row.time, weight, count: row.count, event: row.event });
-            }
+            });
+            not_split += u64::from(too_few);
             block.end_user(ids.find(user.hash)?.ok_or_else(|| lost("user"))?);
         }
         if block.users() > 0 {
@@ -157,5 +176,29 @@ impl Encode<'_> {
         self.tally.held_out.fetch_add(held_out, Ordering::Relaxed);
         self.tally.not_split.fetch_add(not_split, Ordering::Relaxed);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_of_a_worker_is_passed_on_and_leaves_nobody_waiting() {
+        for (workers, at_fault) in [(1, 0), (1, 3), (2, 0), (3, 5)] {
+            let (done, wait) = std::sync::mpsc::channel();
+            std::thread::spawn(move || {
+                let produce = |(): &mut (), at: usize, outlet: &Outlet<usize>| {
+                    outlet.send(at)?;
+                    assert_ne!(at, at_fault, "a fault of the test's making");
+                    outlet.send(at)
+                };
+                let run = || in_order(workers, 8, 0, || (), produce, |_| Ok(()));
+                let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run));
+                let _ = done.send(ended.is_err());
+            });
+            let panicked = wait.recv_timeout(std::time::Duration::from_secs(60));
+            assert_eq!(panicked, Ok(true), "{workers} workers, part {at_fault}");
+        }
     }
 }

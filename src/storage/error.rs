@@ -67,6 +67,12 @@ pub enum StorageError {
         /// What may be replaced there.
         expected: &'static str,
     },
+    /// The output is a device, a pipe, a folder or a link, which a rename would replace by a file.
+    #[error("{}: is not a regular file and is not replaced, even with --force; name a regular file", path.display())]
+    NotRegular {
+        /// What is there.
+        path: PathBuf,
+    },
     /// The output's parent folder is missing.
     #[error("{}: the folder does not exist; create it first", path.display())]
     NoParent {

@@ -1,11 +1,13 @@
 //! Durable files: checksummed and memory-mapped, published atomically, never edited in place.
-#![allow(unsafe_code)] // mapping files and reading validated archives in place; each block states its argument
+#![allow(unsafe_code)] // mapped files, archives read in place, malloc's options; each block states its argument
 
+mod allocator;
 mod checked;
 mod error;
 mod manifest;
 mod publish;
 
+pub(crate) use allocator::return_large_buffers;
 pub(crate) use checked::fingerprint;
 pub use checked::{CheckedFile, CheckedWriter, FileRecord, HEADER_LEN};
 pub(crate) use error::IoContext;

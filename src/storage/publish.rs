@@ -99,6 +99,16 @@ fn may_replace(
     }
 }
 
+/// Only a regular file is ever replaced: renaming one over a device would take it from everyone on the machine, and over
+/// a link would leave what it points at as it was.
+fn may_replace_file(target: &Path, force: bool) -> Result<(), StorageError> {
+    match target.symlink_metadata() {
+        Ok(there) if !there.is_file() => Err(StorageError::NotRegular { path: target.to_path_buf() }),
+        Ok(_) if !force => Err(StorageError::Exists { path: target.to_path_buf() }),
+        _ => Ok(()),
+    }
+}
+
 /// Removes what a killed process left under our prefix: folders whose lock nobody holds.
 fn remove_abandoned(parent: &Path, prefix: &str) {
     let Ok(entries) = parent.read_dir() else { return };
@@ -147,7 +157,8 @@ fn sync_folder(folder: &Path) -> Result<(), StorageError> {
     File::open(folder).and_then(|f| f.sync_all()).at(folder, "sync")
 }
 
-/// A single file that appears whole or not at all.
+/// A single file that appears whole or not at all. Dropping it without [`AtomicFile::publish`] leaves nothing behind; a
+/// process that is killed leaves the temporary file.
 pub(crate) struct AtomicFile {
     file: io::BufWriter<NamedTempFile>,
     target: PathBuf,
@@ -157,9 +168,13 @@ pub(crate) struct AtomicFile {
 impl AtomicFile {
     /// Starts the file that will become `target`; with `force` an earlier file there is replaced.
     pub(crate) fn new(target: &Path, force: bool) -> Result<Self, StorageError> {
-        may_replace(target, force, "a file", Path::is_file)?;
+        may_replace_file(target, force)?;
         let (parent, prefix) = beside(target)?;
-        let file = tempfile::Builder::new().prefix(&prefix).tempfile_in(&parent).at(&parent, "create a file in")?;
+        let mut options = tempfile::Builder::new();
+        // Readable by whoever the umask allows, as any other output is, and not by the owner alone.
+        #[cfg(unix)]
+        options.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        let file = options.prefix(&prefix).tempfile_in(&parent).at(&parent, "create a file in")?;
         Ok(Self { file: io::BufWriter::with_capacity(1 << 18, file), target: target.to_path_buf(), force })
     }
 
@@ -168,9 +183,27 @@ impl AtomicFile {
         let Self { file, target, force } = self;
         let file = file.into_inner().map_err(io::IntoInnerError::into_error).at(&target, "write")?;
         file.as_file().sync_all().at(&target, "sync")?;
+        // Something else may have appeared there meanwhile.
+        may_replace_file(&target, force)?;
         let persisted = if force { file.persist(&target) } else { file.persist_noclobber(&target) };
-        persisted.map_err(|e| e.error).at(&target, "rename to")?;
+        match persisted {
+            Err(e) if e.error.kind() == io::ErrorKind::AlreadyExists => {
+                return Err(StorageError::Exists { path: target });
+            }
+            other => other.map_err(|e| e.error).at(&target, "rename to")?,
+        };
         sync_folder(&beside(&target)?.0)
+    }
+
+    /// Drops the file, and removes what it would have replaced.
+    pub(crate) fn remove(self) -> Result<(), StorageError> {
+        let Self { target, force, .. } = self;
+        if target.symlink_metadata().is_ok() {
+            may_replace_file(&target, force)?;
+            std::fs::remove_file(&target).at(&target, "remove")?;
+            sync_folder(&beside(&target)?.0)?;
+        }
+        Ok(())
     }
 }
 
@@ -207,6 +240,29 @@ mod tests {
         staged(&target, true, "second").publish().unwrap();
         assert_eq!(std::fs::read_to_string(target.join("manifest.json")).unwrap(), "second");
         assert_eq!(root.path().read_dir().unwrap().count(), 1, "what was replaced is gone");
+    }
+
+    #[test]
+    fn only_regular_files_are_replaced_or_removed() {
+        let root = tempfile::tempdir().unwrap();
+        let (file, link, folder) = (root.path().join("file"), root.path().join("link"), root.path().join("folder"));
+        std::fs::write(&file, "precious").unwrap();
+        std::fs::create_dir(&folder).unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        for target in [&link, &folder, Path::new("/dev/null")] {
+            for force in [false, true] {
+                let refused = AtomicFile::new(target, force).err();
+                assert!(matches!(refused, Some(StorageError::NotRegular { .. })), "{refused:?}");
+            }
+        }
+        assert!(matches!(AtomicFile::new(&file, false).err(), Some(StorageError::Exists { .. })));
+        let late = AtomicFile::new(&root.path().join("late"), true).unwrap();
+        std::os::unix::fs::symlink(&file, root.path().join("late")).unwrap();
+        assert!(matches!(late.publish(), Err(StorageError::NotRegular { .. })));
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "precious");
+        AtomicFile::new(&file, true).unwrap().remove().unwrap();
+        assert!(!file.exists());
+        assert_eq!(root.path().read_dir().unwrap().count(), 3, "link, late and folder");
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::context::{ByteSize, Interrupted};
+use crate::storage::StorageError;
 
 /// A synthetic log that cannot be made, and what to do about it.
 #[derive(Debug, thiserror::Error)]
@@ -58,36 +59,15 @@ pub enum SynthError {
         /// The last id there is.
         last: String,
     },
-    /// The output is there already.
-    #[error("{} exists: choose another name, or pass --force to replace it", path.display())]
-    Exists {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The output is a device, a pipe, a folder or a link, which a rename would replace by a file.
-    #[error(
-        "{} is not a regular file and is not replaced, even with --force: name a regular file, or write to standard \
-         output with -",
-        path.display()
-    )]
-    NotRegular {
-        /// What is there.
-        path: PathBuf,
-    },
     /// Parquet compresses its pages itself.
     #[error("{} would be compressed twice: Parquet compresses its own pages, name the file .parquet", path.display())]
     CompressedParquet {
         /// The file.
         path: PathBuf,
     },
-    /// A file could not be written; nothing of it is left behind.
-    #[error("cannot write {}: {source}; nothing was left behind, check the free space and the permissions there", path.display())]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    /// The file is there already or could not be written; nothing of it is left behind.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
     /// The output stream refused the rows.
     #[error("cannot write the rows to the output")]
     Output(#[source] io::Error),

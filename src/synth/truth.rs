@@ -35,7 +35,7 @@ struct Line {
 /// for more items than the comparison is over.
 ///
 /// # Errors
-/// [`SynthError::Exists`] unless `replace`, [`SynthError::NotRegular`], [`SynthError::File`], or an interruption.
+/// [`SynthError::Storage`] if the file exists or cannot be written, or an interruption.
 pub fn write_truth(
     model: &PlantedModel,
     sample: TruthSample,

@@ -1,6 +1,6 @@
 //! The log as a stream of bytes or as a file: blocks of users are made in parallel and written in order.
 
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -19,6 +19,7 @@ use super::model::PlantedModel;
 use super::rows::{Author, Row};
 use super::text::TextLayout;
 use crate::context::{Context, Unit};
+use crate::storage::{AtomicFile, StorageError};
 
 /// Rows in a row group of a Parquet file, which is what its writer holds in memory.
 const ROW_GROUP: usize = 1 << 19;
@@ -277,7 +278,7 @@ impl Write for Counted<'_> {
 /// the end and removed on any failure. `replace` allows a file of that name to be replaced.
 ///
 /// # Errors
-/// [`SynthError::Exists`], [`SynthError::NotRegular`], [`SynthError::CompressedParquet`], [`SynthError::File`] with the path, or an interruption.
+/// [`SynthError::Storage`] if the file exists or cannot be written, [`SynthError::CompressedParquet`], or an interruption.
 pub fn save_synth(
     model: &PlantedModel,
     format: SynthFormat,
@@ -298,37 +299,12 @@ pub(super) fn publish<T>(
     replace: bool,
     write: impl FnOnce(&mut (dyn Write + Send)) -> Result<T, SynthError>,
 ) -> Result<T, SynthError> {
-    let failed = |source| SynthError::File { path: path.to_owned(), source };
-    let exists = || SynthError::Exists { path: path.to_owned() };
-    // Renaming a file over a device node would take it from everyone on the machine.
-    match path.symlink_metadata() {
-        Ok(there) if !there.is_file() => return Err(SynthError::NotRegular { path: path.to_owned() }),
-        Ok(_) if !replace => return Err(exists()),
-        _ => {}
-    }
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    // Readable by whoever the umask allows, as any other output is, and not by the owner alone.
-    let mut options = tempfile::Builder::new();
-    #[cfg(unix)]
-    options.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let file = options.prefix(".synth-").tempfile_in(folder).map_err(failed)?;
-    let mut output = BufWriter::with_capacity(1 << 20, file);
-    let result = write(&mut output).map_err(|error| match error {
-        SynthError::Output(source) => failed(source),
+    let mut file = AtomicFile::new(path, replace)?;
+    let result = write(&mut file).map_err(|error| match error {
+        // Named, so that a full disk is said with the file that it was to hold.
+        SynthError::Output(source) => StorageError::Io { path: path.to_owned(), action: "write", source }.into(),
         other => other,
     })?;
-    let file = output.into_inner().map_err(|error| failed(error.into_error()))?;
-    file.as_file().sync_all().map_err(failed)?;
-    if replace {
-        file.persist(path).map_err(|error| failed(error.error))?;
-    } else {
-        // Someone else's file may have appeared meanwhile.
-        file.persist_noclobber(path).map_err(|error| match error.error.kind() {
-            io::ErrorKind::AlreadyExists => exists(),
-            _ => failed(error.error),
-        })?;
-    }
-    #[cfg(unix)]
-    std::fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
+    file.publish()?;
     Ok(result)
 }
