@@ -5,6 +5,7 @@ mod dataset;
 mod evaluate;
 mod ingest;
 mod loss;
+mod mix;
 mod model;
 mod negatives;
 mod rank;
