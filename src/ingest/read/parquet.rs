@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use ::parquet::arrow::ProjectionMask;
 use ::parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use ::parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, Int64Type, UInt64Type};
 use arrow_array::{
@@ -47,6 +48,9 @@ impl Reader {
         let path = source.path().unwrap_or(std::path::Path::new("-"));
         let file = File::open(path).map_err(|e| ReadError::Unreadable { path: name.into(), source: e })?;
         let builder = guarded(|| ParquetRecordBatchReaderBuilder::try_new(file)).map_err(damaged)?;
+        if !has_sound_offsets(builder.metadata()) {
+            return Err(damaged("its footer holds a negative offset or length".into()));
+        }
         let fields = builder.schema().fields().clone();
         let names: Vec<String> = fields.iter().map(|field| field.name().clone()).collect();
         let roles = resolve(name, options, &names, true)?;
@@ -104,8 +108,16 @@ impl Reader {
     }
 }
 
-/// Runs a step of the `parquet` crate, which meets some kinds of damage (such as a negative offset in the footer) with a
-/// panic. What it panicked in is not used again.
+/// Whether no offset or length of the footer is negative, which the `parquet` crate takes for granted.
+fn has_sound_offsets(metadata: &ParquetMetaData) -> bool {
+    metadata.row_groups().iter().flat_map(RowGroupMetaData::columns).all(|column| {
+        let first = column.dictionary_page_offset().unwrap_or(0);
+        first >= 0 && column.data_page_offset() >= 0 && column.compressed_size() >= 0
+    })
+}
+
+/// Runs a step of the `parquet` crate, which meets some kinds of damage with a panic. What it panicked in is not used
+/// again.
 fn guarded<T, E: std::fmt::Display>(step: impl FnOnce() -> Result<T, E>) -> Result<T, String> {
     match catch_unwind(AssertUnwindSafe(step)) {
         Ok(result) => result.map_err(|e| e.to_string()),
