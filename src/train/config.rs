@@ -93,7 +93,8 @@ pub enum Proposal {
 pub struct OptimizerConfig {
     /// The rule.
     pub kind: OptimizerKind,
-    /// Step size. Default: 0.05 for SGD, 0.05 for Adagrad, 0.002 for Adam.
+    /// Step size. Default: 0.05 for Adagrad, 0.002 for Adam; for SGD 0.05, or 1.2 / negatives where that is less, for
+    /// a positive's row moves by the sum over its negatives, and diverges where that is too much.
     pub learning_rate: Option<f32>,
     /// How the step size changes over the run.
     pub schedule: Schedule,
@@ -192,7 +193,7 @@ impl TrainConfig {
     /// The learning rate in force.
     pub fn learning_rate(&self) -> f32 {
         self.optimizer.learning_rate.unwrap_or(match self.optimizer.kind {
-            OptimizerKind::Sgd => 0.05,
+            OptimizerKind::Sgd => (1.2 / self.negatives.count.max(1) as f32).min(0.05),
             OptimizerKind::Adagrad => 0.05,
             OptimizerKind::Adam => 0.002,
         })

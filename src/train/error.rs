@@ -38,7 +38,10 @@ pub enum TrainError {
         budget: ByteSize,
     },
     /// The loss or a factor is no longer a number.
-    #[error("diverged in epoch {epoch} at learning rate {learning_rate}; lower the learning rate or raise l2")]
+    #[error(
+        "diverged in epoch {epoch} at learning rate {learning_rate}; lower the learning rate, raise l2 or take \
+         fewer negatives"
+    )]
     Diverged {
         /// The epoch, from 1.
         epoch: u32,
