@@ -1,14 +1,14 @@
 //! Reads Parquet: only the needed columns are decoded, and brought to a few types when a batch is read.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::fs::File;
 use std::io::Write;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
+use std::sync::{Arc, Once};
 
 use ::parquet::arrow::ProjectionMask;
 use ::parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
-use ::parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, Int64Type, UInt64Type};
 use arrow_array::{
@@ -48,9 +48,6 @@ impl Reader {
         let path = source.path().unwrap_or(std::path::Path::new("-"));
         let file = File::open(path).map_err(|e| ReadError::Unreadable { path: name.into(), source: e })?;
         let builder = guarded(|| ParquetRecordBatchReaderBuilder::try_new(file)).map_err(damaged)?;
-        if !has_sound_offsets(builder.metadata()) {
-            return Err(damaged("its footer holds a negative offset or length".into()));
-        }
         let fields = builder.schema().fields().clone();
         let names: Vec<String> = fields.iter().map(|field| field.name().clone()).collect();
         let roles = resolve(name, options, &names, true)?;
@@ -108,18 +105,28 @@ impl Reader {
     }
 }
 
-/// Whether no offset or length of the footer is negative, which the `parquet` crate takes for granted.
-fn has_sound_offsets(metadata: &ParquetMetaData) -> bool {
-    metadata.row_groups().iter().flat_map(RowGroupMetaData::columns).all(|column| {
-        let first = column.dictionary_page_offset().unwrap_or(0);
-        first >= 0 && column.data_page_offset() >= 0 && column.compressed_size() >= 0
-    })
+thread_local! {
+    /// Whether a panic of this thread is going to be caught.
+    static GUARDED: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Runs a step of the `parquet` crate, which meets some kinds of damage with a panic. What it panicked in is not used
-/// again.
+/// again. The panic is an error like any other, so the process's hook is not to print it; other panics reach the hook
+/// that was there before.
 fn guarded<T, E: std::fmt::Display>(step: impl FnOnce() -> Result<T, E>) -> Result<T, String> {
-    match catch_unwind(AssertUnwindSafe(step)) {
+    static SILENCED: Once = Once::new();
+    SILENCED.call_once(|| {
+        let before = take_hook();
+        set_hook(Box::new(move |panic| {
+            if !GUARDED.get() {
+                before(panic);
+            }
+        }));
+    });
+    GUARDED.set(true);
+    let result = catch_unwind(AssertUnwindSafe(step));
+    GUARDED.set(false);
+    match result {
         Ok(result) => result.map_err(|e| e.to_string()),
         Err(_) => Err("its metadata or pages contradict each other".into()),
     }
