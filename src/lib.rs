@@ -1,10 +1,68 @@
 //! Peccary trains recommender embeddings from implicit-feedback logs that are larger than memory, on one machine.
+//!
+//! A log of who took what is ingested once into a [`Dataset`], an immutable folder that is read in place. [`train()`]
+//! streams it through sampled negatives into factor tables and publishes a [`Model`], a folder too. What comes after
+//! reads both:
+//!
+//! | step | function | what it takes | what it makes |
+//! |---|---|---|---|
+//! | make a log up | [`save_synth`], [`write_synth`] | a [`SynthConfig`], planted as a [`PlantedModel`] | a log, and the truth behind it |
+//! | ingest | [`ingest()`] | [`Inputs`] and [`IngestOptions`] | a [`Dataset`] |
+//! | train | [`train()`] | a [`Dataset`] and a [`TrainConfig`] | a [`Model`] |
+//! | evaluate | [`evaluate()`] | any [`Scorer`] and a [`Dataset`] | an [`Evaluation`] beside [`Baselines`] |
+//! | recommend | [`recommend()`], [`save_recommendations`], [`similar`] | the same | items for users, items like items |
+//! | check | [`Dataset::verify`], [`Model::verify`], [`Stored`] | a folder | what is wrong with it |
+//! | measure | [`bench_train`] | a [`Dataset`] | rates, stage by stage |
+//!
+//! Every long operation takes a [`Context`]: how many threads, how much memory, where progress goes, and a flag that
+//! stops it. Outputs appear whole or not at all. Errors name the file, line or setting, and the remedy.
+//!
+//! # From a log to recommendations
+//!
+//! ```
+//! use peccary::*;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let folder = tempfile::tempdir()?;
+//! let [log, data, output] = ["clicks.csv", "clicks.pec", "clicks.model"].map(|name| folder.path().join(name));
+//! let ctx = Context::new(2, ByteSize(256 << 20));
+//!
+//! // A log with planted preferences; any file with a column of users and one of items would do.
+//! let size = SynthConfig { users: 500, items: 1_000, interactions: 20_000, ..SynthConfig::default() };
+//! save_synth(&PlantedModel::new(&size, &ctx)?, SynthFormat::Csv, &log, false, &ctx)?;
+//!
+//! // The last tenth of the time is held out.
+//! let options = IngestOptions { split: "time:0.1".parse()?, ..IngestOptions::default() };
+//! ingest(&Inputs::from(vec![Input::Path(log)]), &options, &data, false, &ctx)?;
+//!
+//! let dataset = Dataset::open(&data)?;
+//! let config = TrainConfig { dimensions: 16, epochs: 20, ..TrainConfig::default() };
+//! train(&dataset, &config, &output, false, &ctx)?;
+//!
+//! let model = Model::open(&output)?;
+//! let evaluation = evaluate(&model, &dataset, &EvaluateOptions::default(), &ctx)?;
+//! let random = evaluation.baselines.as_ref().map(|b| b.random.get("recall@20"));
+//! assert!(evaluation.metrics.get("recall@20") > random.flatten());
+//!
+//! // Three items for everyone, by their ids in the log.
+//! let options = RecommendOptions { k: 3, ..RecommendOptions::default() };
+//! recommend(&model, &dataset, &RecommendUsers::All, options, &ctx, |r| {
+//!     let items: Vec<_> = r.items.iter().filter_map(|(item, _)| dataset.items().id(*item)).collect();
+//!     assert_eq!(items.len(), 3);
+//!     Ok(())
+//! })?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! What lies on disk, how metrics are defined and why lock-free training is sound is told in the repository's `docs/`.
 
 mod context;
 mod dataset;
 mod evaluate;
 mod ingest;
 mod loss;
+mod mix;
 mod model;
 mod negatives;
 mod rank;

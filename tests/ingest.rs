@@ -510,3 +510,22 @@ fn rejects_of_an_earlier_run_do_not_stay() {
     std::fs::create_dir(bench.path("out.pec.rejects.ndjson")).unwrap();
     bench.fails(&["--force"], &["out.pec.rejects.ndjson: is not a regular file"]);
 }
+
+#[test]
+fn damage_in_parquet_is_an_error_and_never_a_panic_on_the_screen() {
+    let bench = Bench::new("");
+    let size = ["--users", "20", "--items", "10", "--interactions", "50"];
+    assert!(bench.run(&[&["synth", "--quiet", "--output", "log.parquet"][..], &size].concat()).status.success());
+    let whole = std::fs::read(bench.path("log.parquet")).unwrap();
+    let mut caught = 0;
+    for at in (whole.len() / 2..whole.len() - 8).step_by(3) {
+        let mut flipped = whole.clone();
+        flipped[at] ^= 1;
+        bench.write("log.parquet", flipped);
+        let output = bench.run(&["ingest", "log.parquet", "--output", "o", "--force", "--quiet"]);
+        let message = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(matches!(output.status.code(), Some(0 | 1)) && !message.contains("panicked"), "byte {at}: {message}");
+        caught += usize::from(message.contains("contradict each other"));
+    }
+    assert!(caught > 0, "no damage was of the kind that makes the reader panic");
+}

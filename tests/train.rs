@@ -169,6 +169,15 @@ fn flags_win_over_the_file_and_mistakes_are_named() {
         }
         assert!(!model.exists());
     }
+    for (flags, remedy) in [
+        (["--alpha", "0.5"], "--proposal popularity"),
+        (["--beta1", "0.5"], "--optimizer adam"),
+        (["--epsilon", "0.1"], "--optimizer adagrad or adam"),
+    ] {
+        let message = refused(&run("", &flags), 2);
+        assert!(message.contains(flags[0]) && message.contains(remedy), "{message}");
+        assert!(!model.exists());
+    }
     let missing = peccary(&["train", text(&data), "--output", text(&model), "--config", "no-such.toml"]);
     assert!(refused(&missing, 1).contains("no-such.toml"));
 }
@@ -239,4 +248,31 @@ fn ctrl_c_stops_training_and_leaves_nothing() {
     let mut left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
     left.sort();
     assert_eq!(left, ["log.csv", "log.pec"]);
+}
+
+#[test]
+fn a_dataset_that_is_replaced_meanwhile_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = dataset(&folder);
+    let opened = Dataset::open(&data).unwrap();
+    std::fs::remove_dir_all(&data).unwrap();
+    let config = TrainConfig { dimensions: 4, epochs: 1, ..TrainConfig::default() };
+    let ctx = Context::new(1, ByteSize(1 << 30));
+    train(&opened, &config, &path(&folder, "m"), false, &ctx).unwrap();
+    let model = Model::open(path(&folder, "m")).unwrap();
+    model.verify(&ctx).unwrap();
+    assert_eq!(model.item_ids().id(3), opened.items().id(3));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn standard_output_that_takes_nothing_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let ended = Command::new(env!("CARGO_BIN_EXE_peccary"))
+        .args(["inspect", text(&dataset(&folder)), "--quiet"])
+        .stdout(full)
+        .output()
+        .unwrap();
+    assert!(refused(&ended, 1).contains("cannot write to standard output"));
 }

@@ -71,13 +71,16 @@ impl Globals {
     /// otherwise.
     pub fn print(&self, result: &impl Serialize, text: impl fmt::Display) -> anyhow::Result<()> {
         let mut out = io::stdout().lock();
-        if self.json {
-            serde_json::to_writer(&mut out, result).map_err(io::Error::from)?;
-            writeln!(out)?;
-        } else {
-            writeln!(out, "{text}")?;
-        }
-        Ok(out.flush()?)
+        let mut write = || {
+            if self.json {
+                serde_json::to_writer(&mut out, result)?;
+                writeln!(out)?;
+            } else {
+                writeln!(out, "{text}")?;
+            }
+            out.flush()
+        };
+        write().context("cannot write to standard output")
     }
 }
 

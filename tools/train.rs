@@ -9,7 +9,7 @@ use peccary::{
 };
 use serde::Serialize;
 
-use crate::common::Globals;
+use crate::common::{Globals, Usage};
 use crate::numbers::{duration, short};
 
 const EXAMPLES: &str = "\
@@ -222,7 +222,26 @@ impl Args {
         set(&mut config.optimizer.epsilon, self.epsilon);
         set(&mut config.stream.block_items, self.block_items);
         set(&mut config.stream.window, self.window);
-        Ok(config)
+        match self.without_effect(&config) {
+            Some(text) => Err(Usage(text.to_string()).into()),
+            None => Ok(config),
+        }
+    }
+}
+
+impl Args {
+    /// A flag that would change nothing, and what would make it count. A key of the file may well wait for its time.
+    fn without_effect(&self, config: &TrainConfig) -> Option<&'static str> {
+        let rule = config.optimizer.kind;
+        if self.alpha.is_some() && config.negatives.proposal != Proposal::Popularity {
+            Some("--alpha is the exponent of popularity: add --proposal popularity, or leave it out")
+        } else if (self.beta1.is_some() || self.beta2.is_some()) && rule != OptimizerKind::Adam {
+            Some("--beta1 and --beta2 are Adam's: add --optimizer adam, or leave them out")
+        } else if self.epsilon.is_some() && rule == OptimizerKind::Sgd {
+            Some("--epsilon is Adagrad's and Adam's: add --optimizer adagrad or adam, or leave it out")
+        } else {
+            None
+        }
     }
 }
 

@@ -142,6 +142,11 @@ impl Dictionary {
         None
     }
 
+    /// Writes a copy of the file. From the map and not from the path, where another dataset may lie by now.
+    pub(crate) fn copy_to(&self, path: &Path) -> Result<(), StorageError> {
+        self.archive.file().copy_to(path)
+    }
+
     /// Every id is valid UTF-8, in the order of its hash, and found under its own dense id. O(ids).
     pub(crate) fn verify(&self) -> Result<(), StorageError> {
         let seed = self.archive.hash_seed.to_native();
@@ -159,7 +164,8 @@ impl Dictionary {
         Ok(())
     }
 
-    /// Up to five ids like `id`, for a message about one that is unknown: same letters but for case, or a prefix.
+    /// Up to five ids like `id`, for a message about one that is unknown: the same but for case, or with more before or
+    /// after it. The shortest come first, being nearest. Looks at the first 200,000 ids.
     pub fn similar(&self, id: &str) -> Vec<&str> {
         let wanted = id.to_lowercase();
         let scan = self.len().min(200_000);
@@ -167,7 +173,10 @@ impl Dictionary {
             let other = other.to_lowercase();
             other == wanted || (!wanted.is_empty() && (other.starts_with(&wanted) || other.ends_with(&wanted)))
         };
-        (0..scan).filter_map(|i| self.id(i)).filter(near).take(5).collect()
+        let mut found: Vec<&str> = (0..scan).filter_map(|i| self.id(i)).filter(near).collect();
+        found.sort_by_key(|id| id.len());
+        found.truncate(5);
+        found
     }
 
     /// The bytes of entry `index` of a block; empty where the offsets are invalid.

@@ -10,6 +10,8 @@ mod popularity;
 mod positives;
 mod shard;
 mod statistics;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 pub(crate) use block::{Event, UserBlock};

@@ -52,6 +52,9 @@ impl Dataset {
         if parts.first().is_none_or(|(p, _)| *p != Part::Train) {
             return Err(inconsistent("there is no train part".to_string()));
         }
+        if !parts.is_sorted_by_key(|(p, _)| *p) || parts.windows(2).any(|w| w[0].0 == w[1].0) {
+            return Err(inconsistent("the parts are out of order, or one is there twice".to_string()));
+        }
         Ok(Self { path: path.to_path_buf(), manifest, users, items, popularity, parts })
     }
 
@@ -112,18 +115,21 @@ impl Dataset {
         let stage = ctx.stage("verifying", Some(total), Unit::Rows);
         let inconsistent = |reason: String| DatasetError::Inconsistent { path: self.path.clone(), reason };
         let mut counts = vec![0u32; self.items.len() as usize];
-        for (part, interactions) in &self.parts {
-            interactions.verify(&self.path.join(part.name()))?;
+        for (at, (part, interactions)) in self.parts.iter().enumerate() {
             for c in 0..interactions.chunks() {
                 ctx.check()?;
                 let chunk = interactions.chunk(c);
+                interactions.verify(c).map_err(|reason| inconsistent(format!("{}: {reason}", part.name())))?;
                 if *part == Part::Train {
                     chunk.items().iter().for_each(|i| counts[i.to_native() as usize] += 1);
-                } else {
+                }
+                for (before, earlier) in &self.parts[..at] {
                     for u in 0..chunk.users() {
-                        let train = self.train().positives(chunk.first_user() + u as u32);
-                        if chunk.user(u).items.iter().any(|i| train.contains(i.to_native())) {
-                            return Err(inconsistent(format!("an interaction is in train and in {}", part.name())));
+                        let user = chunk.first_user() + u as u32;
+                        let known = earlier.positives(user);
+                        if chunk.user(u).items.iter().any(|i| known.contains(i.to_native())) {
+                            let (a, b) = (before.name(), part.name());
+                            return Err(inconsistent(format!("user {user} has an item both in {a} and in {b}")));
                         }
                     }
                 }

@@ -71,6 +71,8 @@ fn measure_user(
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(own_seed);
     let mut seen: Vec<u32> = dataset.parts().flat_map(|(_, p)| p.user(user).items).map(|i| i.to_native()).collect();
     seen.sort_unstable();
+    // Parts share no pair; that opening leaves to `verify`, and drawing must not depend on it.
+    seen.dedup();
     let candidates = dataset.items().len() - seen.len() as u32;
     let count = negatives.min(candidates as usize);
     let mut items = Vec::with_capacity(count + 1);

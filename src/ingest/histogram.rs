@@ -1,5 +1,7 @@
 //! A histogram of times that starts exact and coarsens only when it must.
 
+use crate::mix::GOLDEN;
+
 /// Distinct keys up to which times are told apart.
 const MAX_KEYS: usize = 1 << 17;
 
@@ -49,7 +51,7 @@ impl Histogram {
 
     fn slot(&self, key: i64) -> usize {
         let mask = self.slots.len() - 1;
-        let mut at = ((key as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as usize & mask;
+        let mut at = ((key as u64).wrapping_mul(GOLDEN) >> 32) as usize & mask;
         while self.slots[at].1 != 0 && self.slots[at].0 != key {
             at = (at + 1) & mask;
         }

@@ -49,11 +49,12 @@ impl Factors {
     pub(crate) fn open(folder: &Path, record: &FileRecord) -> Result<Self, StorageError> {
         let file = CheckedFile::open(folder, record, KIND, VERSION)?;
         let word = |at: usize| file.bytes().get(at..at + 8).and_then(|b| b.try_into().ok()).map(u64::from_le_bytes);
-        let shape = word(HEADER_LEN).zip(word(HEADER_LEN + 8)).and_then(|(rows, width)| {
-            let bytes = width.checked_next_multiple_of(16)?.checked_mul(4)?.checked_mul(rows)?;
-            let end = bytes.checked_add(START as u64)?;
-            (end == file.bytes().len() as u64).then_some((rows as usize, width as usize))
-        });
+        let shape =
+            word(HEADER_LEN).zip(word(HEADER_LEN + 8)).filter(|(_, width)| *width > 0).and_then(|(rows, width)| {
+                let bytes = width.checked_next_multiple_of(16)?.checked_mul(4)?.checked_mul(rows)?;
+                let end = bytes.checked_add(START as u64)?;
+                (end == file.bytes().len() as u64).then_some((rows as usize, width as usize))
+            });
         match shape {
             Some((rows, width)) => Ok(Self { file, rows, width }),
             None => Err(StorageError::Damaged {
@@ -89,5 +90,24 @@ impl Factors {
     /// If there is no such row.
     pub fn row(&self, index: usize) -> &[f32] {
         &self.as_slice()[index * self.stride()..(index + 1) * self.stride()]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_read_as_written_and_a_table_without_columns_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, width| {
+            Factors::write(&folder.path().join(name), name, 3, width, |i, row| row.fill(i as f32)).unwrap()
+        };
+        let table = Factors::open(folder.path(), &write("good", 17)).unwrap();
+        assert_eq!((table.rows(), table.width(), table.stride()), (3, 17, 32));
+        assert!(table.row(2)[..17].iter().all(|x| *x == 2.0) && table.row(2)[17..].iter().all(|x| *x == 0.0));
+        assert!(table.as_slice().as_ptr().cast::<u8>().align_offset(64) == 0);
+        let error = Factors::open(folder.path(), &write("empty", 0)).err().unwrap();
+        assert!(matches!(error, StorageError::Damaged { .. }), "{error}");
     }
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Factors, MODEL_FORMAT_VERSION, ModelError, ModelManifest};
 use crate::dataset::{Dataset, Dictionary};
-use crate::storage::{FileRecord, IoContext, Staging, read_manifest, write_manifest};
+use crate::storage::{FileRecord, Staging, read_manifest, write_manifest};
 
 const USERS: &str = "users.factors";
 const ITEMS: &str = "items.factors";
@@ -39,6 +39,7 @@ impl Model {
             || items.rows() != manifest.items as usize
             || item_ids.len() != manifest.items
             || users.width() != items.width()
+            || users.width() != manifest.dimensions.saturating_add(if manifest.biases { 2 } else { 0 })
         {
             return Err(inconsistent("the tables' shapes differ from the manifest"));
         }
@@ -100,9 +101,7 @@ pub(crate) fn publish(
     let folder = staging.path();
     let users = Factors::write(&folder.join(USERS), USERS, manifest.users as usize, width, user_row)?;
     let items = Factors::write(&folder.join(ITEMS), ITEMS, manifest.items as usize, width, item_row)?;
-    let (from, to) = (dataset.path().join(ITEM_IDS), folder.join(ITEM_IDS));
-    std::fs::copy(&from, &to).at(&to, "write")?;
-    std::fs::File::open(&to).and_then(|f| f.sync_all()).at(&to, "sync")?;
+    dataset.items().copy_to(&folder.join(ITEM_IDS))?;
     let ids = dataset.manifest().files.iter().find(|f| f.path == ITEM_IDS).cloned();
     manifest.files = [users, items].into_iter().chain(ids).collect();
     write_manifest(folder, "peccary-model", MODEL_FORMAT_VERSION, &manifest)?;

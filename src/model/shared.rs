@@ -30,7 +30,7 @@ impl SharedTable {
         let bytes = (rows * stride * 4).max(4096);
         let mut map = MmapMut::map_anon(bytes).map_err(|source| StorageError::Io {
             path: "factor table".into(),
-            action: "allocate memory for the",
+            action: "get memory for it",
             source,
         })?;
         #[cfg(target_os = "linux")]

@@ -73,7 +73,7 @@ pub(crate) fn model(
 
 /// A number in 0..1 that depends on `i`, `j` and nothing else.
 pub(crate) fn noise(i: usize, j: usize) -> f32 {
-    (super::mix((i as u64) << 32 | j as u64) >> 40) as f32 / (1 << 24) as f32
+    (crate::mix::mix((i as u64) << 32 | j as u64) >> 40) as f32 / (1 << 24) as f32
 }
 
 /// Scores as they stand in a matrix.

@@ -13,14 +13,9 @@ pub use error::RankError;
 pub use scorer::{Popularity, RandomScores, Scorer};
 pub(crate) use top::{Candidate, Top};
 
-/// A 64-bit mixer (the finalizer of SplitMix64: Steele, Lea & Flood 2014).
-pub(crate) fn mix(mut x: u64) -> u64 {
-    x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    x ^ (x >> 31)
-}
+use crate::mix::{GOLDEN, mix};
 
 /// A seed of `user`'s own, for whatever is drawn or broken for this user alone.
 pub(crate) fn user_seed(seed: u64, user: u32) -> u64 {
-    mix(mix(seed.wrapping_add(0x9E37_79B9_7F4A_7C15)) ^ (u64::from(user) + 1).wrapping_mul(0xD6E8_FEB8_6659_FD93))
+    mix(mix(seed.wrapping_add(GOLDEN)) ^ (u64::from(user) + 1).wrapping_mul(0xD6E8_FEB8_6659_FD93))
 }

@@ -4,8 +4,9 @@ use std::ops::Range;
 
 use rkyv::rend::u32_le;
 
-use super::{mix, user_seed};
+use super::user_seed;
 use crate::dataset::Dataset;
+use crate::mix::mix;
 use crate::model::{Model, ModelError, Rows, dot_products};
 
 /// Scores users and items; higher is better.

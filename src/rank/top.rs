@@ -2,7 +2,8 @@
 
 use std::cmp::Reverse;
 
-use super::{mix, user_seed};
+use super::user_seed;
+use crate::mix::{GOLDEN, mix};
 use crate::model::first_not_below;
 
 /// An item in the running. Its order is that of the ranking: by score, equal scores by a hash of (seed, user, item).
@@ -20,7 +21,7 @@ impl Candidate {
         // Adding 0.0 turns -0.0 into 0.0, so that the two tie.
         let bits = (score + 0.0).to_bits();
         let ordered = if bits >> 31 == 1 { !bits } else { bits | 1 << 31 };
-        let hash = mix(user_seed ^ (u64::from(item) + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15)) >> 32;
+        let hash = mix(user_seed ^ (u64::from(item) + 1).wrapping_mul(GOLDEN)) >> 32;
         Self { key: u64::from(ordered) << 32 | hash, item: Reverse(item) }
     }
 

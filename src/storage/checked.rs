@@ -202,6 +202,13 @@ impl CheckedFile {
         self.root
     }
 
+    /// Writes the whole file, frame included, to a new file at `path`, and syncs it.
+    pub(crate) fn copy_to(&self, path: &Path) -> Result<(), StorageError> {
+        let mut file = File::create_new(path).at(path, "create")?;
+        file.write_all(&self.map).at(path, "write")?;
+        file.sync_all().at(path, "sync")
+    }
+
     /// Tells the system that the pages of `range` will be read soon.
     pub fn will_need(&self, range: std::ops::Range<usize>) {
         // Advice only: where the system refuses it, pages are read when they are touched.

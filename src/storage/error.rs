@@ -81,10 +81,18 @@ pub enum StorageError {
     },
 }
 
-/// Adds the remedy to the two faults that have a plain one.
+/// Says the common faults with their remedies. The system's own text is left out there: it may name a temporary file.
 fn describe(source: &io::Error) -> String {
     match source.kind() {
-        io::ErrorKind::StorageFull => format!("{source}; free some space or write to another disk"),
+        io::ErrorKind::StorageFull => "no space left; free some space, or write to another disk".to_string(),
+        io::ErrorKind::QuotaExceeded => {
+            "the disk quota is used up; free some space, or write to another disk".to_string()
+        }
+        io::ErrorKind::PermissionDenied => {
+            "permission denied; change the permissions, or choose another place".to_string()
+        }
+        io::ErrorKind::ReadOnlyFilesystem => "the file system is read-only; choose another place".to_string(),
+        io::ErrorKind::OutOfMemory => "out of memory; end other programs, or choose smaller sizes".to_string(),
         io::ErrorKind::NotFound => "no such file or folder".to_string(),
         _ => source.to_string(),
     }

@@ -3,6 +3,8 @@
 use rand::SeedableRng;
 use rand_xoshiro::Xoshiro256PlusPlus;
 
+use crate::mix::{GOLDEN, mix};
+
 /// What a random number is for. Two purposes never share a number, so adding one leaves the others' draws as they are.
 #[derive(Clone, Copy)]
 pub(super) enum Purpose {
@@ -26,17 +28,13 @@ pub(super) enum Purpose {
     Numbering = 9,
 }
 
-/// 64 well-mixed bits that depend on all three arguments: the finalizer of SplitMix64 (Steele et al., 2014), applied to
-/// each in turn.
+/// 64 well-mixed bits that depend on all three arguments: a step of SplitMix64 for each in turn.
 pub(super) fn hash(seed: u64, purpose: Purpose, index: u64) -> u64 {
     finalize(finalize(seed ^ (purpose as u64).wrapping_mul(0xd6e8_feb8_6659_fd93)) ^ index)
 }
 
 fn finalize(bits: u64) -> u64 {
-    let mut z = bits.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
+    mix(bits.wrapping_add(GOLDEN))
 }
 
 /// A generator of its own for each (seed, purpose, index).

@@ -8,6 +8,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use super::model::PlantedModel;
 use super::random::{Purpose, hash, stream, unit};
 use super::taste::Taste;
+use crate::mix::GOLDEN;
 
 /// Names of the events, by depth of the funnel.
 pub(super) const EVENTS: [&str; 3] = ["view", "cart", "purchase"];
@@ -183,7 +184,7 @@ impl Seen {
 
     /// The place that holds `item`, or the empty one where it belongs. Items are below `u32::MAX`.
     fn place(&self, item: u32) -> usize {
-        let mut place = (u64::from(item).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize & self.mask;
+        let mut place = (u64::from(item).wrapping_mul(GOLDEN) >> 32) as usize & self.mask;
         while self.places[place] != u32::MAX && self.places[place] != item {
             place = (place + 1) & self.mask;
         }

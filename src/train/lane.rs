@@ -14,6 +14,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use crate::context::{Context, Stage};
 use crate::dataset::Interactions;
 use crate::loss::Loss;
+use crate::mix::{GOLDEN, mix};
 use crate::model::{InstructionSet, LossSample, Runs, Tables, Update, train};
 use crate::negatives::{Batch, Propose, Sampler};
 use crate::stream::Window;
@@ -137,7 +138,7 @@ impl<L: Loss> Epoch<'_, L> {
         for chunk in self.windows.get(number + 1).into_iter().flatten() {
             self.interactions.will_need(*chunk as usize);
         }
-        let mut rng = Xoshiro256PlusPlus::seed_from_u64(mix(self.seed, number as u64));
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(stream_seed(self.seed, number as u64));
         window.fill(self.interactions, chunks, &mut rng);
         Some((number, rng))
     }
@@ -173,10 +174,7 @@ impl<L: Loss> Epoch<'_, L> {
     }
 }
 
-/// Mixes two numbers into a seed (the finalizer of SplitMix64, Steele et al. 2014).
-pub(super) fn mix(seed: u64, stream: u64) -> u64 {
-    let mut z = seed ^ stream.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
+/// The seed of a stream of its own, for each `stream` of `seed`.
+pub(super) fn stream_seed(seed: u64, stream: u64) -> u64 {
+    mix(seed ^ stream.wrapping_add(1).wrapping_mul(GOLDEN))
 }

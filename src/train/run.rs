@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::config::{Proposal, TrainConfig};
 use super::error::TrainError;
-use super::lane::{Done, Epoch, Lane, mix};
+use super::lane::{Done, Epoch, Lane, stream_seed};
 use crate::context::{ByteSize, Context, Stage, Unit};
 use crate::dataset::Dataset;
 use crate::loss::{Bpr, Logistic, Loss, LossKind};
@@ -182,7 +182,7 @@ pub(super) fn epoch<'a, L: Loss>(
     tables: &'a Tables,
     (ctx, stage): (&'a Context, &'a Stage<'a>),
 ) -> Epoch<'a, L> {
-    let seed = mix(config.seed, 2 + u64::from(epoch));
+    let seed = stream_seed(config.seed, 2 + u64::from(epoch));
     Epoch {
         interactions: dataset.train(),
         windows: plan(dataset.train(), window, &mut Xoshiro256PlusPlus::seed_from_u64(seed)),
@@ -282,8 +282,9 @@ fn initialize(side: &mut Side, number: u64, config: &TrainConfig) {
     let stride = side.factors.stride();
     let bound = config.init_deviation() * 3f32.sqrt();
     let fixed = side.fixed();
+    let own = stream_seed(config.seed, number);
     side.factors.as_mut_slice().par_chunks_exact_mut(stride).enumerate().for_each(|(i, row)| {
-        let mut rng = Xoshiro256PlusPlus::seed_from_u64(mix(mix(config.seed, number), i as u64));
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(stream_seed(own, i as u64));
         row[..config.dimensions].fill_with(|| rng.random_range(-bound..bound));
         if let Some(column) = fixed {
             row[column] = 1.0;

@@ -1,10 +1,11 @@
 //! Reads Parquet: only the needed columns are decoded, and brought to a few types when a batch is read.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::fs::File;
 use std::io::Write;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
+use std::sync::{Arc, Once};
 
 use ::parquet::arrow::ProjectionMask;
 use ::parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
@@ -104,10 +105,28 @@ impl Reader {
     }
 }
 
-/// Runs a step of the `parquet` crate, which meets some kinds of damage (such as a negative offset in the footer) with a
-/// panic. What it panicked in is not used again.
+thread_local! {
+    /// Whether a panic of this thread is going to be caught.
+    static GUARDED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs a step of the `parquet` crate, which meets some kinds of damage with a panic. What it panicked in is not used
+/// again. The panic is an error like any other, so the process's hook is not to print it; other panics reach the hook
+/// that was there before.
 fn guarded<T, E: std::fmt::Display>(step: impl FnOnce() -> Result<T, E>) -> Result<T, String> {
-    match catch_unwind(AssertUnwindSafe(step)) {
+    static SILENCED: Once = Once::new();
+    SILENCED.call_once(|| {
+        let before = take_hook();
+        set_hook(Box::new(move |panic| {
+            if !GUARDED.get() {
+                before(panic);
+            }
+        }));
+    });
+    GUARDED.set(true);
+    let result = catch_unwind(AssertUnwindSafe(step));
+    GUARDED.set(false);
+    match result {
         Ok(result) => result.map_err(|e| e.to_string()),
         Err(_) => Err("its metadata or pages contradict each other".into()),
     }

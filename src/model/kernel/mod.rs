@@ -24,34 +24,32 @@ pub enum InstructionSet {
 }
 
 impl InstructionSet {
+    const BEST_FIRST: [Self; 3] = [Self::Avx512, Self::Avx2, Self::Portable];
+
+    /// Whether this machine has everything that the kernels of the set are compiled with.
+    pub fn is_available(self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        let avx2 = || is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            // Hypervisors can hide what an AVX-512 machine must have.
+            Self::Avx512 => is_x86_feature_detected!("avx512f") && avx2(),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => avx2(),
+            #[cfg(not(target_arch = "x86_64"))]
+            Self::Avx512 | Self::Avx2 => false,
+            Self::Portable => true,
+        }
+    }
+
     /// The best one that this machine has. Cheap enough for every call of a kernel.
     pub fn detect() -> Self {
-        #[cfg(target_arch = "x86_64")]
-        {
-            if is_x86_feature_detected!("avx512f") {
-                return Self::Avx512;
-            }
-            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-                return Self::Avx2;
-            }
-        }
-        Self::Portable
+        Self::BEST_FIRST.into_iter().find(|set| set.is_available()).unwrap_or(Self::Portable)
     }
 
     /// Those that this machine has, best first.
     pub fn available() -> Vec<Self> {
-        let mut sets = Vec::new();
-        #[cfg(target_arch = "x86_64")]
-        {
-            if is_x86_feature_detected!("avx512f") {
-                sets.push(Self::Avx512);
-            }
-            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-                sets.push(Self::Avx2);
-            }
-        }
-        sets.push(Self::Portable);
-        sets
+        Self::BEST_FIRST.into_iter().filter(|set| set.is_available()).collect()
     }
 
     /// Its name.
@@ -68,8 +66,8 @@ impl InstructionSet {
 ///
 /// # Safety
 /// Every method may only be called on a machine that has the implementation's instruction set. `load`, `store`,
-/// `load_one` and `store_one` reach memory only so that a race with another thread's access yields some mix of old and new floats,
-/// never undefined behaviour.
+/// `load_one` and `store_one` reach memory only so that a race with another thread's access yields some mix of old and
+/// new floats, never undefined behaviour.
 pub(crate) unsafe trait Lanes: Copy {
     /// # Safety
     /// The machine has the instruction set.
