@@ -251,6 +251,20 @@ fn ctrl_c_stops_training_and_leaves_nothing() {
 }
 
 #[test]
+fn force_never_takes_the_dataset_or_a_folder_of_another_program() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, other) = (dataset(&folder), path(&folder, "extension"));
+    std::fs::create_dir(&other).unwrap();
+    std::fs::write(other.join("manifest.json"), "{\"name\": \"an extension\"}").unwrap();
+    for output in [&data, &other] {
+        let ended = peccary(&["train", text(&data), "--output", text(output), "--force", "--epochs", "1"]);
+        assert!(refused(&ended, 1).contains("--force replaces only a model"));
+    }
+    assert!(peccary(&["verify", text(&data)]).status.success());
+    assert!(other.join("manifest.json").exists());
+}
+
+#[test]
 fn a_dataset_that_is_replaced_meanwhile_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let data = dataset(&folder);

@@ -51,7 +51,7 @@ impl DatasetWriter {
         parts: &[Part],
         hash_seed: u64,
     ) -> Result<Self, DatasetError> {
-        let staging = Staging::new(target, force)?;
+        let staging = Staging::new(target, force, "peccary-dataset")?;
         for part in parts {
             let folder = staging.path().join(part.name());
             std::fs::create_dir(&folder).at(&folder, "create")?;

@@ -67,7 +67,8 @@ pub(crate) fn model(
         files: Vec::new(),
     };
     let width = dimensions + if biases { 2 } else { 0 };
-    publish(Staging::new(target, false).unwrap(), manifest, dataset, width, user_row, item_row).unwrap();
+    publish(Staging::new(target, false, "peccary-model").unwrap(), manifest, dataset, width, user_row, item_row)
+        .unwrap();
     Model::open(target).unwrap()
 }
 

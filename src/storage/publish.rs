@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use tempfile::{NamedTempFile, TempDir};
 
 use super::error::{IoContext, StorageError};
+use super::manifest::read_format;
 
 /// A folder in the making. Dropping it without [`Staging::publish`] removes it.
 pub(crate) struct Staging {
@@ -16,10 +17,15 @@ pub(crate) struct Staging {
 }
 
 impl Staging {
-    /// Starts the folder that will become `target`. With `force` an earlier dataset or model there is replaced.
-    pub(crate) fn new(target: &Path, force: bool) -> Result<Self, StorageError> {
-        may_replace(target, force, "a dataset or model", |p| {
-            p.is_dir() && (p.join("manifest.json").is_file() || p.read_dir().is_ok_and(|mut d| d.next().is_none()))
+    /// Starts the folder that will become `target`, in `format`, such as `peccary-model`. With `force` an earlier one
+    /// of the same format is replaced, or an empty folder: neither a folder that is not ours nor, by a slip, the dataset
+    /// that a model is being trained on.
+    pub(crate) fn new(target: &Path, force: bool, format: &'static str) -> Result<Self, StorageError> {
+        let expected = if format == "peccary-model" { "a model" } else { "a dataset" };
+        may_replace(target, force, expected, |p| {
+            p.is_dir()
+                && (read_format(p, expected).is_ok_and(|found| found == format)
+                    || p.read_dir().is_ok_and(|mut d| d.next().is_none()))
         })?;
         let (parent, prefix) = beside(target)?;
         remove_abandoned(&parent, &prefix);
@@ -221,8 +227,9 @@ impl Write for AtomicFile {
 mod tests {
     use super::*;
 
-    fn staged(target: &Path, force: bool, text: &str) -> Staging {
-        let staging = Staging::new(target, force).unwrap();
+    fn staged(target: &Path, force: bool, name: &str) -> Staging {
+        let staging = Staging::new(target, force, "peccary-model").unwrap();
+        let text = format!("{{\"format\": \"peccary-model\", \"name\": \"{name}\"}}");
         std::fs::write(staging.path().join("manifest.json"), text).unwrap();
         staging
     }
@@ -234,11 +241,11 @@ mod tests {
         drop(staged(&target, false, "first"));
         assert_eq!(root.path().read_dir().unwrap().count(), 0, "a dropped staging leaves nothing");
         staged(&target, false, "first").publish().unwrap();
-        assert!(matches!(Staging::new(&target, false), Err(StorageError::Exists { .. })));
+        assert!(matches!(Staging::new(&target, false, "peccary-model"), Err(StorageError::Exists { .. })));
         drop(staged(&target, true, "second"));
-        assert_eq!(std::fs::read_to_string(target.join("manifest.json")).unwrap(), "first");
+        assert!(std::fs::read_to_string(target.join("manifest.json")).unwrap().contains("first"));
         staged(&target, true, "second").publish().unwrap();
-        assert_eq!(std::fs::read_to_string(target.join("manifest.json")).unwrap(), "second");
+        assert!(std::fs::read_to_string(target.join("manifest.json")).unwrap().contains("second"));
         assert_eq!(root.path().read_dir().unwrap().count(), 1, "what was replaced is gone");
     }
 
@@ -271,6 +278,12 @@ mod tests {
         let target = root.path().join("home");
         std::fs::create_dir(&target).unwrap();
         std::fs::write(target.join("thesis.tex"), "x").unwrap();
-        assert!(matches!(Staging::new(&target, true), Err(StorageError::NotReplaceable { .. })));
+        let refused = |format| matches!(Staging::new(&target, true, format), Err(StorageError::NotReplaceable { .. }));
+        assert!(refused("peccary-model"));
+        // Many programs call a file so.
+        std::fs::write(target.join("manifest.json"), "{\"name\": \"an extension\"}").unwrap();
+        assert!(refused("peccary-model"));
+        std::fs::write(target.join("manifest.json"), "{\"format\": \"peccary-dataset\"}").unwrap();
+        assert!(refused("peccary-model") && !refused("peccary-dataset"));
     }
 }

@@ -85,7 +85,7 @@ pub fn train(
         let counts = format!("{} items and {} train interactions", dataset.items().len(), dataset.train().len());
         return Err(TrainError::NothingToLearn(counts));
     }
-    let staging = Staging::new(output, force)?;
+    let staging = Staging::new(output, force, "peccary-model")?;
     let inverse_temperature = 1.0 / config.temperature();
     let (tables, report) = match config.loss {
         LossKind::Bpr => with_loss(dataset, config, Bpr { inverse_temperature }, ctx)?,
