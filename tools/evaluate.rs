@@ -29,8 +29,8 @@ pub struct Args {
     /// The held-out part
     #[arg(long, value_enum, default_value_t = Split::Test)]
     split: Split,
-    /// Cut-offs of the ranking
-    #[arg(long, value_name = "K,…", value_delimiter = ',', default_values_t = EvaluateOptions::default().k)]
+    /// Cut-offs of the ranking [default: 10,20, as far as there are that many items]
+    #[arg(long, value_name = "K,…", value_delimiter = ',')]
     k: Vec<usize>,
     /// full: among the whole catalogue; sampled:N: each item among N negatives
     #[arg(long, value_name = "PROTOCOL", default_value_t = Protocol::Full)]
@@ -58,20 +58,32 @@ enum Split {
 /// Runs the command.
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
     let ctx = globals.context();
+    let model = Model::open(&args.model)?;
+    let dataset = Dataset::open(&args.dataset)?;
+    let mut k = args.k;
+    if k.is_empty() {
+        k = EvaluateOptions::default().k;
+        let most = match args.protocol {
+            Protocol::Full => dataset.items().len() as usize,
+            Protocol::Sampled { negatives } => (dataset.items().len() as usize).min(negatives.saturating_add(1)),
+        };
+        k.retain(|k| *k <= most);
+        if k.is_empty() {
+            k.push(most);
+        }
+    }
     let options = EvaluateOptions {
         part: match args.split {
             Split::Valid => Part::Valid,
             Split::Test => Part::Test,
         },
-        k: args.k,
+        k,
         protocol: args.protocol,
         seed: args.seed,
         users: args.users.map(|n| n as usize),
         include_cold: args.include_cold,
         baselines: !args.no_baselines,
     };
-    let model = Model::open(&args.model)?;
-    let dataset = Dataset::open(&args.dataset)?;
     let evaluation = evaluate(&model, &dataset, &options, &ctx)?;
     globals.print(&evaluation, table(&evaluation))
 }

@@ -14,6 +14,8 @@ pub(crate) struct Staging {
     folder: TempDir,
     target: PathBuf,
     force: bool,
+    /// Held as long as this lives: it tells others that the folder is in use. The system lets go of it with the process.
+    _lock: File,
 }
 
 impl Staging {
@@ -29,13 +31,12 @@ impl Staging {
         })?;
         let (parent, prefix) = beside(target)?;
         remove_abandoned(&parent, &prefix);
-        let folder = tempfile::Builder::new().prefix(&prefix).tempdir_in(&parent).at(&parent, "create a folder in")?;
+        let folder =
+            tempfile::Builder::new().prefix(&prefix).tempdir_in(&parent).at(&parent, "create a folder in it")?;
         let lock = folder.path().join(LOCK);
         let file = File::create(&lock).at(&lock, "create")?;
-        // Held until the process ends: it tells others that this folder is in use, whatever happens to us.
         file.try_lock().map_err(io::Error::from).at(&lock, "lock")?;
-        std::mem::forget(file);
-        Ok(Self { folder, target: target.to_path_buf(), force })
+        Ok(Self { folder, target: target.to_path_buf(), force, _lock: file })
     }
 
     /// Where to write the files.
@@ -45,7 +46,7 @@ impl Staging {
 
     /// Makes the folder appear as the target, in one step. Its files must have been synced.
     pub(crate) fn publish(self) -> Result<(), StorageError> {
-        let Self { folder, target, force } = self;
+        let Self { folder, target, force, _lock } = self;
         std::fs::remove_file(folder.path().join(LOCK)).at(folder.path(), "unlock")?;
         sync_folders(folder.path())?;
         let parent = beside(&target)?.0;
@@ -180,7 +181,7 @@ impl AtomicFile {
         // Readable by whoever the umask allows, as any other output is, and not by the owner alone.
         #[cfg(unix)]
         options.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-        let file = options.prefix(&prefix).tempfile_in(&parent).at(&parent, "create a file in")?;
+        let file = options.prefix(&prefix).tempfile_in(&parent).at(&parent, "create a file in it")?;
         Ok(Self { file: io::BufWriter::with_capacity(1 << 18, file), target: target.to_path_buf(), force })
     }
 

@@ -192,12 +192,7 @@ pub(super) fn epoch<'a, L: Loss>(
         tables,
         set: InstructionSet::detect(),
         loss,
-        update: Update {
-            learning_rate: rate(config, f64::from(epoch)),
-            l2: config.l2,
-            similarity: config.similarity,
-            optimizer: config.optimizer(),
-        },
+        update: Update { learning_rate: rate(config, f64::from(epoch)), l2: config.l2, similarity: config.similarity },
         negatives_each: config.negatives.count,
         ctx,
         stage,

@@ -5,13 +5,16 @@
 //! cosines bᵢ = gᵢ/(|u||xᵢ|), aᵢ = −gᵢsᵢ/|xᵢ|² + L2, a₀ = −Σ gᵢsᵢ/|u|² + L2. One kernel therefore serves every loss,
 //! similarity and optimizer. All positives of a group see the user's row as it was before the group.
 
+use super::Similarity;
 #[cfg(target_arch = "x86_64")]
 use super::kernel::{Avx2, Avx512};
 use super::kernel::{InstructionSet, Lanes, Portable};
 use super::rule::{Adagrad, Adam, Rule, Sgd};
-use super::shared::SharedTable;
-use super::{ModelError, Similarity};
+
+mod tables;
+
 use crate::loss::Loss;
+pub(crate) use tables::{Optimizer, Side, Tables};
 
 /// Items in a group, at most.
 const GROUP: usize = 256;
@@ -27,85 +30,6 @@ pub(crate) const MAX_NEGATIVES: usize = GROUP - 1;
 const REPORT_EVERY: u32 = 16;
 /// How many positives ahead rows are prefetched.
 const AHEAD: usize = 8;
-
-/// Which update rule, with its settings.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Optimizer {
-    Sgd,
-    Adagrad { epsilon: f32 },
-    Adam { beta1: f32, beta2: f32, epsilon: f32 },
-}
-
-impl Optimizer {
-    fn state(self) -> (usize, bool) {
-        match self {
-            Self::Sgd => (Sgd::STATE, Sgd::MOMENTUM),
-            Self::Adagrad { .. } => (Adagrad::STATE, Adagrad::MOMENTUM),
-            Self::Adam { .. } => (Adam::STATE, Adam::MOMENTUM),
-        }
-    }
-}
-
-/// One side's factors and optimizer state.
-pub(crate) struct Side {
-    pub(crate) factors: SharedTable,
-    state: SharedTable,
-    momentum: Option<SharedTable>,
-    /// The column that is fixed at 1, and multiplies the other side's bias.
-    fixed: Option<usize>,
-}
-
-impl Side {
-    fn new(rows: usize, width: usize, optimizer: Optimizer, fixed: Option<usize>) -> Result<Self, ModelError> {
-        let (state, momentum) = optimizer.state();
-        let momentum = if momentum { Some(SharedTable::zeros(rows, width)?) } else { None };
-        let state = SharedTable::with_stride(if state == 0 { 0 } else { rows }, state)?;
-        Ok(Self { factors: SharedTable::zeros(rows, width)?, state, momentum, fixed })
-    }
-
-    /// The column that is always 1, if there are biases.
-    pub(crate) fn fixed(&self) -> Option<usize> {
-        self.fixed
-    }
-
-    fn state_ptr(&self, row: usize) -> *mut f32 {
-        if self.state.rows() == 0 { std::ptr::null_mut() } else { self.state.row_ptr(row) }
-    }
-}
-
-/// The tables in training.
-///
-/// With biases, rows are `[factors, 1, bias]` for users and `[factors, bias, 1]` for items, so that a score is one dot
-/// product whatever the model.
-pub(crate) struct Tables {
-    pub(crate) users: Side,
-    pub(crate) items: Side,
-    pub(crate) width: usize,
-}
-
-impl Tables {
-    pub(crate) fn new(
-        users: usize,
-        items: usize,
-        dimensions: usize,
-        biases: bool,
-        optimizer: Optimizer,
-    ) -> Result<Self, ModelError> {
-        let width = dimensions + if biases { 2 } else { 0 };
-        Ok(Self {
-            users: Side::new(users, width, optimizer, biases.then_some(dimensions))?,
-            items: Side::new(items, width, optimizer, biases.then_some(dimensions + 1))?,
-            width,
-        })
-    }
-
-    /// Bytes that the tables take, optimizer state included.
-    pub(crate) fn bytes(users: usize, items: usize, width: usize, optimizer: Optimizer) -> u64 {
-        let (state, momentum) = optimizer.state();
-        let rows = (users + items) as u64;
-        SharedTable::bytes(users + items, width) * if momentum { 2 } else { 1 } + rows * state as u64 * 4
-    }
-}
 
 /// What the kernel is given: runs of positives of one user, each positive with its negatives.
 #[derive(Clone, Copy)]
@@ -126,7 +50,6 @@ pub(crate) struct Update {
     pub(crate) learning_rate: f32,
     pub(crate) l2: f32,
     pub(crate) similarity: Similarity,
-    pub(crate) optimizer: Optimizer,
 }
 
 /// Summed loss over the terms (pairs, or scores) that were looked at.
@@ -147,8 +70,8 @@ pub(crate) fn train<L: Loss>(
     assert!(tables.users.factors.stride() <= MAX_STRIDE && (1..=MAX_NEGATIVES).contains(&runs.negatives_each));
     assert_eq!(runs.positives.len() * runs.negatives_each, runs.negatives.len());
     assert_eq!(runs.users.len(), runs.ends.len());
-    assert!(InstructionSet::available().contains(&set) || set == InstructionSet::Portable);
-    match update.optimizer {
+    assert!(set.is_available());
+    match tables.optimizer() {
         Optimizer::Sgd => with_rule(set, tables, runs, loss, update, Sgd),
         Optimizer::Adagrad { epsilon } => with_rule(set, tables, runs, loss, update, Adagrad { epsilon }),
         Optimizer::Adam { beta1, beta2, epsilon } => {
@@ -347,15 +270,15 @@ unsafe fn step<V: Lanes, L: Loss, R: Rule, const COSINE: bool>(
     let width = tables.width as f32;
     if R::ADAPTIVE {
         for i in 0..n {
-            let b = toward_user[i];
-            let a = if COSINE {
-                own_mix[i]
-            } else if i < p {
-                positive_l2
+            let l2 = if i < p { positive_l2 } else { update.l2 };
+            let square = if COSINE {
+                // The gradient of a cosine is orthogonal to the row, so that nothing cancels here.
+                let g = gradient[i];
+                g * g * (1.0 - scores[i] * scores[i]).max(0.0) / squares[i].max(1e-24) + l2 * l2 * squares[i]
             } else {
-                update.l2
+                let g = toward_user[i];
+                g * g * user_square + 2.0 * l2 * g * dots[i] + l2 * l2 * squares[i]
             };
-            let square = b * b * user_square + 2.0 * a * b * dots[i] + a * a * squares[i];
             let state = tables.items.state_ptr(group.items[i] as usize);
             // SAFETY: `state` points at this row's state; the caller vouches for the instruction set.
             rates[i] = unsafe { rule.rate::<V>(update.learning_rate, state, square.max(0.0) / width) };
@@ -369,7 +292,6 @@ unsafe fn step<V: Lanes, L: Loss, R: Rule, const COSINE: bool>(
         learning_rate: update.learning_rate,
     };
     let mut square = 0.0;
-    let user_factor = 1.0 - update.learning_rate * user_own;
     let mut tile = 0;
     // SAFETY: as above.
     unsafe {
@@ -381,7 +303,7 @@ unsafe fn step<V: Lanes, L: Loss, R: Rule, const COSINE: bool>(
                 rule,
                 tile * 64,
                 user_gradient,
-                (update.learning_rate, user_factor),
+                (update.learning_rate, user_own),
             );
             tile += TILES;
         }
@@ -393,20 +315,18 @@ unsafe fn step<V: Lanes, L: Loss, R: Rule, const COSINE: bool>(
                 rule,
                 tile * 64,
                 user_gradient,
-                (update.learning_rate, user_factor),
+                (update.learning_rate, user_own),
             );
             tile += 1;
         }
         if R::ADAPTIVE {
-            let along: f32 = toward_user.iter().zip(dots.iter()).map(|(b, d)| b * d).sum();
-            let square = square + 2.0 * user_own * along + user_own * user_own * user_square;
-            let rate = rule.rate::<V>(update.learning_rate, group.user_state, square.max(0.0) / width);
-            update_user::<V, R>(group, rule, user_gradient, user_own, rate, tiles);
+            let rate = rule.rate::<V>(update.learning_rate, group.user_state, square / width);
+            update_user::<V, R>(group, rule, user_gradient, rate, tiles);
         }
-        if let Some(column) = tables.users.fixed {
+        if let Some(column) = tables.users.fixed() {
             V::store_one(group.user.add(column), 1.0);
         }
-        if let Some(column) = tables.items.fixed {
+        if let Some(column) = tables.items.fixed() {
             for row in group.rows {
                 V::store_one(row.add(column), 1.0);
             }
@@ -584,7 +504,7 @@ unsafe fn update_tiles<V: Lanes, R: Rule, const N: usize>(
     rule: R,
     offset: usize,
     buffer: &mut UserGradient,
-    (learning_rate, user_factor): (f32, f32),
+    (learning_rate, user_own): (f32, f32),
 ) -> f32 {
     // SAFETY: passed on from the caller; `buffer` is as long as the longest row.
     unsafe {
@@ -619,13 +539,14 @@ unsafe fn update_tiles<V: Lanes, R: Rule, const N: usize>(
         if R::ADAPTIVE {
             let mut square = 0.0;
             for (t, g) in gradient.into_iter().enumerate() {
+                let g = user[t].mul_add(V::splat(user_own), g);
                 square += g.mul(g).sum();
                 g.store(buffer.0.as_mut_ptr(), offset + t * 64);
             }
             square
         } else {
             for t in 0..N {
-                let kept = user[t].mul(V::splat(user_factor));
+                let kept = user[t].mul(V::splat(1.0 - learning_rate * user_own));
                 gradient[t].mul_add(V::splat(-learning_rate), kept).store(group.user, offset + t * 64);
             }
             0.0
@@ -633,24 +554,17 @@ unsafe fn update_tiles<V: Lanes, R: Rule, const N: usize>(
     }
 }
 
-/// Updates the user's row by the gradient in `buffer` plus `own` × u.
+/// Updates the user's row by the gradient in `buffer`.
 ///
 /// # Safety
 /// As for [`update_tiles`].
 #[inline(always)]
-unsafe fn update_user<V: Lanes, R: Rule>(
-    group: &Group<'_>,
-    rule: R,
-    buffer: &UserGradient,
-    own: f32,
-    rate: f32,
-    tiles: usize,
-) {
+unsafe fn update_user<V: Lanes, R: Rule>(group: &Group<'_>, rule: R, buffer: &UserGradient, rate: f32, tiles: usize) {
     for offset in (0..tiles * 64).step_by(64) {
         // SAFETY: passed on from the caller; with momentum the rule's tables are there.
         unsafe {
             let user = V::load(group.user, offset);
-            let gradient = user.mul_add(V::splat(own), V::load(buffer.0.as_ptr(), offset));
+            let gradient = V::load(buffer.0.as_ptr(), offset);
             let direction = if R::MOMENTUM {
                 let decay = rule.decay();
                 let moment = V::load(group.user_momentum, offset).mul(V::splat(decay));
@@ -666,187 +580,4 @@ unsafe fn update_user<V: Lanes, R: Rule>(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::loss::{Bpr, Logistic};
-    use proptest::prelude::*;
-
-    /// A plain f64 model of the tables and of one group's update, written from the formulas.
-    struct Oracle {
-        users: Vec<Vec<f64>>,
-        items: Vec<Vec<f64>>,
-        user_state: Vec<(f64, Vec<f64>, i32)>,
-        item_state: Vec<(f64, Vec<f64>, i32)>,
-    }
-
-    fn dot(a: &[f64], b: &[f64]) -> f64 {
-        a.iter().zip(b).map(|(x, y)| x * y).sum()
-    }
-
-    fn descend(row: &mut [f64], state: &mut (f64, Vec<f64>, i32), gradient: &[f64], update: Update) {
-        let rate = f64::from(update.learning_rate);
-        let mean = dot(gradient, gradient) / gradient.len() as f64;
-        match update.optimizer {
-            Optimizer::Sgd => row.iter_mut().zip(gradient).for_each(|(x, g)| *x -= rate * g),
-            Optimizer::Adagrad { epsilon } => {
-                state.0 += mean;
-                let rate = rate / (state.0 + f64::from(epsilon)).sqrt();
-                row.iter_mut().zip(gradient).for_each(|(x, g)| *x -= rate * g);
-            }
-            Optimizer::Adam { beta1, beta2, epsilon } => {
-                let (b1, b2) = (f64::from(beta1), f64::from(beta2));
-                state.2 += 1;
-                state.0 = b2 * state.0 + (1.0 - b2) * mean;
-                let v = state.0 / (1.0 - b2.powi(state.2));
-                let rate = rate / (1.0 - b1.powi(state.2)) / (v.sqrt() + f64::from(epsilon));
-                for ((x, m), g) in row.iter_mut().zip(&mut state.1).zip(gradient) {
-                    *m = b1 * *m + (1.0 - b1) * g;
-                    *x -= rate * *m;
-                }
-            }
-        }
-    }
-
-    impl Oracle {
-        fn group<L: Loss>(&mut self, user: usize, items: &[usize], p: usize, loss: L, update: Update) {
-            let each = (items.len() - p) / p;
-            let u = self.users[user].clone();
-            let norm = |row: &[f64]| dot(row, row).max(1e-24).sqrt();
-            let score = |x: &[f64]| match update.similarity {
-                Similarity::Dot => dot(&u, x),
-                Similarity::Cosine => dot(&u, x) / (norm(&u) * norm(x)),
-            };
-            let scores: Vec<f32> = items.iter().map(|i| score(&self.items[*i]) as f32).collect();
-            let mut g = vec![0f32; items.len()];
-            let (pg, ng) = g.split_at_mut(p);
-            loss.gradient(&scores[..p], &scores[p..], pg, ng);
-            let l2 = f64::from(update.l2);
-            let mut user_gradient: Vec<f64> =
-                u.iter().map(|x| x * l2 * if L::PAIRWISE { p * each } else { items.len() } as f64).collect();
-            for (k, &i) in items.iter().enumerate() {
-                let x = self.items[i].clone();
-                let (g, s) = (f64::from(g[k]), score(&x));
-                let times = if L::PAIRWISE && k < p { each as f64 } else { 1.0 };
-                let mut item_gradient: Vec<f64> = x.iter().map(|x| x * l2 * times).collect();
-                for d in 0..u.len() {
-                    let (du, dx) = match update.similarity {
-                        Similarity::Dot => (x[d], u[d]),
-                        Similarity::Cosine => {
-                            let (nu, nx) = (norm(&u), norm(&x));
-                            ((x[d] / nx - s * u[d] / nu) / nu, (u[d] / nu - s * x[d] / nx) / nx)
-                        }
-                    };
-                    user_gradient[d] += g * du;
-                    item_gradient[d] += g * dx;
-                }
-                descend(&mut self.items[i], &mut self.item_state[i], &item_gradient, update);
-            }
-            descend(&mut self.users[user], &mut self.user_state[user], &user_gradient, update);
-        }
-    }
-
-    fn compare<L: Loss>(loss: L, update: Update, dimensions: usize, each: usize, seed: u64) {
-        use rand::{RngExt, SeedableRng};
-        let mut rng = rand_xoshiro::Xoshiro256PlusPlus::seed_from_u64(seed);
-        let (users, items) = (3usize, 40usize);
-        let mut row = || (0..dimensions).map(|_| rng.random_range(-0.5f32..0.5)).collect::<Vec<_>>();
-        let start_users: Vec<Vec<f32>> = (0..users).map(|_| row()).collect();
-        let start_items: Vec<Vec<f32>> = (0..items).map(|_| row()).collect();
-        // Runs of 1, 5 and 2 positives. Within a run no item comes twice, so that the group's order does not matter.
-        let (run_users, ends) = ([2u32, 0, 1], [1u32, 6, 8]);
-        let (mut positives, mut negatives) = (Vec::new(), Vec::new());
-        for (r, end) in ends.iter().enumerate() {
-            for k in positives.len() as u32..*end {
-                positives.push((k + r as u32) % 8);
-                negatives.extend((0..each as u32).map(|j| 8 + (k * each as u32 + j) % 32));
-            }
-        }
-        let runs =
-            Runs { users: &run_users, ends: &ends, positives: &positives, negatives: &negatives, negatives_each: each };
-        let wide = |rows: &[Vec<f32>]| {
-            rows.iter().map(|r| r.iter().map(|x| f64::from(*x)).collect()).collect::<Vec<Vec<f64>>>()
-        };
-        let state = |n: usize| vec![(0.0, vec![0.0; dimensions], 0); n];
-        let mut oracle = Oracle {
-            users: wide(&start_users),
-            items: wide(&start_items),
-            user_state: state(users),
-            item_state: state(items),
-        };
-        let at_once = (2 * PAIRS / (1 + each)).max(1);
-        for _ in 0..2 {
-            let mut k = 0;
-            for (user, end) in run_users.iter().zip(ends) {
-                while k < end as usize {
-                    let p = at_once.min(end as usize - k);
-                    let group: Vec<usize> = positives[k..k + p]
-                        .iter()
-                        .chain(&negatives[k * each..(k + p) * each])
-                        .map(|i| *i as usize)
-                        .collect();
-                    oracle.group(*user as usize, &group, p, loss, update);
-                    k += p;
-                }
-            }
-        }
-        for set in InstructionSet::available() {
-            let mut tables = Tables::new(users, items, dimensions, false, update.optimizer).unwrap();
-            let stride = tables.items.factors.stride();
-            for (side, start) in [(&mut tables.users, &start_users), (&mut tables.items, &start_items)] {
-                for (out, row) in side.factors.as_mut_slice().chunks_exact_mut(stride).zip(start) {
-                    out[..dimensions].copy_from_slice(row);
-                }
-            }
-            for _ in 0..2 {
-                let sample = train(set, &tables, runs, loss, update);
-                assert!(sample.sum.is_finite() && sample.terms > 0);
-            }
-            for (side, expected) in [(&mut tables.users, &oracle.users), (&mut tables.items, &oracle.items)] {
-                for (got, want) in side.factors.as_slice().chunks_exact(stride).zip(expected) {
-                    for (g, w) in got.iter().zip(want) {
-                        assert!((f64::from(*g) - w).abs() < 2e-4, "{}: {g} instead of {w}", set.name());
-                    }
-                    assert!(got[dimensions..].iter().all(|x| *x == 0.0), "padding stays zero");
-                }
-            }
-        }
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(48))]
-        #[test]
-        fn every_kernel_equals_the_oracle(
-            dimensions in 1usize..150, each in 1usize..4, optimizer in 0usize..3, cosine: bool, pairwise: bool, seed: u64,
-        ) {
-            let optimizer = [
-                Optimizer::Sgd,
-                Optimizer::Adagrad { epsilon: 1e-3 },
-                Optimizer::Adam { beta1: 0.9, beta2: 0.99, epsilon: 1e-3 },
-            ][optimizer];
-            let similarity = if cosine { Similarity::Cosine } else { Similarity::Dot };
-            let update = Update { learning_rate: 0.02, l2: 0.03, similarity, optimizer };
-            if pairwise {
-                compare(Bpr { inverse_temperature: 1.5 }, update, dimensions, each, seed);
-            } else {
-                compare(Logistic { inverse_temperature: 0.7 }, update, dimensions, each, seed);
-            }
-        }
-    }
-
-    #[test]
-    fn biases_learn_and_fixed_columns_stay_one() {
-        let mut tables = Tables::new(1, 2, 3, true, Optimizer::Sgd).unwrap();
-        tables.users.factors.as_mut_slice()[3] = 1.0;
-        for item in 0..2 {
-            tables.items.factors.as_mut_slice()[item * 16 + 4] = 1.0;
-        }
-        let runs = Runs { users: &[0], ends: &[1], positives: &[0], negatives: &[1], negatives_each: 1 };
-        let update = Update { learning_rate: 0.1, l2: 0.01, similarity: Similarity::Dot, optimizer: Optimizer::Sgd };
-        for _ in 0..50 {
-            train(InstructionSet::detect(), &tables, runs, Bpr { inverse_temperature: 1.0 }, update);
-        }
-        let items = tables.items.factors.as_slice();
-        assert!(items[3] > 0.5 && items[16 + 3] < -0.5, "item biases move apart: {} {}", items[3], items[16 + 3]);
-        assert_eq!((items[4], items[16 + 4], tables.users.factors.as_slice()[3]), (1.0, 1.0, 1.0));
-    }
-}
+mod tests;
