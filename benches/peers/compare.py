@@ -55,18 +55,18 @@ def run_implicit(train, test, threads, settings):
     return (*quality(ranked, test), seconds)
 
 
-def run_peccary(binary, dataset, config, folder, test, threads):
+def run_peccary(binary, dataset, settings, folder, test, threads):
     def call(*arguments):
         out = subprocess.run([binary, *arguments, "--json", "--quiet"], check=True, stdout=subprocess.PIPE)
         return json.loads(out.stdout) if out.stdout.strip() else None
 
     model = os.path.join(folder, "peccary.model")
-    settings = ["--config", config] if config else []
     begun = time.time()
     call("train", dataset, "--output", model, "--force", "--threads", str(threads), *settings)
     seconds = time.time() - begun  # the whole command: starting, checking the dataset, training, writing the model
     listing = os.path.join(folder, "recommended.ndjson")
-    subprocess.run([binary, "recommend", model, dataset, "--all", "--k", str(K), "--output", listing, "--force", "--quiet"], check=True)
+    subprocess.run([binary, "recommend", model, dataset, "--all", "--k", str(K), "--output", listing, "--force", "--quiet"],
+                   check=True, stdout=subprocess.DEVNULL)
     ranked = {}
     with open(listing) as lines:
         for line in lines:
@@ -108,9 +108,13 @@ def main():
          {"iterations": 200, "learning_rate": 0.05, "regularization": 0.003}),
     ]:
         rows.append((name, *run_implicit(train, test, args.threads, settings)))
-    rows.append(("peccary, its defaults", *run_peccary(args.binary, dataset, None, args.folder, test, args.threads)))
     recipe = os.path.basename(args.recipe)
-    rows.append((f"peccary, {recipe}", *run_peccary(args.binary, dataset, args.recipe, args.folder, test, args.threads)))
+    for name, settings in [
+        ("peccary, its defaults", []),
+        (f"peccary, {recipe}", ["--config", args.recipe]),
+        (f"peccary, {recipe}, 60 epochs", ["--config", args.recipe, "--epochs", "60"]),
+    ]:
+        rows.append((name, *run_peccary(args.binary, dataset, settings, args.folder, test, args.threads)))
 
     print(f"\n{'':48} recall@20   ndcg@20   seconds of training")
     for name, recall, ndcg, seconds in rows:
