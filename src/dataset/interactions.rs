@@ -70,6 +70,9 @@ impl Interactions {
                 next_user = next_user.saturating_add(u32::try_from(chunk.users()).unwrap_or(u32::MAX));
                 interactions += chunk.items().len() as u64;
             }
+            // Checking the chunks touched every item.
+            let file = shard.interactions.file();
+            file.release(0..file.bytes().len());
             shards.push(shard);
         }
         if next_user != users || interactions != summary.interactions {
@@ -138,13 +141,26 @@ impl Interactions {
         Positives::new(chunk.bytes.get(start..end).unwrap_or_default())
     }
 
-    /// Tells the system that chunk `index` will be read soon.
+    /// Tells the system that the items of chunk `index` will be read soon.
     pub fn will_need(&self, index: usize) {
+        let (file, range) = self.items_of(index);
+        file.will_need(range);
+    }
+
+    /// Lets go of the items of chunk `index`, read for now: in a large dataset they no longer count as memory of this
+    /// process.
+    pub fn release(&self, index: usize) {
+        let (file, range) = self.items_of(index);
+        file.release(range);
+    }
+
+    /// The file that the items of chunk `index` are in, and where.
+    fn items_of(&self, index: usize) -> (&CheckedFile, std::ops::Range<usize>) {
         let (_, shard, _) = self.index[index];
         let file = self.shards[shard as usize].interactions.file();
         let items = self.chunk(index).items();
         let start = (items.as_ptr() as usize) - (file.bytes().as_ptr() as usize);
-        file.will_need(start..start + std::mem::size_of_val(items));
+        (file, start..start + std::mem::size_of_val(items))
     }
 
     /// Checks what opening leaves out: that the positives of chunk `index` are exactly its items. O(interactions).

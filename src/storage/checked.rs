@@ -178,8 +178,10 @@ impl CheckedFile {
             return Err(damaged("the table of checksums does not match the manifest".to_string()));
         }
         let bad = (0..blocks).into_par_iter().find_first(|b| {
-            let bytes = &map[b * BLOCK..covered.min((b + 1) * BLOCK)];
-            xxh3_64(bytes).to_le_bytes() != map[table + b * 8..table + b * 8 + 8]
+            let range = b * BLOCK..covered.min((b + 1) * BLOCK);
+            let differs = xxh3_64(&map[range.clone()]).to_le_bytes() != map[table + b * 8..table + b * 8 + 8];
+            release(&map, range);
+            differs
         });
         if let Some(b) = bad {
             return Err(damaged(format!("checksum mismatch in the MiB at offset {}", b * BLOCK)));
@@ -213,6 +215,23 @@ impl CheckedFile {
     pub fn will_need(&self, range: std::ops::Range<usize>) {
         // Advice only: where the system refuses it, pages are read when they are touched.
         let _ = self.map.advise_range(memmap2::Advice::WillNeed, range.start, range.len());
+    }
+
+    /// Lets go of the pages of `range` if the file is large: they stay in the system's cache while there is room, but
+    /// are no longer memory of this process.
+    pub fn release(&self, range: std::ops::Range<usize>) {
+        release(&self.map, range);
+    }
+}
+
+/// Files up to this size stay mapped in whole once touched.
+const KEPT: usize = 64 << 20;
+
+fn release(map: &Mmap, range: std::ops::Range<usize>) {
+    if map.len() > KEPT {
+        // SAFETY: the map is read-only and of a file: a page that is let go of is read from it again when touched, and
+        // has the same bytes. Advice only: where the system refuses it, the pages stay.
+        let _ = unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, range.start, range.len()) };
     }
 }
 

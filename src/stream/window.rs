@@ -138,6 +138,7 @@ impl Window {
                     self.buckets[(place >> shift) as usize].push(user | u64::from(place & mask));
                 }
             }
+            interactions.release(c as usize);
         }
     }
 
