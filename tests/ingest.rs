@@ -490,6 +490,23 @@ fn memory_stays_within_the_budget_with_bad_rows_and_long_ids() {
 }
 
 #[test]
+fn an_open_quote_never_swallows_the_rest_of_the_log() {
+    let bench = Bench::new("user,item\nu1,i1\nu2,\"i2\nu3,i3\nu4,i4\n");
+    for flags in [&[][..], &["--on-error", "skip"]] {
+        bench.fails(flags, &["line 3", "never closed", "--no-quotes"]);
+    }
+    assert_eq!(bench.ingest(&["--no-quotes"])["rows_read"], 4);
+}
+
+#[test]
+fn an_empty_part_is_said_and_a_slash_at_the_end_does_no_harm() {
+    let bench = Bench::new("user,item,time\na,x,1\na,y,2\nb,x,3\n");
+    let made = bench.run(&["ingest", "log.csv", "--output", "late.pec/", "--split", "time:2030-01-01"]);
+    let text = String::from_utf8_lossy(&made.stdout).into_owned();
+    assert!(made.status.success() && text.contains("the test part is empty"), "{text}");
+}
+
+#[test]
 fn rejects_of_an_earlier_run_do_not_stay() {
     let bench = Bench::new("user,item\na,x\nb\n");
     bench.write("out.pec.rejects.ndjson", "precious");

@@ -290,3 +290,15 @@ fn standard_output_that_takes_nothing_is_named() {
         .unwrap();
     assert!(refused(&ended, 1).contains("cannot write to standard output"));
 }
+
+#[test]
+fn a_log_in_which_everybody_has_everything_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, data, model) = (path(&folder, "all.csv"), path(&folder, "all.pec"), path(&folder, "m"));
+    let rows: String = (0..12).map(|i| format!("u{},i{}\n", i / 3, i % 3)).collect();
+    std::fs::write(&log, format!("user,item\n{rows}")).unwrap();
+    assert!(peccary(&["ingest", text(&log), "--output", text(&data)]).status.success());
+    let message = refused(&peccary(&["train", text(&data), "--output", text(&model)]), 1);
+    assert!(message.contains("nearly every item"), "{message}");
+    assert!(!model.exists());
+}

@@ -91,10 +91,10 @@ pub struct Args {
     #[arg(long, value_name = "SPLIT", default_value_t = Split::None)]
     valid_split: Split,
     /// Ready-made validation part
-    #[arg(long, value_name = "FILE", num_args = 1..)]
+    #[arg(long, value_name = "FILE")]
     valid: Vec<Input>,
     /// Ready-made test part
-    #[arg(long, value_name = "FILE", num_args = 1..)]
+    #[arg(long, value_name = "FILE")]
     test: Vec<Input>,
     /// At rows that cannot be used: fail, or skip them
     #[arg(long, value_enum, default_value_t = AtError::Fail)]
@@ -195,6 +195,9 @@ fn text(output: &Path, summary: &IngestSummary) -> Result<String, std::fmt::Erro
     ];
     for (count, what) in dropped.into_iter().filter(|(count, _)| *count > 0) {
         write!(text, "\n{} {what}", grouped(count))?;
+    }
+    for (part, _) in parts.iter().filter(|(_, part)| part.interactions == 0) {
+        write!(text, "\nwarning: the {} part is empty: nothing in the log belongs there", part.name())?;
     }
     if let Some(rejects) = &summary.rejects {
         write!(text, "\n{} rows rejected: {}", grouped(counts.rejected), rejects.display())?;

@@ -31,7 +31,7 @@ pub struct Args {
     /// The dataset that it was trained on
     dataset: PathBuf,
     /// Original ids of users
-    #[arg(long, value_name = "ID", num_args = 1.., required_unless_present = "all", conflicts_with = "all")]
+    #[arg(long, value_name = "ID", required_unless_present = "all", conflicts_with = "all")]
     user: Vec<String>,
     /// All users with train interactions, in the order of the dataset
     #[arg(long)]
@@ -88,7 +88,16 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
         })?;
         return globals.print(&json!({ "users": lines, "recommendations": summary.recommendations }), text.trim_end());
     }
-    let format = args.format.or_else(|| RecommendFormat::of_path(&args.output)).unwrap_or_default();
+    let format = match args.format.or_else(|| RecommendFormat::of_path(&args.output)) {
+        Some(format) => format,
+        None if to_stdout => RecommendFormat::default(),
+        None => {
+            let name = args.output.display();
+            let text =
+                format!("{name}: its name tells no format; end it in .ndjson, .csv or .parquet, or pass --format");
+            return Err(Usage(text).into());
+        }
+    };
     if to_stdout {
         // Not locked: a writer has to be able to move between threads.
         let mut out = BufWriter::new(io::stdout());

@@ -19,7 +19,7 @@ pub struct Args {
     /// The model
     model: PathBuf,
     /// Original ids of items
-    #[arg(long, value_name = "ID", required = true, num_args = 1..)]
+    #[arg(long, value_name = "ID", required = true)]
     item: Vec<String>,
     /// Similar items for each
     #[arg(long, value_name = "K", default_value_t = 10)]

@@ -30,6 +30,12 @@ pub enum IngestError {
         /// Source, place and reason.
         row: String,
     },
+    /// A quote that swallows the rest of the log; setting it aside as a bad row would set all of that aside.
+    #[error("{row}; close the quote, or pass --no-quotes where quotes are ordinary characters")]
+    OpenQuote {
+        /// Source, place and reason.
+        row: String,
+    },
     /// The inputs hold no rows at all.
     #[error("the input is empty: {sources} without a single row; check that the path names the log")]
     Empty {

@@ -38,6 +38,8 @@ pub fn ingest(
     ctx: &Context,
 ) -> Result<IngestSummary, IngestError> {
     return_large_buffers();
+    // Without a slash at the end, which would put files that are named after the output into it.
+    let output = &output.components().collect::<PathBuf>();
     options.validate(inputs)?;
     let found = find_sources(inputs, options)?;
     let budget = Budget::new(ctx, expected_bytes(&found))?;

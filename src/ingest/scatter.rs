@@ -15,7 +15,9 @@ use super::events::{Events, SeenEvents};
 use super::histogram::Histogram;
 use super::ids::{self, HEAD, SeenIds};
 use super::options::{IngestOptions, OnError};
-use super::read::{BadRow, Block, Compression, ReadOptions, Roles, Row, RowSink, Scratch, Source, SourceInfo, open};
+use super::read::{
+    BadRow, Block, Compression, ReadOptions, Reason, Roles, Row, RowSink, Scratch, Source, SourceInfo, open,
+};
 use super::record::{Layout, Record};
 use super::rejects::{self, Rejects};
 use super::spill::{Gather, Spill, TempSpace};
@@ -464,6 +466,9 @@ impl RowSink for Parser<'_> {
     }
 
     fn bad(&mut self, bad: BadRow<'_>) -> Result<(), IngestError> {
+        if bad.reason == Reason::UnclosedQuote {
+            return Err(IngestError::OpenQuote { row: bad.to_string() });
+        }
         if self.shared.options.on_error == OnError::Fail {
             return Err(IngestError::BadRow { row: bad.to_string() });
         }

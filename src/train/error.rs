@@ -20,7 +20,7 @@ pub enum TrainError {
         must: &'static str,
     },
     /// There is nothing to learn from.
-    #[error("the dataset has {0}; ingest a log with at least two items and one interaction in train")]
+    #[error("the dataset has {0}; ingest a log with more items, and at least one interaction in train")]
     NothingToLearn(String),
     /// The tables and windows do not fit the budget.
     #[error(

@@ -224,6 +224,10 @@ fn run<P: Propose + Clone>(
         if diverged || (last && !finite(&mut tables)) {
             return Err(TrainError::Diverged { epoch: number + 1, learning_rate });
         }
+        if done.positives == 0 {
+            let why = "no positive with a negative: its users have nearly every item";
+            return Err(TrainError::NothingToLearn(why.to_string()));
+        }
         let seconds = start.elapsed().as_secs_f64();
         let triples = done.positives * config.negatives.count as u64;
         let loss = done.loss.sum / done.loss.terms.max(1) as f64;
