@@ -13,13 +13,13 @@ use crate::common::Globals;
 use crate::numbers::{grouped, short};
 
 const EXAMPLES: &str = "\
-Measures each stage of training alone, then the whole pipeline, and in the same run what the machine could do at most:
+Measures each stage of training alone, then the whole pipeline, and in the same run what the machine could do at most: \
 the bare kernel on rows that stay in cache. Each figure is the median of three. Run it while nothing else runs.
 
 Shapes are written once, by synth and ingest, into --folder, and used again the next time:
   small    10,000 users x  2,000 items x    500,000 interactions
   gowalla  29,858 users x 40,981 items x  1,027,370 interactions
-  ml-20m  138,493 users x 26,744 items x 20,000,000 interactions (about 700 MB of disk while it is made)
+  ml-20m  138,493 users x 26,744 items x 20,000,000 interactions (700 MB while made)
 
 Examples:
   peccary bench train --shape ml-20m

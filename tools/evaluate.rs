@@ -9,7 +9,7 @@ use crate::common::Globals;
 use crate::numbers::grouped;
 
 const EXAMPLES: &str = "\
-Every held-out item is ranked among the whole catalogue, without what the user has interacted with in train (and in
+Every held-out item is ranked among the whole catalogue, without what the user has interacted with in train (and in \
 valid, when test is evaluated). docs/metrics.md defines each metric.
 
 Examples:

@@ -13,15 +13,15 @@ use crate::common::Globals;
 use crate::numbers::{grouped, short};
 
 const EXAMPLES: &str = "\
-Inputs are CSV, TSV, NDJSON or Parquet; text may be compressed by gzip or zstd. Columns are found by their names in the
-header (user_id, movieId, timestamp, ...), else users are column 1 and items column 2; weights and events are read only
-when named. Rows of the same user and item become one interaction with a count and the last time.
+Inputs are CSV, TSV, NDJSON or Parquet; text may be compressed by gzip or zstd. Columns are found by their names in the \
+header (user_id, movieId, timestamp, ...), else users are column 1 and items column 2; weights and events are read only \
+when named. Rows of the same user and item become one interaction with a count and the last time. \
 At least 64MiB of --memory are needed. Temporary files beside the output take about as much as the log uncompressed.
 
 Examples:
   peccary ingest --output clicks.pec clicks.csv
   peccary ingest --output ml.pec ml-1m/ratings.dat --weight-column 3 --time-column 4 --min-weight 4
-  peccary ingest --output shop.pec logs/ --event-column event --keep-events cart,purchase --split leave-one-out
+  peccary ingest --output shop.pec logs/ --event-column event --keep-events cart,purchase
   peccary ingest --output big.pec big.csv.zst --memory 1GiB --split time:0.1 --valid-split time:0.1
   peccary ingest --output g.pec train.tsv.gz --test test.tsv.gz
   zcat log.gz | peccary ingest --output log.pec - --on-error skip";

@@ -17,8 +17,8 @@ use crate::common::Globals;
 use crate::numbers::{duration, grouped, short};
 
 const EXAMPLES: &str = "\
-Writes an example log with planted preferences, ingests it, holding out the last tenth of the time, trains a model with
-the defaults, and ranks the held-out interactions by the model, by popularity, at random, and by the planted preferences
+Writes an example log with planted preferences, ingests it, holding out the last tenth of the time, trains a model with \
+the defaults, and ranks the held-out interactions by the model, by popularity, at random, and by the planted preferences \
 themselves: no model can be expected to do better than those.
 
 Examples:

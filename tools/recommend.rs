@@ -14,7 +14,7 @@ use crate::common::{Globals, Usage};
 use crate::numbers::grouped;
 
 const EXAMPLES: &str = "\
-Items of the user's train and valid interactions are left out; those of test are not. Users without train interactions
+Items of the user's train and valid interactions are left out; those of test are not. Users without train interactions \
 are skipped by --all and refused by --user: the model has learnt nothing of them.
 
 Examples:

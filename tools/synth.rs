@@ -13,7 +13,7 @@ use crate::common::{Globals, Usage};
 use crate::numbers::{grouped, short};
 
 const EXAMPLES: &str = "\
-Columns: user, item, time (seconds since 1970), and weight and event where asked for.
+Columns: user, item, time (seconds since 1970), and weight and event where asked for. \
 Rows come user by user, each user's by time. Equal flags give equal bytes, whatever the threads.
 
 Examples:

@@ -13,7 +13,7 @@ use crate::common::{Globals, Usage};
 use crate::numbers::{duration, short};
 
 const EXAMPLES: &str = "\
-A run is described by a TOML file, by flags, or by both: a flag wins over the file. The model's manifest keeps the
+A run is described by a TOML file, by flags, or by both: a flag wins over the file. The model's manifest keeps the \
 configuration as used. A user's positives never are negatives.
 
   # run.toml: every key there is, with its default or an example

@@ -9,8 +9,8 @@ use crate::common::Globals;
 use crate::numbers::grouped;
 
 const EXAMPLES: &str = "\
-Every file is compared with its checksums. Of a dataset it is checked further that ids are in order and found under their
-numbers, that the positives are exactly the interactions, that popularity is their count, and that no interaction is in
+Every file is compared with its checksums. Of a dataset it is checked further that ids are in order and found under their \
+numbers, that the positives are exactly the interactions, that popularity is their count, and that no interaction is in \
 train and another part; of a model, that all factors are finite.
 
 Examples:
