@@ -266,7 +266,6 @@ unsafe fn step<V: Lanes, L: Loss, R: Rule, const COSINE: bool>(
         }
     }
     let toward_user = if COSINE { &*toward_user } else { &*gradient };
-    let own_mix = &*own;
     let width = tables.width as f32;
     if R::ADAPTIVE {
         for i in 0..n {
@@ -286,7 +285,7 @@ unsafe fn step<V: Lanes, L: Loss, R: Rule, const COSINE: bool>(
     }
     let mix = Mixes {
         toward_user,
-        own: if COSINE { Some(own_mix) } else { None },
+        own: if COSINE { Some(&*own) } else { None },
         l2: (p, positive_l2, update.l2),
         rates: if R::ADAPTIVE { Some(rates) } else { None },
         learning_rate: update.learning_rate,
