@@ -1,0 +1,80 @@
+//! What to measure on: a named shape, made once by `synth` and `ingest`, or any dataset.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use peccary::{Context, IngestOptions, Input, Inputs, PlantedModel, SynthConfig, SynthFormat, ingest, save_synth};
+
+/// What the `--help` of each measurement says of shapes.
+pub const SHAPES: &str = "\
+Shapes are written once, by synth and ingest, into --folder, and used again the next time:
+  small    10,000 users x  2,000 items x    500,000 interactions
+  gowalla  29,858 users x 40,981 items x  1,027,370 interactions
+  ml-20m  138,493 users x 26,744 items x 20,000,000 interactions (700 MB while made)";
+
+/// The flags that choose a dataset.
+#[derive(clap::Args)]
+pub struct Subject {
+    /// Shape of a synthetic log to measure on
+    #[arg(long, value_enum, default_value_t = Shape::Small, conflicts_with = "dataset")]
+    shape: Shape,
+    /// Dataset to measure on instead
+    #[arg(long, value_name = "DATASET")]
+    dataset: Option<PathBuf>,
+    /// Where the datasets of shapes are kept
+    #[arg(long, value_name = "FOLDER", default_value = "peccary-bench")]
+    folder: PathBuf,
+}
+
+impl Subject {
+    /// The dataset to measure on, made if it is not there.
+    pub fn dataset(&self, ctx: &Context) -> anyhow::Result<PathBuf> {
+        match &self.dataset {
+            Some(path) => Ok(path.clone()),
+            None => self.shape.dataset(&self.folder, ctx),
+        }
+    }
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Shape {
+    Small,
+    Gowalla,
+    #[value(name = "ml-20m")]
+    Ml20m,
+}
+
+impl Shape {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Small => "small",
+            Self::Gowalla => "gowalla",
+            Self::Ml20m => "ml-20m",
+        }
+    }
+
+    fn config(self) -> SynthConfig {
+        let (users, items, interactions) = match self {
+            Self::Small => (10_000, 2_000, 500_000),
+            Self::Gowalla => (29_858, 40_981, 1_027_370),
+            Self::Ml20m => (138_493, 26_744, 20_000_000),
+        };
+        SynthConfig { users, items, interactions, ..SynthConfig::default() }
+    }
+
+    /// The dataset of this shape in `folder`, made if it is not there.
+    fn dataset(self, folder: &Path, ctx: &Context) -> anyhow::Result<PathBuf> {
+        let data = folder.join(format!("{}.pec", self.name()));
+        if data.exists() {
+            return Ok(data);
+        }
+        std::fs::create_dir_all(folder).with_context(|| format!("{}: cannot create the folder", folder.display()))?;
+        let log = folder.join(format!("{}.csv", self.name()));
+        let model = PlantedModel::new(&self.config(), ctx)?;
+        save_synth(&model, SynthFormat::Csv, &log, true, ctx)?;
+        let made = ingest(&Inputs::from(vec![Input::Path(log.clone())]), &IngestOptions::default(), &data, false, ctx);
+        std::fs::remove_file(&log).with_context(|| format!("{}: cannot remove it", log.display()))?;
+        made?;
+        Ok(data)
+    }
+}
