@@ -4,6 +4,7 @@
 
 mod budget;
 mod error;
+mod distinct;
 mod events;
 mod histogram;
 mod ids;
@@ -20,6 +21,7 @@ mod sorting;
 mod spill;
 mod split;
 mod summary;
+mod survey;
 mod users;
 
 pub use error::IngestError;
@@ -28,6 +30,7 @@ pub use pipeline::ingest;
 pub use read::{Column, Compression, Delimiter, Format, Input, ReadError, ReadOptions, Role, TimeUnit};
 pub use split::Split;
 pub use summary::{IngestCounts, IngestSummary, Thresholds};
+pub use survey::{Survey, survey};
 
 #[cfg(test)]
 mod tests;

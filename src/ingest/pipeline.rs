@@ -47,7 +47,7 @@ pub fn ingest(
 }
 
 /// All sources, each with the part that its rows belong to; the rows of [`Part::Train`] may be split further.
-fn find_sources(inputs: &Inputs, options: &IngestOptions) -> Result<Vec<(Source, Part)>, IngestError> {
+pub(super) fn find_sources(inputs: &Inputs, options: &IngestOptions) -> Result<Vec<(Source, Part)>, IngestError> {
     let lists = [(&inputs.main, Part::Train), (&inputs.valid, Part::Valid), (&inputs.test, Part::Test)];
     let pipes = lists.iter().flat_map(|(list, _)| list.iter()).filter(|i| **i == Input::Stdin).count();
     if pipes > 1 {
