@@ -84,7 +84,9 @@ pub use ingest::{
     OnError, ReadError, ReadOptions, Role, Split, Thresholds, TimeUnit, ingest,
 };
 pub use loss::LossKind;
-pub use model::{Factors, InstructionSet, MODEL_FORMAT_VERSION, Model, ModelError, ModelManifest, Similarity};
+pub use model::{
+    Factors, InstructionSet, MODEL_FORMAT_VERSION, Model, ModelError, ModelManifest, Precision, Similarity,
+};
 pub use rank::{Popularity, RandomScores, RankError, Scorer};
 pub use recommend::{
     RecommendError, RecommendFormat, RecommendOptions, RecommendSummary, RecommendUsers, Recommendations, recommend,

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use anyhow::Context as _;
-use peccary::{ByteSize, Context, Interrupted};
+use peccary::{ByteSize, Context, Interrupted, Precision};
 use serde::Serialize;
 
 use crate::progress::Display;
@@ -37,6 +37,24 @@ pub struct Globals {
     /// Show neither progress nor messages
     #[arg(long, global = true)]
     pub quiet: bool,
+}
+
+/// The values of `--precision`.
+#[derive(Clone, Copy, clap::ValueEnum)]
+pub enum Kept {
+    /// Four bytes a factor
+    F32,
+    /// Two bytes a factor, updates rounded stochastically
+    Bf16,
+}
+
+impl From<Kept> for Precision {
+    fn from(kept: Kept) -> Self {
+        match kept {
+            Kept::F32 => Self::F32,
+            Kept::Bf16 => Self::Bf16,
+        }
+    }
 }
 
 /// Set by the first signal.

@@ -9,7 +9,7 @@ use peccary::{
 };
 use serde::Serialize;
 
-use crate::common::{Globals, Usage};
+use crate::common::{Globals, Kept, Usage};
 use crate::numbers::{duration, short};
 
 const EXAMPLES: &str = "\
@@ -26,6 +26,7 @@ configuration as used. A user's positives never are negatives.
   temperature = 1.0
   l2 = 0.003
   init_deviation = 0.0125
+  precision = \"f32\"        # or \"bf16\": half the memory
   [negatives]
   count = 8
   proposal = \"uniform\"     # or \"popularity\"
@@ -90,6 +91,9 @@ pub struct Args {
     /// Standard deviation of the initial factors
     #[arg(long, value_name = "SIGMA")]
     init_deviation: Option<f32>,
+    /// How factors are kept while training; models are f32 either way
+    #[arg(long, value_enum)]
+    precision: Option<Kept>,
     /// Negatives for each positive
     #[arg(long, value_name = "N")]
     negatives: Option<usize>,
@@ -210,6 +214,7 @@ impl Args {
         set(&mut config.temperature, self.temperature);
         set(&mut config.l2, self.l2);
         set(&mut config.init_deviation, self.init_deviation);
+        set(&mut config.precision, self.precision);
         set(&mut config.negatives.count, self.negatives);
         set(&mut config.negatives.proposal, self.proposal);
         set(&mut config.negatives.alpha, self.alpha);

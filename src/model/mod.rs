@@ -6,6 +6,7 @@ mod factors;
 mod hogwild;
 mod kernel;
 mod manifest;
+mod precision;
 mod published;
 mod rule;
 mod scan;
@@ -15,9 +16,12 @@ mod verify;
 
 pub use error::ModelError;
 pub use factors::Factors;
-pub(crate) use hogwild::{LossSample, MAX_NEGATIVES, MAX_STRIDE, Optimizer, Runs, Side, Tables, Update, train};
+pub(crate) use hogwild::{
+    LossSample, MAX_NEGATIVES, MAX_STRIDE, Optimizer, Runs, Side, SideRows, Tables, Update, train,
+};
 pub use kernel::InstructionSet;
 pub use manifest::{ModelManifest, Similarity};
+pub use precision::Precision;
 pub use published::Model;
 pub(crate) use published::publish;
 pub(crate) use scan::{count_above_and_equal, first_not_below};

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::TrainError;
 use crate::loss::LossKind;
-use crate::model::{MAX_NEGATIVES, MAX_STRIDE, Optimizer, Similarity};
+use crate::model::{MAX_NEGATIVES, MAX_STRIDE, Optimizer, Precision, Similarity};
 
 /// Everything that decides what is learnt, but for the dataset. Every field has a default.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -29,6 +29,8 @@ pub struct TrainConfig {
     /// Standard deviation of the initial factors. Default: 0.1 / √dimensions for dot products, 1 / √dimensions for
     /// cosines.
     pub init_deviation: Option<f32>,
+    /// How factors are kept while training.
+    pub precision: Precision,
     /// Where negatives come from.
     pub negatives: NegativesConfig,
     /// How gradients become steps.
@@ -49,6 +51,7 @@ impl Default for TrainConfig {
             temperature: None,
             l2: 0.003,
             init_deviation: None,
+            precision: Precision::F32,
             negatives: NegativesConfig::default(),
             optimizer: OptimizerConfig::default(),
             stream: StreamConfig::default(),

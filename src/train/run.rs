@@ -6,7 +6,6 @@ use std::time::Instant;
 
 use rand::{RngExt, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::config::{Proposal, TrainConfig};
@@ -15,7 +14,7 @@ use super::lane::{Done, Epoch, Lane, stream_seed};
 use crate::context::{ByteSize, Context, Stage, Unit};
 use crate::dataset::Dataset;
 use crate::loss::{Bpr, Logistic, Loss, LossKind};
-use crate::model::{InstructionSet, ModelManifest, Side, Similarity, Tables, Update, publish, stride_of};
+use crate::model::{InstructionSet, ModelManifest, Side, SideRows, Similarity, Tables, Update, publish};
 use crate::negatives::{Popularity, Propose, Uniform};
 use crate::storage::Staging;
 use crate::stream::{Window, plan};
@@ -118,7 +117,7 @@ fn shape(dataset: &Dataset, config: &TrainConfig, width: usize) -> (u32, u64) {
         Some(0) => items,
         Some(n) => n.min(items),
         None if whole => items,
-        None => ((BLOCK_BYTES / (stride_of(width) * 4)) as u32).clamp(256, 1 << 16).min(items),
+        None => ((BLOCK_BYTES / (config.precision.stride(width) * 4)) as u32).clamp(256, 1 << 16).min(items),
     };
     let window = config.stream.window.unwrap_or_else(|| {
         (u64::from(items) * PER_ITEM).max(1 << 20).min(dataset.train().len().div_ceil(WINDOWS_AN_EPOCH)).max(1)
@@ -145,7 +144,7 @@ pub(super) fn prepare<P: Propose + Clone>(
     let width = config.dimensions + if config.biases() { 2 } else { 0 };
     let (block_items, window) = shape(dataset, config, width);
     let lanes = ctx.threads();
-    let table_bytes = Tables::bytes(users as usize, items as usize, width, config.optimizer());
+    let table_bytes = Tables::bytes(users as usize, items as usize, width, config.optimizer(), config.precision);
     let window_bytes = lanes as u64 * Window::bytes(items, window + (1 << 16));
     if table_bytes + window_bytes > ctx.memory().0 {
         return Err(TrainError::Memory {
@@ -155,13 +154,14 @@ pub(super) fn prepare<P: Propose + Clone>(
             budget: ctx.memory(),
         });
     }
+    let (users, items) = (users as usize, items as usize);
     let mut tables =
-        Tables::new(users as usize, items as usize, config.dimensions, config.biases(), config.optimizer())?;
+        Tables::new(users, items, config.dimensions, config.biases(), config.optimizer(), config.precision)?;
     initialize(&mut tables.users, 0, config);
     initialize(&mut tables.items, 1, config);
     let lanes = (0..lanes)
         .map(|_| {
-            let window = Window::new(items, block_items);
+            let window = Window::new(dataset.items().len(), block_items);
             Lane::new(window, proposal.clone(), config.negatives.count, config.negatives.with_replacement)
         })
         .collect();
@@ -278,22 +278,16 @@ pub(super) fn all_lanes<P: Propose, L: Loss>(
 
 /// Fills a side with uniform numbers of the configured deviation; each row from a generator of its own.
 fn initialize(side: &mut Side, number: u64, config: &TrainConfig) {
-    let stride = side.factors.stride();
     let bound = config.init_deviation() * 3f32.sqrt();
-    let fixed = side.fixed();
     let own = stream_seed(config.seed, number);
-    side.factors.as_mut_slice().par_chunks_exact_mut(stride).enumerate().for_each(|(i, row)| {
+    side.fill(|i, row| {
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(stream_seed(own, i as u64));
         row[..config.dimensions].fill_with(|| rng.random_range(-bound..bound));
-        if let Some(column) = fixed {
-            row[column] = 1.0;
-        }
     });
 }
 
 fn finite(tables: &mut Tables) -> bool {
-    let sides = [&mut tables.users, &mut tables.items];
-    sides.into_iter().all(|side| side.factors.as_slice().par_iter().all(|x| x.is_finite()))
+    tables.users.is_finite() && tables.items.is_finite()
 }
 
 fn publish_tables(
@@ -321,17 +315,16 @@ fn publish_tables(
         history: json(serde_json::to_value(report)),
         files: Vec::new(),
     };
-    let (width, stride) = (tables.width, tables.users.factors.stride());
+    let width = tables.width;
     let unit = config.similarity == Similarity::Cosine;
-    let copy = |row: &[f32], out: &mut [f32]| {
-        out.copy_from_slice(&row[..out.len()]);
+    let Tables { users, items, .. } = &mut tables;
+    let (users, items) = (users.rows(), items.rows());
+    let row = |rows: SideRows<'_>, i: usize, out: &mut [f32]| {
+        rows.read(i, out);
         if unit {
             let norm = out.iter().map(|x| x * x).sum::<f32>().sqrt().max(1e-12);
             out.iter_mut().for_each(|x| *x /= norm);
         }
     };
-    let Tables { users, items, .. } = &mut tables;
-    let (users, items) = (users.factors.as_slice(), items.factors.as_slice());
-    let row = |table: &[f32], i: usize, out: &mut [f32]| copy(&table[i * stride..(i + 1) * stride], out);
     Ok(publish(staging, manifest, dataset, width, |i, out| row(users, i, out), |i, out| row(items, i, out))?)
 }

@@ -6,7 +6,7 @@ use peccary::{ByteSize, Dataset, TrainBench, TrainConfig, bench_train};
 use serde_json::json;
 
 use super::shape::{SHAPES, Subject};
-use crate::common::Globals;
+use crate::common::{Globals, Kept};
 use crate::numbers::{grouped, short};
 
 /// Measure BPR training: without biases, plain SGD, uniform negatives, positives rejected exactly
@@ -24,6 +24,9 @@ pub struct Args {
     /// Negatives for each positive
     #[arg(long, value_name = "N", default_value_t = 1)]
     negatives: usize,
+    /// How factors are kept: bf16 takes half the memory
+    #[arg(long, value_enum, default_value_t = Kept::F32)]
+    precision: Kept,
 }
 
 /// Runs the measurement.
@@ -33,6 +36,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
     let dataset = Dataset::open(&path)?;
     let mut config = TrainConfig { dimensions: args.dimensions, biases: Some(false), ..TrainConfig::default() };
     config.negatives.count = args.negatives;
+    config.precision = args.precision.into();
     let bench = bench_train(&dataset, &config, &ctx)?;
     let mut scaling = Vec::new();
     let mut threads = 1;
@@ -46,6 +50,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
     let mut report = serde_json::to_value(&bench)?;
     report["dataset"] = json!(path);
     report["dimensions"] = json!(config.dimensions);
+    report["precision"] = json!(config.precision);
     report["negatives"] = json!(config.negatives.count);
     let scaling: Vec<_> =
         scaling.iter().map(|(threads, rate)| json!({ "threads": threads, "triples_per_second": rate })).collect();
@@ -55,12 +60,13 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
 
 fn table(path: &Path, dataset: &Dataset, config: &TrainConfig, bench: &TrainBench, scaling: &[(usize, f64)]) -> String {
     let mut text = format!(
-        "{}: {} users, {} items, {} interactions; {} dimensions, {} negatives, {}, {} threads\n\n{:<34}{:>12}{:>12}\n",
+        "{}: {} users, {} items, {} interactions; {} dimensions, {}, {} negatives, {}, {} threads\n\n{:<34}{:>12}{:>12}\n",
         path.display(),
         grouped(dataset.users().len().into()),
         grouped(dataset.items().len().into()),
         grouped(bench.interactions),
         config.dimensions,
+        config.precision.name(),
         config.negatives.count,
         bench.instruction_set,
         bench.threads,

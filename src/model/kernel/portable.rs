@@ -1,8 +1,8 @@
 //! Any machine: each float of a shared row is a relaxed atomic, so that races are defined behaviour even for Miri.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 
-use super::Lanes;
+use super::{Lanes, bf16};
 
 /// Sixteen floats, one by one.
 #[derive(Clone, Copy)]
@@ -16,8 +16,23 @@ unsafe fn cell<'a>(at: *const f32) -> &'a AtomicU32 {
     unsafe { AtomicU32::from_ptr(at.cast_mut().cast()) }
 }
 
+/// # Safety
+/// `at` must be valid for reads and writes of an aligned half for as long as the reference is used.
+#[inline(always)]
+unsafe fn half_cell<'a>(at: *const u16) -> &'a AtomicU16 {
+    // SAFETY: the caller vouches for the address; AtomicU16 has the size and alignment of u16.
+    unsafe { AtomicU16::from_ptr(at.cast_mut()) }
+}
+
 // SAFETY: needs no instruction set; memory is reached through relaxed atomics only.
 unsafe impl Lanes for Portable {
+    type Noise = [u32; 16];
+
+    #[inline(always)]
+    unsafe fn noise(seeds: &[u32; 16]) -> Self::Noise {
+        *seeds
+    }
+
     #[inline(always)]
     unsafe fn splat(value: f32) -> Self {
         Self([value; 16])
@@ -40,6 +55,24 @@ unsafe impl Lanes for Portable {
     }
 
     #[inline(always)]
+    unsafe fn load_half(row: *const u16, offset: usize) -> Self {
+        // SAFETY: the caller vouches for 16 halves from `row + offset`.
+        Self(std::array::from_fn(|i| unsafe {
+            bf16::widen(half_cell(row.byte_add(offset).add(i)).load(Ordering::Relaxed))
+        }))
+    }
+
+    #[inline(always)]
+    unsafe fn store_half(self, row: *mut u16, offset: usize, noise: &mut Self::Noise) {
+        for (i, (value, state)) in self.0.into_iter().zip(noise).enumerate() {
+            *state = bf16::next(*state);
+            let half = bf16::round(value, (*state >> 16) as u16);
+            // SAFETY: the caller vouches for 16 halves from `row + offset`.
+            unsafe { half_cell(row.byte_add(offset).add(i)).store(half, Ordering::Relaxed) }
+        }
+    }
+
+    #[inline(always)]
     unsafe fn load_one(at: *const f32) -> f32 {
         // SAFETY: the caller vouches for `at`.
         f32::from_bits(unsafe { cell(at) }.load(Ordering::Relaxed))
@@ -49,6 +82,12 @@ unsafe impl Lanes for Portable {
     unsafe fn store_one(at: *mut f32, value: f32) {
         // SAFETY: the caller vouches for `at`.
         unsafe { cell(at).store(value.to_bits(), Ordering::Relaxed) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_one_half(at: *mut u16, bits: u16) {
+        // SAFETY: the caller vouches for `at`.
+        unsafe { half_cell(at).store(bits, Ordering::Relaxed) }
     }
 
     #[inline(always)]
