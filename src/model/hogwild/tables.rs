@@ -1,5 +1,8 @@
 //! The factor tables in training, with the state that the optimizer keeps for each row.
 
+use std::ops::Range;
+use std::path::Path;
+
 use crate::model::ModelError;
 use crate::model::rule::{Adagrad, Adam, Rule, Sgd};
 use crate::model::shared::SharedTable;
@@ -32,11 +35,31 @@ pub(crate) struct Side {
 }
 
 impl Side {
-    fn new(rows: usize, width: usize, optimizer: Optimizer, fixed: Option<usize>) -> Result<Self, ModelError> {
+    fn new(
+        rows: usize,
+        width: usize,
+        optimizer: Optimizer,
+        fixed: Option<usize>,
+        folder: Option<&Path>,
+    ) -> Result<Self, ModelError> {
         let (state, momentum) = optimizer.state();
-        let momentum = if momentum { Some(SharedTable::zeros(rows, width)?) } else { None };
-        let state = SharedTable::with_stride(if state == 0 { 0 } else { rows }, state)?;
-        Ok(Self { factors: SharedTable::zeros(rows, width)?, state, momentum, fixed })
+        let momentum = if momentum { Some(SharedTable::zeros(rows, width, folder)?) } else { None };
+        let state = SharedTable::with_stride(if state == 0 { 0 } else { rows }, state, folder)?;
+        Ok(Self { factors: SharedTable::zeros(rows, width, folder)?, state, momentum, fixed })
+    }
+
+    /// Asks for `rows` to be read, with their optimizer state, where they are in a file.
+    pub(crate) fn will_need(&self, rows: Range<usize>) {
+        self.tables().for_each(|table| table.will_need(rows.start.min(table.rows())..rows.end.min(table.rows())));
+    }
+
+    /// Lets go of `rows`, with their optimizer state, where they are in a file.
+    pub(crate) fn let_go(&self, rows: Range<usize>) {
+        self.tables().for_each(|table| table.let_go(rows.start.min(table.rows())..rows.end.min(table.rows())));
+    }
+
+    fn tables(&self) -> impl Iterator<Item = &SharedTable> {
+        [&self.factors, &self.state].into_iter().chain(&self.momentum)
     }
 
     /// The column that is always 1, if there are biases.
@@ -61,17 +84,19 @@ pub(crate) struct Tables {
 }
 
 impl Tables {
+    /// Rows of zeros. The users' and the items' are in memory, or in files without a name in the folder given for each.
     pub(crate) fn new(
         users: usize,
         items: usize,
         dimensions: usize,
         biases: bool,
         optimizer: Optimizer,
+        [user_folder, item_folder]: [Option<&Path>; 2],
     ) -> Result<Self, ModelError> {
         let width = dimensions + if biases { 2 } else { 0 };
         Ok(Self {
-            users: Side::new(users, width, optimizer, biases.then_some(dimensions))?,
-            items: Side::new(items, width, optimizer, biases.then_some(dimensions + 1))?,
+            users: Side::new(users, width, optimizer, biases.then_some(dimensions), user_folder)?,
+            items: Side::new(items, width, optimizer, biases.then_some(dimensions + 1), item_folder)?,
             width,
             optimizer,
         })
@@ -82,10 +107,9 @@ impl Tables {
         self.optimizer
     }
 
-    /// Bytes that the tables take, optimizer state included.
-    pub(crate) fn bytes(users: usize, items: usize, width: usize, optimizer: Optimizer) -> u64 {
+    /// Bytes that `rows` rows of one side take, optimizer state included.
+    pub(crate) fn bytes(rows: u64, width: usize, optimizer: Optimizer) -> u64 {
         let (state, momentum) = optimizer.state();
-        let rows = (users + items) as u64;
-        SharedTable::bytes(users + items, width) * if momentum { 2 } else { 1 } + rows * state as u64 * 4
+        SharedTable::bytes(rows as usize, width) * if momentum { 2 } else { 1 } + rows * state as u64 * 4
     }
 }

@@ -135,7 +135,7 @@ fn compare<L: Loss>(loss: L, (update, optimizer): (Update, Optimizer), dimension
         }
     }
     for set in InstructionSet::available() {
-        let mut tables = Tables::new(users, items, dimensions, false, optimizer).unwrap();
+        let mut tables = Tables::new(users, items, dimensions, false, optimizer, [None, None]).unwrap();
         let stride = tables.items.factors.stride();
         for (side, start) in [(&mut tables.users, &start_users), (&mut tables.items, &start_items)] {
             for (out, row) in side.factors.as_mut_slice().chunks_exact_mut(stride).zip(start) {
@@ -182,7 +182,7 @@ proptest! {
 
 #[test]
 fn biases_learn_and_fixed_columns_stay_one() {
-    let mut tables = Tables::new(1, 2, 3, true, Optimizer::Sgd).unwrap();
+    let mut tables = Tables::new(1, 2, 3, true, Optimizer::Sgd, [None, None]).unwrap();
     tables.users.factors.as_mut_slice()[3] = 1.0;
     for item in 0..2 {
         tables.items.factors.as_mut_slice()[item * 16 + 4] = 1.0;
