@@ -11,6 +11,7 @@
 //! | train | [`train()`] | a [`Dataset`] and a [`TrainConfig`] | a [`Model`] |
 //! | evaluate | [`evaluate()`] | any [`Scorer`] and a [`Dataset`] | an [`Evaluation`] beside [`Baselines`] |
 //! | recommend | [`recommend()`], [`save_recommendations`], [`similar`] | the same | items for users, items like items |
+//! | plan | [`plan_train`], [`TrainPlan::new`] | a [`Dataset`], or the sizes of one | what training will take |
 //! | check | [`Dataset::verify`], [`Model::verify`], [`Stored`] | a folder | what is wrong with it |
 //! | measure | [`bench_train`] | a [`Dataset`] | rates, stage by stage |
 //!
@@ -99,6 +100,6 @@ pub use synth::{
     write_synth, write_truth,
 };
 pub use train::{
-    EpochReport, NegativesConfig, OptimizerConfig, OptimizerKind, Proposal, Schedule, StreamConfig, TrainBench,
-    TrainConfig, TrainError, TrainReport, bench_train, train,
+    EpochReport, NegativesConfig, OptimizerConfig, OptimizerKind, Proposal, Schedule, StreamConfig, TablePlace,
+    TrainBench, TrainConfig, TrainCounts, TrainError, TrainPlan, TrainReport, bench_train, plan_train, train,
 };

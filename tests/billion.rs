@@ -21,7 +21,9 @@ fn the_billion_script_runs_at_a_hundredth_inside_its_budget() {
         .unwrap();
     let told = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{told}");
-    for step in ["| ingest |", "| plan |", "| train one epoch |", "| evaluate 1,000 users |", "| recommend to 100 users |"] {
+    for step in
+        ["| ingest |", "| plan |", "| train one epoch |", "| evaluate 1,000 users |", "| recommend to 100 users |"]
+    {
         assert!(told.contains(step), "no line {step} in\n{told}");
     }
     let figures: serde_json::Value = serde_json::from_slice(&std::fs::read(figures).unwrap()).unwrap();

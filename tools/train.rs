@@ -264,7 +264,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
         duration(Duration::from_secs_f64(report.seconds)),
         short(report.triples_per_second),
         report.instruction_set,
-        report.threads,
+        report.plan.threads,
         report.epochs.first().map_or(f64::NAN, |e| e.loss),
         last.map_or(f64::NAN, |e| e.loss),
         skipped(last),

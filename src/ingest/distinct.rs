@@ -97,7 +97,11 @@ mod tests {
             for i in 0..n {
                 next += 1;
                 let hash = mix(next);
-                if i % 2 == 0 { all.add(hash) } else { half.add(hash) }
+                if i % 2 == 0 {
+                    all.add(hash)
+                } else {
+                    half.add(hash)
+                }
                 all.add(hash);
             }
             all.absorb(&half);

@@ -3,8 +3,8 @@
 //! `docs/ingest.md` describes the way of a row and the bounds on memory and temporary space.
 
 mod budget;
-mod error;
 mod distinct;
+mod error;
 mod events;
 mod histogram;
 mod ids;

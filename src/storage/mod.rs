@@ -8,8 +8,8 @@ mod manifest;
 mod publish;
 
 pub(crate) use allocator::return_large_buffers;
-pub(crate) use checked::fingerprint;
 pub use checked::{CheckedFile, CheckedWriter, FileRecord, HEADER_LEN};
+pub(crate) use checked::{evict, fingerprint};
 pub(crate) use error::IoContext;
 pub use error::StorageError;
 pub(crate) use manifest::{read_format, read_manifest, write_manifest};

@@ -108,11 +108,6 @@ impl Window {
         Self { partition, buckets, users: Vec::new() }
     }
 
-    /// Bytes that a window of `interactions` takes, growth of its buckets included.
-    pub(crate) fn bytes(items: u32, interactions: u64) -> u64 {
-        u64::from(items) * 8 + interactions * 8 * 3 / 2
-    }
-
     /// Deals the items into blocks anew and reads `chunks`, the users of each in random order. O(items + interactions).
     pub(crate) fn fill(&mut self, interactions: &Interactions, chunks: &[u32], rng: &mut impl Rng) {
         self.partition.deal(rng);
@@ -139,6 +134,14 @@ impl Window {
                 }
             }
             interactions.release(c as usize);
+        }
+    }
+
+    /// Lets go of the buckets' memory if they have room for more than `interactions`: which bucket is the largest changes
+    /// from window to window, so that together they would come to have room for several windows.
+    pub(crate) fn trim(&mut self, interactions: u64) {
+        if self.buckets.iter().map(|bucket| bucket.capacity() as u64).sum::<u64>() > interactions {
+            self.buckets.iter_mut().for_each(|bucket| *bucket = Vec::new());
         }
     }
 

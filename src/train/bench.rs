@@ -2,6 +2,7 @@
 
 use std::hint::black_box;
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
@@ -11,6 +12,8 @@ use serde::Serialize;
 use super::config::{Proposal, TrainConfig};
 use super::error::TrainError;
 use super::lane::{Epoch, Lane};
+use super::paging::ExactReading;
+use super::plan::plan_train;
 use super::run::{Prepared, all_lanes, epoch, prepare};
 use crate::context::{Context, Unit};
 use crate::dataset::Dataset;
@@ -87,7 +90,9 @@ fn stages<P: Propose + Clone, L: Loss>(
     proposal: &P,
     ctx: &Context,
 ) -> Result<TrainBench, TrainError> {
-    let Prepared { tables, mut lanes, window, .. } = prepare(dataset, config, proposal, ctx)?;
+    let plan = plan_train(dataset, config, ctx)?;
+    let _exact = ExactReading::begin(dataset.train(), &plan);
+    let Prepared { tables, mut lanes } = prepare(dataset, config, proposal, &plan, beside(dataset))?;
     let each = config.negatives.count as u64;
     let interactions = dataset.train().len();
     let stage = ctx.stage("measuring", None, Unit::Triples);
@@ -97,7 +102,7 @@ fn stages<P: Propose + Clone, L: Loss>(
             stage.note(name);
             let mut rates = Vec::new();
             for _ in 0..ROUNDS {
-                let work = epoch(dataset, config, (number % config.epochs, window), loss, &tables, (ctx, &stage));
+                let work = epoch(dataset, config, (number % config.epochs, &plan), loss, &tables, (ctx, &stage));
                 number += 1;
                 rates.push(run(&work, &tables).ok_or(TrainError::Panicked)?);
                 ctx.check()?;
@@ -117,7 +122,7 @@ fn stages<P: Propose + Clone, L: Loss>(
         let began = Instant::now();
         std::thread::scope(|scope| {
             for lane in &mut lanes {
-                scope.spawn(|| while work.fill(&mut lane.window).is_some() {});
+                scope.spawn(|| while work.fill(&mut lane.window, lane.kept_room).is_some() {});
             }
         });
         Some(per_second(interactions, began))
@@ -153,6 +158,14 @@ fn stages<P: Propose + Clone, L: Loss>(
         interactions,
         triples: interactions * each,
     })
+}
+
+/// Where tables go that do not fit the budget.
+pub(super) fn beside(dataset: &Dataset) -> &Path {
+    match dataset.path().parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
 }
 
 /// Touches every item once.

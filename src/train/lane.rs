@@ -11,6 +11,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use rand::SeedableRng;
 use rand_xoshiro::Xoshiro256PlusPlus;
 
+use super::paging::Paging;
 use crate::context::{Context, Stage};
 use crate::dataset::Interactions;
 use crate::loss::Loss;
@@ -22,19 +23,23 @@ use crate::stream::Window;
 /// Batches on their way between a producer and its trainer.
 pub(super) const IN_FLIGHT: usize = 4;
 /// Positives in a batch, about: large enough that a hand-over costs nothing, small enough to stay in cache.
-const BATCH: usize = 4096;
+pub(super) const BATCH: usize = 4096;
 
 /// What a lane keeps from epoch to epoch.
 pub(super) struct Lane<P> {
     pub(super) window: Window,
     sampler: Sampler<P>,
     spare: Vec<Batch>,
+    /// Interactions that the window's buckets may keep room for.
+    pub(super) kept_room: u64,
+    /// The last window handed over, whose rows may be let go of once the trainer is done with it.
+    trained: Option<usize>,
 }
 
 impl<P: Propose> Lane<P> {
-    pub(super) fn new(window: Window, proposal: P, each: usize, with_replacement: bool) -> Self {
+    pub(super) fn new(window: Window, proposal: P, each: usize, with_replacement: bool, kept_room: u64) -> Self {
         let sampler = Sampler::new(proposal, each, with_replacement, window.partition.largest());
-        Self { window, sampler, spare: Vec::new() }
+        Self { window, sampler, spare: Vec::new(), kept_room, trained: None }
     }
 }
 
@@ -49,6 +54,9 @@ pub(super) struct Epoch<'a, L> {
     /// Seed of this epoch; each window derives its own from it, so that no draw depends on which lane takes it.
     pub(super) seed: u64,
     pub(super) tables: &'a Tables,
+    pub(super) paging: Paging<'a>,
+    /// Lanes at work: so many windows are being filled or trained on at a time.
+    pub(super) lanes: usize,
     pub(super) set: InstructionSet,
     pub(super) loss: L,
     pub(super) update: Update,
@@ -86,6 +94,7 @@ impl<L: Loss> Epoch<'_, L> {
             let produced = self.produce(lane, || spare.try_recv().ok(), send, rate);
             drop(full);
             let mut done = trainer.join().ok()?;
+            self.let_go(lane.trained.take());
             done.skipped = produced;
             Some(done)
         });
@@ -103,9 +112,11 @@ impl<L: Loss> Epoch<'_, L> {
         rate: impl Fn(usize) -> f32,
     ) -> u64 {
         let mut skipped = 0;
-        let Lane { window, sampler, .. } = lane;
-        while let Some((number, mut rng)) = self.fill(window) {
+        let Lane { window, sampler, kept_room, trained, .. } = lane;
+        while let Some((number, mut rng)) = self.fill(window, *kept_room) {
             let learning_rate = rate(number);
+            // So many batches later the trainer is done with the window before: there is no room for more between.
+            let mut before = IN_FLIGHT + 2;
             for block in window.block_order(&mut rng) {
                 let items = window.partition.block(block);
                 let mut rest = window.bucket(block);
@@ -124,23 +135,38 @@ impl<L: Loss> Epoch<'_, L> {
                     if self.stopped() || emit(batch).is_break() {
                         return skipped;
                     }
+                    before = before.saturating_sub(1);
+                    if before == 0 {
+                        self.let_go(trained.take());
+                    }
                 }
             }
+            self.let_go(trained.replace(number));
         }
         skipped
     }
 
     /// Takes the next window and fills `window` with it; returns its number, and its own generator. `None` when all are
     /// taken, or when told to stop.
-    pub(super) fn fill(&self, window: &mut Window) -> Option<(usize, Xoshiro256PlusPlus)> {
+    pub(super) fn fill(&self, window: &mut Window, kept_room: u64) -> Option<(usize, Xoshiro256PlusPlus)> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let chunks = self.windows.get(number).filter(|_| !self.stopped())?;
-        for chunk in self.windows.get(number + 1).into_iter().flatten() {
-            self.interactions.will_need(*chunk as usize);
+        let first = if number == 0 { 1 } else { number + self.lanes };
+        for soon in first..=number + self.lanes {
+            self.paging.ask(self.windows.get(soon).map_or(&[], Vec::as_slice));
         }
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(stream_seed(self.seed, number as u64));
+        window.trim(kept_room);
         window.fill(self.interactions, chunks, &mut rng);
+        self.paging.read(chunks);
         Some((number, rng))
+    }
+
+    /// Lets go of the rows of a window that has been trained on.
+    fn let_go(&self, window: Option<usize>) {
+        if let Some(chunks) = window.and_then(|number| self.windows.get(number)) {
+            self.paging.trained(chunks);
+        }
     }
 
     /// Updates the tables by one batch.

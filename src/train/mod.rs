@@ -4,9 +4,12 @@ mod bench;
 mod config;
 mod error;
 mod lane;
+mod paging;
+mod plan;
 mod run;
 
 pub use bench::{TrainBench, bench_train};
 pub use config::{NegativesConfig, OptimizerConfig, OptimizerKind, Proposal, Schedule, StreamConfig, TrainConfig};
 pub use error::TrainError;
+pub use plan::{TablePlace, TrainCounts, TrainPlan, plan_train};
 pub use run::{EpochReport, TrainReport, train};

@@ -8,22 +8,21 @@ use rand::{RngExt, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use serde::{Deserialize, Serialize};
 
-use super::config::{Proposal, TrainConfig};
+use super::config::{NegativesConfig, Proposal, TrainConfig};
 use super::error::TrainError;
 use super::lane::{Done, Epoch, Lane, stream_seed};
-use crate::context::{ByteSize, Context, Stage, Unit};
+use super::paging::{ExactReading, Paging};
+use super::plan::{TablePlace, TrainPlan, plan_train};
+use crate::context::{Context, Stage, Unit};
 use crate::dataset::Dataset;
 use crate::loss::{Bpr, Logistic, Loss, LossKind};
-use crate::model::{InstructionSet, ModelManifest, Side, SideRows, Similarity, Tables, Update, publish};
+use crate::model::{InstructionSet, ModelManifest, Side, Similarity, Tables, Update, publish};
 use crate::negatives::{Popularity, Propose, Uniform};
-use crate::storage::Staging;
-use crate::stream::{Window, plan};
+use crate::storage::{Staging, return_large_buffers};
+use crate::stream::{Window, plan as windows};
 
-/// Rows of a block take this much of a core's own cache by default.
-const BLOCK_BYTES: usize = 1 << 20;
-/// A window has this many interactions for each item by default, so that loading a block's rows costs little.
-const PER_ITEM: u64 = 16;
-const WINDOWS_AN_EPOCH: u64 = 8;
+/// Rows after which those of a file are let go of behind the writer of a model.
+const BEHIND: usize = 1 << 14;
 
 /// What training measured in one epoch.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -55,12 +54,8 @@ pub struct TrainReport {
     pub triples_per_second: f64,
     /// Kernels used.
     pub instruction_set: String,
-    /// Producer and trainer threads, each.
-    pub threads: usize,
-    /// Items in a block of the stream.
-    pub block_items: usize,
-    /// Interactions in a window of the stream, about.
-    pub window: u64,
+    /// The sizes in force, and what they were computed to take.
+    pub plan: TrainPlan,
 }
 
 /// Trains a model on the train part of `dataset` and publishes it at `output`.
@@ -70,7 +65,7 @@ pub struct TrainReport {
 /// race and results differ within noise.
 ///
 /// # Errors
-/// If the configuration makes no sense, memory does not suffice, `output` exists and not `force`, training diverges, is
+/// If the configuration makes no sense, memory or disk does not suffice (see [`plan_train`]), `output` exists and not `force`, training diverges, is
 /// interrupted, or the model cannot be written; nothing is published then.
 pub fn train(
     dataset: &Dataset,
@@ -84,11 +79,13 @@ pub fn train(
         let counts = format!("{} items and {} train interactions", dataset.items().len(), dataset.train().len());
         return Err(TrainError::NothingToLearn(counts));
     }
+    let plan = plan_train(dataset, config, ctx)?;
     let staging = Staging::new(output, force, "peccary-model")?;
     let inverse_temperature = 1.0 / config.temperature();
+    let place = (staging.path(), ctx);
     let (tables, report) = match config.loss {
-        LossKind::Bpr => with_loss(dataset, config, Bpr { inverse_temperature }, ctx)?,
-        LossKind::Logistic => with_loss(dataset, config, Logistic { inverse_temperature }, ctx)?,
+        LossKind::Bpr => with_loss(dataset, config, Bpr { inverse_temperature }, &plan, place)?,
+        LossKind::Logistic => with_loss(dataset, config, Logistic { inverse_temperature }, &plan, place)?,
     };
     let manifest = publish_tables(staging, dataset, config, tables, &report)?;
     Ok((manifest, report))
@@ -98,74 +95,50 @@ fn with_loss(
     dataset: &Dataset,
     config: &TrainConfig,
     loss: impl Loss,
-    ctx: &Context,
+    plan: &TrainPlan,
+    place: (&Path, &Context),
 ) -> Result<(Tables, TrainReport), TrainError> {
     match config.negatives.proposal {
-        Proposal::Uniform => run(dataset, config, loss, &Uniform, ctx),
+        Proposal::Uniform => run(dataset, config, loss, &Uniform, plan, place),
         Proposal::Popularity => {
             let counts = dataset.popularity().iter().map(|c| c.to_native());
-            run(dataset, config, loss, &Popularity::new(counts, config.negatives.alpha), ctx)
+            run(dataset, config, loss, &Popularity::new(counts, config.negatives.alpha), plan, place)
         }
     }
 }
 
-/// The sizes of blocks and windows in force.
-fn shape(dataset: &Dataset, config: &TrainConfig, width: usize) -> (u32, u64) {
-    let items = dataset.items().len();
-    let whole = config.negatives.proposal == Proposal::Popularity;
-    let block_items = match config.stream.block_items {
-        Some(0) => items,
-        Some(n) => n.min(items),
-        None if whole => items,
-        None => ((BLOCK_BYTES / (config.precision.stride(width) * 4)) as u32).clamp(256, 1 << 16).min(items),
-    };
-    let window = config.stream.window.unwrap_or_else(|| {
-        (u64::from(items) * PER_ITEM).max(1 << 20).min(dataset.train().len().div_ceil(WINDOWS_AN_EPOCH)).max(1)
-    });
-    (block_items, window)
-}
-
-/// Tables and lanes, ready to train.
+/// Tables and lanes, ready to train as planned.
 pub(super) struct Prepared<P> {
     pub(super) tables: Tables,
     pub(super) lanes: Vec<Lane<P>>,
-    pub(super) block_items: u32,
-    pub(super) window: u64,
 }
 
-/// Checks the budget, fills the tables and makes a lane a thread.
+/// Fills the tables and makes a lane a thread. Tables that do not fit the budget are in files without names in `folder`.
 pub(super) fn prepare<P: Propose + Clone>(
     dataset: &Dataset,
     config: &TrainConfig,
     proposal: &P,
-    ctx: &Context,
+    plan: &TrainPlan,
+    folder: &Path,
 ) -> Result<Prepared<P>, TrainError> {
     let (users, items) = (dataset.users().len(), dataset.items().len());
-    let width = config.dimensions + if config.biases() { 2 } else { 0 };
-    let (block_items, window) = shape(dataset, config, width);
-    let lanes = ctx.threads();
-    let table_bytes = Tables::bytes(users as usize, items as usize, width, config.optimizer(), config.precision);
-    let window_bytes = lanes as u64 * Window::bytes(items, window + (1 << 16));
-    if table_bytes + window_bytes > ctx.memory().0 {
-        return Err(TrainError::Memory {
-            needed: ByteSize(table_bytes + window_bytes),
-            tables: ByteSize(table_bytes),
-            windows: ByteSize(window_bytes),
-            budget: ctx.memory(),
-        });
-    }
-    let (users, items) = (users as usize, items as usize);
-    let mut tables =
-        Tables::new(users, items, config.dimensions, config.biases(), config.optimizer(), config.precision)?;
+    let folders = match plan.tables {
+        TablePlace::Memory => [None, None],
+        TablePlace::UsersInFile => [Some(folder), None],
+        TablePlace::BothInFiles => [Some(folder), Some(folder)],
+    };
+    let kept = (config.optimizer(), config.precision);
+    let mut tables = Tables::new(users as usize, items as usize, config.dimensions, config.biases(), kept, folders)?;
     initialize(&mut tables.users, 0, config);
     initialize(&mut tables.items, 1, config);
-    let lanes = (0..lanes)
+    let NegativesConfig { count, with_replacement, .. } = config.negatives;
+    let lanes = (0..plan.threads)
         .map(|_| {
-            let window = Window::new(dataset.items().len(), block_items);
-            Lane::new(window, proposal.clone(), config.negatives.count, config.negatives.with_replacement)
+            let window = Window::new(items, plan.block_items);
+            Lane::new(window, proposal.clone(), count, with_replacement, plan.kept_room())
         })
         .collect();
-    Ok(Prepared { tables, lanes, block_items, window })
+    Ok(Prepared { tables, lanes })
 }
 
 /// The learning rate when `done` of the run's epochs are over.
@@ -177,19 +150,26 @@ fn rate(config: &TrainConfig, done: f64) -> f32 {
 pub(super) fn epoch<'a, L: Loss>(
     dataset: &'a Dataset,
     config: &TrainConfig,
-    (epoch, window): (u32, u64),
+    (epoch, plan): (u32, &TrainPlan),
     loss: L,
     tables: &'a Tables,
     (ctx, stage): (&'a Context, &'a Stage<'a>),
 ) -> Epoch<'a, L> {
     let seed = stream_seed(config.seed, 2 + u64::from(epoch));
+    let mut windows = windows(dataset.train(), plan.window, &mut Xoshiro256PlusPlus::seed_from_u64(seed));
+    if plan.tables != TablePlace::Memory {
+        // The users of a chunk are consecutive rows: in ascending order their pages are, too.
+        windows.iter_mut().for_each(|window| window.sort_unstable());
+    }
     Epoch {
         interactions: dataset.train(),
-        windows: plan(dataset.train(), window, &mut Xoshiro256PlusPlus::seed_from_u64(seed)),
+        windows,
         next: AtomicUsize::new(0),
         diverged: AtomicBool::new(false),
         seed,
         tables,
+        paging: Paging::new(dataset.train(), tables, plan),
+        lanes: plan.threads,
         set: InstructionSet::detect(),
         loss,
         update: Update { learning_rate: rate(config, f64::from(epoch)), l2: config.l2, similarity: config.similarity },
@@ -204,16 +184,19 @@ fn run<P: Propose + Clone>(
     config: &TrainConfig,
     loss: impl Loss,
     proposal: &P,
-    ctx: &Context,
+    plan: &TrainPlan,
+    (folder, ctx): (&Path, &Context),
 ) -> Result<(Tables, TrainReport), TrainError> {
-    let Prepared { mut tables, mut lanes, block_items, window } = prepare(dataset, config, proposal, ctx)?;
+    return_large_buffers();
+    let _exact = ExactReading::begin(dataset.train(), plan);
+    let Prepared { mut tables, mut lanes } = prepare(dataset, config, proposal, plan, folder)?;
     let total = dataset.train().len() * config.negatives.count as u64 * u64::from(config.epochs);
     let stage = ctx.stage("training", Some(total), Unit::Triples);
     let began = Instant::now();
     let mut epochs = Vec::new();
     for number in 0..config.epochs {
         let start = Instant::now();
-        let work = epoch(dataset, config, (number, window), loss, &tables, (ctx, &stage));
+        let work = epoch(dataset, config, (number, plan), loss, &tables, (ctx, &stage));
         let windows = work.windows.len() as f64;
         let rate = |window: usize| rate(config, f64::from(number) + window as f64 / windows);
         let done = all_lanes(&work, &mut lanes, rate).ok_or(TrainError::Panicked)?;
@@ -249,9 +232,7 @@ fn run<P: Propose + Clone>(
         seconds,
         triples_per_second: triples as f64 / seconds,
         instruction_set: InstructionSet::detect().name().to_string(),
-        threads: ctx.threads(),
-        block_items: block_items as usize,
-        window,
+        plan: plan.clone(),
     };
     Ok((tables, report))
 }
@@ -318,12 +299,14 @@ fn publish_tables(
     let width = tables.width;
     let unit = config.similarity == Similarity::Cosine;
     let Tables { users, items, .. } = &mut tables;
-    let (users, items) = (users.rows(), items.rows());
-    let row = |rows: SideRows<'_>, i: usize, out: &mut [f32]| {
-        rows.read(i, out);
+    let row = |side: &mut Side, i: usize, out: &mut [f32]| {
+        side.rows().read(i, out);
         if unit {
             let norm = out.iter().map(|x| x * x).sum::<f32>().sqrt().max(1e-12);
             out.iter_mut().for_each(|x| *x /= norm);
+        }
+        if i % BEHIND == BEHIND - 1 {
+            side.let_go(i + 1 - BEHIND..i + 1);
         }
     };
     Ok(publish(staging, manifest, dataset, width, |i, out| row(users, i, out), |i, out| row(items, i, out))?)

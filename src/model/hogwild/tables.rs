@@ -1,10 +1,13 @@
 //! The factor tables in training, with the state that the optimizer keeps for each row.
 
+use std::ops::Range;
+use std::path::Path;
+
 use rayon::prelude::*;
 
 use crate::model::rule::{Adagrad, Adam, Rule, Sgd};
 use crate::model::shared::SharedTable;
-use crate::model::{ModelError, Precision};
+use crate::model::{ModelError, Precision, stride_of};
 
 /// Which update rule, with its settings.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -41,12 +44,27 @@ impl Side {
         width: usize,
         (optimizer, precision): (Optimizer, Precision),
         fixed: Option<usize>,
+        folder: Option<&Path>,
     ) -> Result<Self, ModelError> {
         let (state, momentum) = optimizer.state();
-        let momentum = if momentum { Some(SharedTable::zeros(rows, width)?) } else { None };
-        let state = SharedTable::with_stride(if state == 0 { 0 } else { rows }, state)?;
-        let factors = SharedTable::with_stride(rows, precision.stride(width))?;
+        let momentum = if momentum { Some(SharedTable::zeros(rows, width, folder)?) } else { None };
+        let state = SharedTable::with_stride(if state == 0 { 0 } else { rows }, state, folder)?;
+        let factors = SharedTable::with_stride(rows, precision.stride(width), folder)?;
         Ok(Self { factors, state, momentum, fixed, width, precision })
+    }
+
+    /// Asks for `rows` to be read, with their optimizer state, where they are in a file.
+    pub(crate) fn will_need(&self, rows: Range<usize>) {
+        self.tables().for_each(|table| table.will_need(rows.start.min(table.rows())..rows.end.min(table.rows())));
+    }
+
+    /// Lets go of `rows`, with their optimizer state, where they are in a file.
+    pub(crate) fn let_go(&self, rows: Range<usize>) {
+        self.tables().for_each(|table| table.let_go(rows.start.min(table.rows())..rows.end.min(table.rows())));
+    }
+
+    fn tables(&self) -> impl Iterator<Item = &SharedTable> {
+        [&self.factors, &self.state].into_iter().chain(&self.momentum)
     }
 
     /// The column that is always 1, if there are biases.
@@ -58,17 +76,19 @@ impl Side {
     pub(crate) fn fill(&mut self, fill: impl Fn(usize, &mut [f32]) + Sync) {
         let Self { factors, fixed, width, precision, .. } = self;
         let stride = factors.stride();
-        factors.as_mut_slice().par_chunks_exact_mut(stride).enumerate().for_each_init(
-            || vec![0f32; *width],
-            |row, (i, out)| {
-                row.fill(0.0);
-                if let Some(column) = *fixed {
-                    row[column] = 1.0;
-                }
-                fill(i, row);
-                precision.write(row, out);
-            },
-        );
+        factors.strips(|first, strip| {
+            strip.par_chunks_exact_mut(stride).enumerate().for_each_init(
+                || vec![0f32; *width],
+                |row, (i, out)| {
+                    row.fill(0.0);
+                    if let Some(column) = *fixed {
+                        row[column] = 1.0;
+                    }
+                    fill(first + i, row);
+                    precision.write(row, out);
+                },
+            );
+        });
     }
 
     /// All rows for reading, while nobody trains.
@@ -79,7 +99,11 @@ impl Side {
     /// Whether every factor is a finite number.
     pub(crate) fn is_finite(&mut self) -> bool {
         let (stride, precision) = (self.factors.stride(), self.precision);
-        self.factors.as_slice().par_chunks_exact(stride).all(|row| precision.is_finite(row))
+        let mut finite = true;
+        self.factors.strips(|_, strip| {
+            finite = finite && strip.par_chunks_exact(stride).all(|row| precision.is_finite(row));
+        });
+        finite
     }
 
     pub(super) fn state_ptr(&self, row: usize) -> *mut f32 {
@@ -115,18 +139,20 @@ pub(crate) struct Tables {
 }
 
 impl Tables {
+    /// Rows of zeros. The users' and the items' are in memory, or in files without a name in the folder given for each.
     pub(crate) fn new(
         users: usize,
         items: usize,
         dimensions: usize,
         biases: bool,
-        optimizer: Optimizer,
-        precision: Precision,
+        (optimizer, precision): (Optimizer, Precision),
+        [user_folder, item_folder]: [Option<&Path>; 2],
     ) -> Result<Self, ModelError> {
         let width = dimensions + if biases { 2 } else { 0 };
+        let kept = (optimizer, precision);
         Ok(Self {
-            users: Side::new(users, width, (optimizer, precision), biases.then_some(dimensions))?,
-            items: Side::new(items, width, (optimizer, precision), biases.then_some(dimensions + 1))?,
+            users: Side::new(users, width, kept, biases.then_some(dimensions), user_folder)?,
+            items: Side::new(items, width, kept, biases.then_some(dimensions + 1), item_folder)?,
             width,
             optimizer,
             precision,
@@ -143,11 +169,10 @@ impl Tables {
         self.precision
     }
 
-    /// Bytes that the tables take, optimizer state included.
-    pub(crate) fn bytes(users: usize, items: usize, width: usize, optimizer: Optimizer, precision: Precision) -> u64 {
+    /// Bytes that `rows` rows of one side take, optimizer state included.
+    pub(crate) fn bytes(rows: u64, width: usize, optimizer: Optimizer, precision: Precision) -> u64 {
         let (state, momentum) = optimizer.state();
-        let rows = (users + items) as u64;
-        let momentum = if momentum { SharedTable::bytes(users + items, width) } else { 0 };
-        rows * precision.stride(width) as u64 * 4 + momentum + rows * state as u64 * 4
+        let momentum = if momentum { stride_of(width) } else { 0 };
+        rows * 4 * (precision.stride(width) + momentum + state) as u64
     }
 }

@@ -101,7 +101,8 @@ fn trained<L: Loss>(
     rounds: usize,
 ) -> [Vec<Vec<f32>>; 2] {
     let dimensions = starts[0][0].len();
-    let mut tables = Tables::new(starts[0].len(), starts[1].len(), dimensions, false, optimizer, precision).unwrap();
+    let mut tables =
+        Tables::new(starts[0].len(), starts[1].len(), dimensions, false, (optimizer, precision), [None, None]).unwrap();
     for (side, start) in [&mut tables.users, &mut tables.items].into_iter().zip(starts) {
         side.fill(|i, row| row.copy_from_slice(&start[i]));
     }
@@ -220,7 +221,7 @@ fn biases_learn_and_fixed_columns_stay_one() {
 }
 
 fn biases_learn(precision: Precision) {
-    let mut tables = Tables::new(1, 2, 3, true, Optimizer::Sgd, precision).unwrap();
+    let mut tables = Tables::new(1, 2, 3, true, (Optimizer::Sgd, precision), [None, None]).unwrap();
     tables.users.fill(|_, _| ());
     tables.items.fill(|_, _| ());
     let runs = Runs { users: &[0], ends: &[1], positives: &[0], negatives: &[1], negatives_each: 1 };
@@ -245,7 +246,8 @@ fn steps_smaller_than_half_a_unit_of_bfloat16_count_in_the_mean() {
     let (dimensions, rounds) = (1024, 64);
     let update = Update { learning_rate: 2f32.powi(-10), l2: 0.25, similarity: Similarity::Dot };
     for set in InstructionSet::available() {
-        let mut tables = Tables::new(1, 1 + rounds, dimensions, false, Optimizer::Sgd, Precision::Bf16).unwrap();
+        let mut tables =
+            Tables::new(1, 1 + rounds, dimensions, false, (Optimizer::Sgd, Precision::Bf16), [None, None]).unwrap();
         tables.users.fill(|_, row| row.fill(1.0));
         tables.items.fill(|i, row| row.fill(if i == 0 { 1.0 } else { 0.0 }));
         for negative in 1..=rounds as u32 {

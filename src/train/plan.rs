@@ -1,0 +1,305 @@
+//! What a run will take, computed before it starts: which tables are in memory, how large windows are, what is read.
+
+use serde::{Deserialize, Serialize};
+
+use super::config::{Proposal, TrainConfig};
+use super::error::TrainError;
+use super::lane::{BATCH, IN_FLIGHT};
+use crate::context::{ByteSize, Context};
+use crate::dataset::Dataset;
+use crate::model::{Tables, stride_of};
+
+/// Rows of a block take this much of a core's own cache by default.
+const BLOCK_BYTES: usize = 1 << 20;
+/// A window has this many interactions for each item by default, so that loading a block's rows costs little.
+const PER_ITEM: u64 = 16;
+const WINDOWS_AN_EPOCH: u64 = 8;
+/// A window ends with the chunk that fills it: it may have as many interactions more as a chunk has.
+const CHUNK: u64 = 1 << 16;
+/// A window smaller than this is only taken if no other place for the tables allows a larger one.
+const COMFORTABLE: u64 = 1 << 18;
+/// The program itself, what its threads touch of their stacks, and what small things take.
+const FIXED: u64 = 8 << 20;
+const LANE: u64 = 1 << 20;
+/// Bytes that an interaction of a window takes: 8, and the room that buckets keep or gain when they grow.
+const INTERACTION: u64 = 20;
+/// The room that buckets may keep from window to window is this many halves of a window.
+const KEPT_HALVES: u64 = 3;
+
+/// What a plan is made for: the sizes of the train part of a dataset, or of one that is yet to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrainCounts {
+    /// Users of the dataset.
+    pub users: u64,
+    /// Items of the dataset.
+    pub items: u64,
+    /// Interactions in train.
+    pub interactions: u64,
+}
+
+/// Where the tables of factors and optimizer state are while training.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TablePlace {
+    /// Both in memory.
+    Memory,
+    /// Items in memory, users in a file whose pages come and go with the windows.
+    UsersInFile,
+    /// Both in files. Items are touched in random order: without free memory beside the budget this is slow.
+    BothInFiles,
+}
+
+/// What a training run will take, and how it will go about it. Sizes are in bytes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TrainPlan {
+    /// The sizes it was made for.
+    #[serde(flatten)]
+    pub counts: TrainCounts,
+    /// The budget that it stays within.
+    pub budget: ByteSize,
+    /// Lanes: producer and trainer threads, each.
+    pub threads: usize,
+    /// Where the tables are.
+    pub tables: TablePlace,
+    /// The users' factors and optimizer state.
+    pub user_table: ByteSize,
+    /// The items' factors and optimizer state.
+    pub item_table: ByteSize,
+    /// Items in a block of the stream.
+    pub block_items: u32,
+    /// Interactions in a window of the stream, about.
+    pub window: u64,
+    /// Windows of all lanes.
+    pub windows: ByteSize,
+    /// Rows of users in a file that are in memory at a time, being trained or asked for.
+    pub user_rows: ByteSize,
+    /// Batches on their way from producers to trainers.
+    pub batches: ByteSize,
+    /// What has an entry an item: partitions into blocks, alias tables, sets of positives.
+    pub item_arrays: ByteSize,
+    /// Everything: tables in memory, and the above, and the program itself.
+    pub memory: ByteSize,
+    /// What an epoch reads of the dataset. If `releases_cache` is false it stays in the page cache after the first.
+    pub epoch_read: ByteSize,
+    /// What an epoch reads of tables in files, and writes as well.
+    pub epoch_tables: ByteSize,
+    /// Whether the dataset does not fit beside the rest, so that the page cache is let go of behind the reader.
+    pub releases_cache: bool,
+    /// Disk that tables in files take until the run ends.
+    pub table_files: ByteSize,
+    /// Disk that the model's tables take when it is published.
+    pub model: ByteSize,
+}
+
+/// What training on `dataset` takes with `config`; [`train`](super::train()) does the same. No interaction is read.
+///
+/// # Errors
+/// If the configuration makes no sense, or the budget of `ctx` cannot hold even the smallest windows.
+pub fn plan_train(dataset: &Dataset, config: &TrainConfig, ctx: &Context) -> Result<TrainPlan, TrainError> {
+    let counts = TrainCounts {
+        users: dataset.users().len().into(),
+        items: dataset.items().len().into(),
+        interactions: dataset.train().len(),
+    };
+    TrainPlan::new(counts, config, ctx)
+}
+
+impl TrainPlan {
+    /// What training takes on a dataset of these sizes. O(1).
+    ///
+    /// Windows shrink before tables go to a file, but not below a quarter of a million interactions; then the users'
+    /// table does, then the items', and only then do windows shrink further.
+    ///
+    /// # Errors
+    /// If the configuration makes no sense, or the budget of `ctx` cannot hold even the smallest windows:
+    /// [`TrainError::Memory`] has the smallest budget that does.
+    pub fn new(counts: TrainCounts, config: &TrainConfig, ctx: &Context) -> Result<Self, TrainError> {
+        config.validate()?;
+        let sizes = Sizes::new(counts, config, ctx.threads() as u64);
+        let wanted = sizes.window(config);
+        let places = [TablePlace::Memory, TablePlace::UsersInFile, TablePlace::BothInFiles];
+        let fitting = |place: TablePlace| Some((place, sizes.largest_window(place, wanted, ctx.memory().0)?));
+        let comfortable = |(_, window): &(TablePlace, u64)| *window >= wanted.min(COMFORTABLE);
+        let largest = || places.into_iter().filter_map(fitting).max_by_key(|(place, w)| (*w, *place == places[0]));
+        let chosen = places.into_iter().filter_map(fitting).find(comfortable).or_else(largest);
+        let Some((place, window)) = chosen else {
+            let smallest = places.into_iter().map(|place| sizes.total(place, 1)).min().unwrap_or_default();
+            return Err(TrainError::Memory { smallest: ByteSize(smallest), budget: ctx.memory() });
+        };
+        Ok(sizes.plan(place, window, ctx.memory()))
+    }
+
+    /// Interactions that the buckets of a lane may keep room for from window to window.
+    pub(super) fn kept_room(&self) -> u64 {
+        let spare = self.budget.0.saturating_sub(self.memory.0) / 8 / self.threads as u64;
+        ((self.window + CHUNK).min(self.counts.interactions) * KEPT_HALVES / 2).saturating_add(spare)
+    }
+}
+
+/// What follows from the counts and the configuration, whatever the budget.
+struct Sizes {
+    counts: TrainCounts,
+    lanes: u64,
+    block_items: u64,
+    user_row: u64,
+    user_table: u64,
+    item_table: u64,
+    model: u64,
+    batches: u64,
+    item_arrays: u64,
+}
+
+impl Sizes {
+    fn new(counts: TrainCounts, config: &TrainConfig, lanes: u64) -> Self {
+        let TrainCounts { users, items, .. } = counts;
+        let width = config.dimensions + if config.biases() { 2 } else { 0 };
+        let popularity = config.negatives.proposal == Proposal::Popularity;
+        let block_items = match config.stream.block_items {
+            Some(0) => items,
+            Some(n) => u64::from(n).min(items),
+            None if popularity => items,
+            None => ((BLOCK_BYTES / (config.precision.stride(width) * 4)) as u64).clamp(256, 1 << 16).min(items),
+        };
+        let table = |rows: u64| Tables::bytes(rows, width, config.optimizer(), config.precision);
+        // A user and an end for each positive at most, and its negatives. Vectors may have twice the room they need.
+        let batch = BATCH as u64 * (12 + 4 * config.negatives.count as u64) * 2;
+        // Two words an item for the partition, a bit for the positives of a user. Weights and alias tables: one of each
+        // a lane, and a pattern to copy, which takes as much again in the making.
+        let per_lane = items * 8 + block_items / 8;
+        let weights = if popularity { items * 16 * (lanes + 2) } else { 0 };
+        Self {
+            counts,
+            lanes,
+            block_items,
+            user_row: table(1),
+            user_table: table(users),
+            item_table: table(items),
+            model: (users + items) * stride_of(width) as u64 * 4,
+            batches: lanes * (IN_FLIGHT as u64 + 3) * batch,
+            item_arrays: lanes * per_lane + weights,
+        }
+    }
+
+    /// The window to have where memory allows.
+    fn window(&self, config: &TrainConfig) -> u64 {
+        let TrainCounts { items, interactions, .. } = self.counts;
+        let by_items = || (items * PER_ITEM).max(1 << 20).min(interactions.div_ceil(WINDOWS_AN_EPOCH));
+        config.stream.window.unwrap_or_else(by_items).clamp(1, interactions.max(1))
+    }
+
+    /// Interactions that a window may have, its last chunk included.
+    fn read(&self, window: u64) -> u64 {
+        (window + CHUNK).min(self.counts.interactions)
+    }
+
+    fn windows(&self, window: u64) -> u64 {
+        // The planned order of chunks takes a few bytes each, too.
+        self.lanes * self.read(window) * INTERACTION + self.counts.interactions / CHUNK * 32
+    }
+
+    /// Rows of the users of a window and of the next, for each lane.
+    fn user_rows(&self, place: TablePlace, window: u64) -> u64 {
+        let TrainCounts { users, interactions, .. } = self.counts;
+        let share = self.read(window) as f64 / interactions.max(1) as f64;
+        let rows = ((users as f64 * share).ceil() as u64 * 2 * self.lanes).min(users);
+        if place == TablePlace::Memory { 0 } else { rows * self.user_row }
+    }
+
+    fn total(&self, place: TablePlace, window: u64) -> u64 {
+        let tables = match place {
+            TablePlace::Memory => self.user_table + self.item_table,
+            TablePlace::UsersInFile => self.item_table,
+            TablePlace::BothInFiles => 0,
+        };
+        let rest = FIXED + self.lanes * LANE + self.batches + self.item_arrays;
+        tables + self.windows(window) + self.user_rows(place, window) + rest
+    }
+
+    /// The largest window up to `wanted` that fits `budget`, if any does.
+    fn largest_window(&self, place: TablePlace, wanted: u64, budget: u64) -> Option<u64> {
+        let fits = |window: u64| self.total(place, window) <= budget;
+        if !fits(1) {
+            return None;
+        }
+        let (mut fitting, mut above) = (1, wanted + 1);
+        while above - fitting > 1 {
+            let middle = fitting + (above - fitting) / 2;
+            if fits(middle) { fitting = middle } else { above = middle }
+        }
+        Some(fitting)
+    }
+
+    fn plan(&self, place: TablePlace, window: u64, budget: ByteSize) -> TrainPlan {
+        let TrainCounts { users, interactions, .. } = self.counts;
+        let memory = self.total(place, window);
+        // Items and offsets: the columns that training reads.
+        let epoch_read = (interactions + users + interactions.div_ceil(CHUNK)) * 4;
+        let in_files = match place {
+            TablePlace::Memory => 0,
+            TablePlace::UsersInFile => self.user_table,
+            TablePlace::BothInFiles => self.user_table + self.item_table,
+        };
+        TrainPlan {
+            counts: self.counts,
+            budget,
+            threads: self.lanes as usize,
+            tables: place,
+            user_table: ByteSize(self.user_table),
+            item_table: ByteSize(self.item_table),
+            block_items: self.block_items as u32,
+            window,
+            windows: ByteSize(self.windows(window)),
+            user_rows: ByteSize(self.user_rows(place, window)),
+            batches: ByteSize(self.batches),
+            item_arrays: ByteSize(self.item_arrays),
+            memory: ByteSize(memory),
+            epoch_read: ByteSize(epoch_read),
+            epoch_tables: ByteSize(in_files),
+            releases_cache: epoch_read > budget.0.saturating_sub(memory),
+            table_files: ByteSize(in_files),
+            model: ByteSize(self.model),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const COUNTS: TrainCounts = TrainCounts { users: 1_000_000, items: 100_000, interactions: 50_000_000 };
+
+    fn plan(budget: u64) -> Result<TrainPlan, TrainError> {
+        TrainPlan::new(COUNTS, &TrainConfig::default(), &Context::new(2, ByteSize(budget)))
+    }
+
+    #[test]
+    fn the_smaller_the_budget_the_more_is_in_files_until_it_is_refused() {
+        let mut last = None;
+        for mib in (1..2048).rev() {
+            match plan(mib << 20) {
+                Ok(plan) => {
+                    assert!(plan.memory <= plan.budget && plan.window > 0, "{plan:?}");
+                    last = Some(plan);
+                }
+                Err(TrainError::Memory { smallest, .. }) => {
+                    assert!(smallest.0 > mib << 20);
+                    assert!(plan(smallest.0).is_ok() && plan(smallest.0 - 1).is_err(), "{smallest} is exact");
+                }
+                Err(other) => panic!("{other}"),
+            }
+        }
+        assert_eq!(last.map(|plan| plan.tables), Some(TablePlace::BothInFiles));
+        // 320 bytes a row with biases: 305 MiB of users, 31 of items.
+        assert_eq!(plan(1 << 30).unwrap().tables, TablePlace::Memory);
+        assert_eq!(plan(200 << 20).unwrap().tables, TablePlace::UsersInFile);
+        assert_eq!(plan(2 << 30).unwrap().window, 16 * COUNTS.items);
+        assert!(!plan(2 << 30).unwrap().releases_cache && plan(200 << 20).unwrap().releases_cache);
+    }
+
+    #[test]
+    fn a_plan_survives_json() {
+        let plan = plan(200 << 20).unwrap();
+        let text = serde_json::to_string(&plan).unwrap();
+        assert_eq!(serde_json::from_str::<TrainPlan>(&text).unwrap(), plan);
+    }
+}
