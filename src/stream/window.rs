@@ -5,10 +5,12 @@
 //! every other item is equally likely to share its block, so that a uniform negative of the block is, over windows, a
 //! uniform negative of the catalogue. With a single block a window is its users in random order.
 
+use std::ops::Range;
+
 use rand::seq::SliceRandom;
 use rand::{Rng, RngExt};
 
-use crate::dataset::Interactions;
+use crate::dataset::{Chunk, Interactions};
 
 /// Draws the windows of an epoch: all chunks in random order, cut where a window has `target` interactions.
 pub(crate) fn plan(interactions: &Interactions, target: u64, rng: &mut impl Rng) -> Vec<Vec<u32>> {
@@ -44,7 +46,7 @@ pub(crate) struct Partition {
 }
 
 impl Partition {
-    /// Blocks of at most `block_items` of `items` items. Memory: 8 bytes an item.
+    /// Blocks of at most `block_items` of `items` items.
     pub(crate) fn new(items: u32, block_items: u32) -> Self {
         let mut blocks = items.div_ceil(block_items.max(1)).max(1);
         // A place is 32 bits wide; fewer, larger blocks where it would overflow.
@@ -57,6 +59,11 @@ impl Partition {
             Self { order: (0..items).collect(), place: vec![0; items as usize], bounds, shift: shift(blocks) };
         partition.index();
         partition
+    }
+
+    /// Bytes that a partition of `items` takes.
+    pub(crate) fn bytes(items: u32) -> u64 {
+        u64::from(items) * 8
     }
 
     /// Number of blocks.
@@ -75,7 +82,7 @@ impl Partition {
     }
 
     /// Deals the items anew. A single block stays in the order of ids.
-    fn deal(&mut self, rng: &mut impl Rng) {
+    pub(crate) fn deal(&mut self, rng: &mut impl Rng) {
         if self.blocks() > 1 {
             self.order.shuffle(rng);
             self.index();
@@ -92,53 +99,45 @@ impl Partition {
     }
 }
 
-/// A window: (user, position in the block) pairs, bucketed by block, users staying together.
-#[derive(Debug)]
-pub(crate) struct Window {
-    pub(crate) partition: Partition,
+/// Interactions as (user, position in the block) pairs, bucketed by the blocks of a partition, users staying together.
+#[derive(Debug, Default)]
+pub(crate) struct Buckets {
     buckets: Vec<Vec<u64>>,
     users: Vec<u32>,
 }
 
-impl Window {
-    /// An empty window over `items` items in blocks of at most `block_items`.
-    pub(crate) fn new(items: u32, block_items: u32) -> Self {
-        let partition = Partition::new(items, block_items);
-        let buckets = (0..partition.blocks()).map(|_| Vec::new()).collect();
-        Self { partition, buckets, users: Vec::new() }
+impl Buckets {
+    /// Bytes that the buckets of `interactions` take, their growth included.
+    pub(crate) fn bytes(interactions: u64) -> u64 {
+        interactions * 8 * 3 / 2
     }
 
-    /// Bytes that a window of `interactions` takes, growth of its buckets included.
-    pub(crate) fn bytes(items: u32, interactions: u64) -> u64 {
-        u64::from(items) * 8 + interactions * 8 * 3 / 2
-    }
-
-    /// Deals the items into blocks anew and reads `chunks`, the users of each in random order. O(items + interactions).
-    pub(crate) fn fill(&mut self, interactions: &Interactions, chunks: &[u32], rng: &mut impl Rng) {
-        self.partition.deal(rng);
+    /// Empties every bucket, keeping its memory; there is one for each block of `partition` then.
+    pub(crate) fn clear(&mut self, partition: &Partition) {
+        self.buckets.resize_with(partition.blocks(), Vec::new);
         self.buckets.iter_mut().for_each(Vec::clear);
-        let shift = self.partition.shift;
+    }
+
+    /// Adds the interactions of some `users` of a chunk, counted from its first, in random order.
+    pub(crate) fn read(&mut self, partition: &Partition, chunk: &Chunk<'_>, users: Range<u32>, rng: &mut impl Rng) {
+        let shift = partition.shift;
         let mask = (1u64 << shift).wrapping_sub(1) as u32;
-        for &c in chunks {
-            let chunk = interactions.chunk(c as usize);
-            let (offsets, items, first_user) = (chunk.offsets(), chunk.items(), u64::from(chunk.first_user()));
-            self.users.clear();
-            self.users.extend(0..chunk.users() as u32);
-            self.users.shuffle(rng);
-            for &u in &self.users {
-                let range = offsets[u as usize].to_native() as usize..offsets[u as usize + 1].to_native() as usize;
-                let user = (first_user + u64::from(u)) << 32;
-                if self.buckets.len() == 1 {
-                    // One block: positions are item ids.
-                    self.buckets[0].extend(items[range].iter().map(|i| user | u64::from(i.to_native())));
-                    continue;
-                }
-                for item in &items[range] {
-                    let place = self.partition.place[item.to_native() as usize];
-                    self.buckets[(place >> shift) as usize].push(user | u64::from(place & mask));
-                }
+        let (offsets, items, first_user) = (chunk.offsets(), chunk.items(), u64::from(chunk.first_user()));
+        self.users.clear();
+        self.users.extend(users);
+        self.users.shuffle(rng);
+        for &u in &self.users {
+            let range = offsets[u as usize].to_native() as usize..offsets[u as usize + 1].to_native() as usize;
+            let user = (first_user + u64::from(u)) << 32;
+            if self.buckets.len() == 1 {
+                // One block: positions are item ids.
+                self.buckets[0].extend(items[range].iter().map(|i| user | u64::from(i.to_native())));
+                continue;
             }
-            interactions.release(c as usize);
+            for item in &items[range] {
+                let place = partition.place[item.to_native() as usize];
+                self.buckets[(place >> shift) as usize].push(user | u64::from(place & mask));
+            }
         }
     }
 
@@ -146,10 +145,45 @@ impl Window {
     pub(crate) fn bucket(&self, index: usize) -> &[u64] {
         &self.buckets[index]
     }
+}
+
+/// A window: the items dealt into blocks, and interactions bucketed by them.
+#[derive(Debug)]
+pub(crate) struct Window {
+    pub(crate) partition: Partition,
+    buckets: Buckets,
+}
+
+impl Window {
+    /// An empty window over `items` items in blocks of at most `block_items`.
+    pub(crate) fn new(items: u32, block_items: u32) -> Self {
+        Self { partition: Partition::new(items, block_items), buckets: Buckets::default() }
+    }
+
+    /// Bytes that a window of `interactions` takes, growth of its buckets included.
+    pub(crate) fn bytes(items: u32, interactions: u64) -> u64 {
+        Partition::bytes(items) + Buckets::bytes(interactions)
+    }
+
+    /// Deals the items into blocks anew and reads `chunks`, the users of each in random order. O(items + interactions).
+    pub(crate) fn fill(&mut self, interactions: &Interactions, chunks: &[u32], rng: &mut impl Rng) {
+        self.partition.deal(rng);
+        self.buckets.clear(&self.partition);
+        for &c in chunks {
+            let chunk = interactions.chunk(c as usize);
+            self.buckets.read(&self.partition, &chunk, 0..chunk.users() as u32, rng);
+            interactions.release(c as usize);
+        }
+    }
+
+    /// The pairs of block `index`: `user << 32 | position`, the pairs of a user side by side.
+    pub(crate) fn bucket(&self, index: usize) -> &[u64] {
+        self.buckets.bucket(index)
+    }
 
     /// The blocks in random order: which rows are trained last should not be the same ones each time.
     pub(crate) fn block_order(&self, rng: &mut impl Rng) -> Vec<usize> {
-        let mut order: Vec<usize> = (0..self.buckets.len()).collect();
+        let mut order: Vec<usize> = (0..self.partition.blocks()).collect();
         for i in (1..order.len()).rev() {
             order.swap(i, rng.random_range(0..=i));
         }

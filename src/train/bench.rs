@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::config::{Proposal, TrainConfig};
 use super::error::TrainError;
 use super::lane::{Epoch, Lane};
-use super::run::{Prepared, all_lanes, epoch, prepare};
+use super::run::{Prepared, epoch, prepare};
 use crate::context::{Context, Unit};
 use crate::dataset::Dataset;
 use crate::loss::{Bpr, Logistic, Loss, LossKind};
@@ -52,7 +52,8 @@ pub struct TrainBench {
     pub triples: u64,
 }
 
-/// Measures training on `dataset` with `config`; nothing is written. Takes some twenty epochs.
+/// Measures training on `dataset` with `config`; nothing is written. Takes some twenty epochs. Only the whole pipeline
+/// differs with [`TrainConfig::deterministic`]: the stages alone are measured as they are without.
 ///
 /// # Errors
 /// As for [`train`](super::train).
@@ -87,7 +88,13 @@ fn stages<P: Propose + Clone, L: Loss>(
     proposal: &P,
     ctx: &Context,
 ) -> Result<TrainBench, TrainError> {
-    let Prepared { tables, mut lanes, window, .. } = prepare(dataset, config, proposal, ctx)?;
+    // The stages are those of lanes in any case; deterministic training has no channel to measure.
+    let free = TrainConfig { deterministic: false, ..config.clone() };
+    let Prepared { tables, mut crew, window, .. } = prepare(dataset, &free, proposal, ctx)?;
+    let mut ordered = match config.deterministic {
+        true => Some(prepare(dataset, config, proposal, ctx)?.crew),
+        false => None,
+    };
     let each = config.negatives.count as u64;
     let interactions = dataset.train().len();
     let stage = ctx.stage("measuring", None, Unit::Triples);
@@ -116,7 +123,7 @@ fn stages<P: Propose + Clone, L: Loss>(
     let shuffle = median("shuffle", &mut |work, _| {
         let began = Instant::now();
         std::thread::scope(|scope| {
-            for lane in &mut lanes {
+            for lane in crew.lanes() {
                 scope.spawn(|| while work.fill(&mut lane.window).is_some() {});
             }
         });
@@ -124,21 +131,21 @@ fn stages<P: Propose + Clone, L: Loss>(
     })?;
     let sample = median("sample", &mut |work, _| {
         let began = Instant::now();
-        let triples = sample_all(work, &mut lanes);
+        let triples = sample_all(work, crew.lanes());
         Some(per_second(triples, began))
     })?;
     let channel = median("channel", &mut |work, _| {
         let began = Instant::now();
-        let triples = over_channel(work, &mut lanes)?;
+        let triples = over_channel(work, crew.lanes())?;
         Some(per_second(triples, began))
     })?;
     let whole = median("whole pipeline", &mut |work, _| {
         let began = Instant::now();
         let rate = work.update.learning_rate;
-        let done = all_lanes(work, &mut lanes, |_| rate)?;
+        let done = ordered.as_mut().unwrap_or(&mut crew).train(work, |_| rate)?;
         Some(per_second(done.positives * each, began))
     })?;
-    let limit = median("bare kernel", &mut |work, _| Some(kernel_alone(work, &mut lanes)))?;
+    let limit = median("bare kernel", &mut |work, _| Some(kernel_alone(work, crew.lanes())))?;
     drop(stage);
     Ok(TrainBench {
         triples_per_second: whole,

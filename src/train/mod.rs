@@ -3,8 +3,10 @@
 mod bench;
 mod config;
 mod error;
+mod grid;
 mod lane;
 mod run;
+mod strata;
 
 pub use bench::{TrainBench, bench_train};
 pub use config::{NegativesConfig, OptimizerConfig, OptimizerKind, Proposal, Schedule, StreamConfig, TrainConfig};

@@ -9,14 +9,15 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::config::{Proposal, TrainConfig};
+use super::config::{NegativesConfig, Proposal, TrainConfig};
 use super::error::TrainError;
 use super::lane::{Done, Epoch, Lane, stream_seed};
+use super::strata::{self, Strata};
 use crate::context::{ByteSize, Context, Stage, Unit};
 use crate::dataset::Dataset;
 use crate::loss::{Bpr, Logistic, Loss, LossKind};
 use crate::model::{InstructionSet, ModelManifest, Side, Similarity, Tables, Update, publish, stride_of};
-use crate::negatives::{Popularity, Propose, Uniform};
+use crate::negatives::{Popularity, Propose, Sampler, Uniform};
 use crate::storage::Staging;
 use crate::stream::{Window, plan};
 
@@ -68,7 +69,7 @@ pub struct TrainReport {
 ///
 /// Runs on `ctx.threads()` lanes of a producer and a trainer each. Time: O(epochs × interactions × negatives ×
 /// dimensions). With one thread the result is the same, bit for bit, for the same seed and machine; with more, updates
-/// race and results differ within noise.
+/// race and results differ within noise, unless [`TrainConfig::deterministic`] is set.
 ///
 /// # Errors
 /// If the configuration makes no sense, memory does not suffice, `output` exists and not `force`, training diverges, is
@@ -118,7 +119,10 @@ fn shape(dataset: &Dataset, config: &TrainConfig, width: usize) -> (u32, u64) {
         Some(0) => items,
         Some(n) => n.min(items),
         None if whole => items,
-        None => ((BLOCK_BYTES / (stride_of(width) * 4)) as u32).clamp(256, 1 << 16).min(items),
+        None => {
+            let fitting = ((BLOCK_BYTES / (stride_of(width) * 4)) as u32).clamp(256, 1 << 16).min(items);
+            if config.deterministic { strata::block_items(items, fitting, config.negatives.count) } else { fitting }
+        }
     };
     let window = config.stream.window.unwrap_or_else(|| {
         (u64::from(items) * PER_ITEM).max(1 << 20).min(dataset.train().len().div_ceil(WINDOWS_AN_EPOCH)).max(1)
@@ -126,15 +130,45 @@ fn shape(dataset: &Dataset, config: &TrainConfig, width: usize) -> (u32, u64) {
     (block_items, window)
 }
 
-/// Tables and lanes, ready to train.
+/// Who trains.
+pub(super) enum Crew<P> {
+    /// Threads that race.
+    Lanes(Vec<Lane<P>>),
+    /// Threads whose number and speed change nothing.
+    Strata(Strata<P>),
+}
+
+impl<P: Propose> Crew<P> {
+    /// Trains an epoch. `rate` is the learning rate of a window by its number. `None` if a thread panicked.
+    pub(super) fn train<L: Loss>(
+        &mut self,
+        work: &Epoch<'_, L>,
+        rate: impl Fn(usize) -> f32 + Send + Sync + Copy,
+    ) -> Option<Done> {
+        match self {
+            Self::Lanes(lanes) => all_lanes(work, lanes, rate),
+            Self::Strata(strata) => strata.train(work, rate),
+        }
+    }
+
+    /// The lanes, for who measures them; none in a deterministic crew.
+    pub(super) fn lanes(&mut self) -> &mut [Lane<P>] {
+        match self {
+            Self::Lanes(lanes) => lanes,
+            Self::Strata(_) => &mut [],
+        }
+    }
+}
+
+/// Tables and crew, ready to train.
 pub(super) struct Prepared<P> {
     pub(super) tables: Tables,
-    pub(super) lanes: Vec<Lane<P>>,
+    pub(super) crew: Crew<P>,
     pub(super) block_items: u32,
     pub(super) window: u64,
 }
 
-/// Checks the budget, fills the tables and makes a lane a thread.
+/// Checks the budget, fills the tables and makes up the crew.
 pub(super) fn prepare<P: Propose + Clone>(
     dataset: &Dataset,
     config: &TrainConfig,
@@ -144,9 +178,13 @@ pub(super) fn prepare<P: Propose + Clone>(
     let (users, items) = (dataset.users().len(), dataset.items().len());
     let width = config.dimensions + if config.biases() { 2 } else { 0 };
     let (block_items, window) = shape(dataset, config, width);
-    let lanes = ctx.threads();
     let table_bytes = Tables::bytes(users as usize, items as usize, width, config.optimizer());
-    let window_bytes = lanes as u64 * Window::bytes(items, window + (1 << 16));
+    // A window ends with a whole chunk.
+    let longest = window + (1 << 16);
+    let window_bytes = match config.deterministic {
+        true => Strata::<P>::bytes(items, longest),
+        false => ctx.threads() as u64 * Window::bytes(items, longest),
+    };
     if table_bytes + window_bytes > ctx.memory().0 {
         return Err(TrainError::Memory {
             needed: ByteSize(table_bytes + window_bytes),
@@ -159,13 +197,14 @@ pub(super) fn prepare<P: Propose + Clone>(
         Tables::new(users as usize, items as usize, config.dimensions, config.biases(), config.optimizer())?;
     initialize(&mut tables.users, 0, config);
     initialize(&mut tables.items, 1, config);
-    let lanes = (0..lanes)
-        .map(|_| {
-            let window = Window::new(items, block_items);
-            Lane::new(window, proposal.clone(), config.negatives.count, config.negatives.with_replacement)
-        })
-        .collect();
-    Ok(Prepared { tables, lanes, block_items, window })
+    let NegativesConfig { count, with_replacement, .. } = config.negatives;
+    let sampler = |largest| Sampler::new(proposal.clone(), count, with_replacement, largest);
+    let crew = if config.deterministic {
+        Crew::Strata(Strata::new((items, block_items), window, ctx.threads(), sampler))
+    } else {
+        Crew::Lanes((0..ctx.threads()).map(|_| Lane::new(Window::new(items, block_items), sampler)).collect())
+    };
+    Ok(Prepared { tables, crew, block_items, window })
 }
 
 /// The learning rate when `done` of the run's epochs are over.
@@ -206,7 +245,7 @@ fn run<P: Propose + Clone>(
     proposal: &P,
     ctx: &Context,
 ) -> Result<(Tables, TrainReport), TrainError> {
-    let Prepared { mut tables, mut lanes, block_items, window } = prepare(dataset, config, proposal, ctx)?;
+    let Prepared { mut tables, mut crew, block_items, window } = prepare(dataset, config, proposal, ctx)?;
     let total = dataset.train().len() * config.negatives.count as u64 * u64::from(config.epochs);
     let stage = ctx.stage("training", Some(total), Unit::Triples);
     let began = Instant::now();
@@ -216,7 +255,7 @@ fn run<P: Propose + Clone>(
         let work = epoch(dataset, config, (number, window), loss, &tables, (ctx, &stage));
         let windows = work.windows.len() as f64;
         let rate = |window: usize| rate(config, f64::from(number) + window as f64 / windows);
-        let done = all_lanes(&work, &mut lanes, rate).ok_or(TrainError::Panicked)?;
+        let done = crew.train(&work, rate).ok_or(TrainError::Panicked)?;
         ctx.check()?;
         let learning_rate = work.update.learning_rate;
         let diverged = work.diverged.load(Ordering::Relaxed);
@@ -257,7 +296,7 @@ fn run<P: Propose + Clone>(
 }
 
 /// Runs every lane to the end of the epoch; `None` if one of them panicked.
-pub(super) fn all_lanes<P: Propose, L: Loss>(
+fn all_lanes<P: Propose, L: Loss>(
     work: &Epoch<'_, L>,
     lanes: &mut [Lane<P>],
     rate: impl Fn(usize) -> f32 + Send + Sync + Copy,
@@ -266,11 +305,7 @@ pub(super) fn all_lanes<P: Propose, L: Loss>(
         let running: Vec<_> = lanes.iter_mut().map(|lane| scope.spawn(move || work.run(lane, rate))).collect();
         let mut all = Done::default();
         for lane in running {
-            let done = lane.join().ok()??;
-            all.positives += done.positives;
-            all.skipped += done.skipped;
-            all.loss.sum += done.loss.sum;
-            all.loss.terms += done.loss.terms;
+            all.add(lane.join().ok()??);
         }
         Some(all)
     })

@@ -24,6 +24,9 @@ pub struct Args {
     /// Negatives for each positive
     #[arg(long, value_name = "N", default_value_t = 1)]
     negatives: usize,
+    /// Measure the whole pipeline with the same bits whatever the number of threads
+    #[arg(long)]
+    deterministic: bool,
 }
 
 /// Runs the measurement.
@@ -33,6 +36,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
     let dataset = Dataset::open(&path)?;
     let mut config = TrainConfig { dimensions: args.dimensions, biases: Some(false), ..TrainConfig::default() };
     config.negatives.count = args.negatives;
+    config.deterministic = args.deterministic;
     let bench = bench_train(&dataset, &config, &ctx)?;
     let mut scaling = Vec::new();
     let mut threads = 1;
@@ -47,6 +51,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
     report["dataset"] = json!(path);
     report["dimensions"] = json!(config.dimensions);
     report["negatives"] = json!(config.negatives.count);
+    report["deterministic"] = json!(config.deterministic);
     let scaling: Vec<_> =
         scaling.iter().map(|(threads, rate)| json!({ "threads": threads, "triples_per_second": rate })).collect();
     report["scaling"] = json!(scaling);
@@ -55,7 +60,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
 
 fn table(path: &Path, dataset: &Dataset, config: &TrainConfig, bench: &TrainBench, scaling: &[(usize, f64)]) -> String {
     let mut text = format!(
-        "{}: {} users, {} items, {} interactions; {} dimensions, {} negatives, {}, {} threads\n\n{:<34}{:>12}{:>12}\n",
+        "{}: {} users, {} items, {} interactions; {} dimensions, {} negatives, {}, {} threads{}\n\n{:<34}{:>12}{:>12}\n",
         path.display(),
         grouped(dataset.users().len().into()),
         grouped(dataset.items().len().into()),
@@ -64,6 +69,7 @@ fn table(path: &Path, dataset: &Dataset, config: &TrainConfig, bench: &TrainBenc
         config.negatives.count,
         bench.instruction_set,
         bench.threads,
+        if config.deterministic { ", deterministic" } else { "" },
         "each stage alone",
         "a second",
         "of limit",
