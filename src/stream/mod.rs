@@ -4,4 +4,4 @@ mod portion;
 mod window;
 
 pub(crate) use portion::{Portion, divide};
-pub(crate) use window::{Buckets, Partition, Window, plan};
+pub(crate) use window::{Buckets, Partition, Sizes, Window, plan};

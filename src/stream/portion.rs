@@ -43,3 +43,33 @@ pub(crate) fn divide(interactions: &Interactions, chunks: &[u32], parts: usize) 
     }
     lists
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dataset::Part;
+    use crate::rank::fixture;
+
+    #[test]
+    fn every_user_comes_once_in_order_and_parts_are_even() {
+        let folder = tempfile::tempdir().unwrap();
+        let users: Vec<Vec<u32>> = (0..50).map(|u| (0..u * 7 % 11).collect()).collect();
+        let most = 10;
+        let dataset = fixture::dataset(&folder.path().join("d"), 20, &[(Part::Train, users.clone())]);
+        let total: usize = users.iter().map(Vec::len).sum();
+        // The one chunk there is, once and three times over.
+        for chunks in [&[0][..], &[0, 0, 0]] {
+            for parts in [1, 2, 7, 64, 200] {
+                let lists = divide(dataset.train(), chunks, parts);
+                assert_eq!(lists.len(), parts);
+                let all: Vec<u32> = lists.iter().flatten().flat_map(|p| p.users.clone()).collect();
+                let expected: Vec<u32> = chunks.iter().flat_map(|_| 0..50).collect();
+                assert_eq!(all, expected);
+                for list in &lists {
+                    let size: usize = list.iter().flat_map(|p| p.users.clone()).map(|u| users[u as usize].len()).sum();
+                    assert!(size <= total * chunks.len() / parts + 1 + most, "{size} of {total} in {parts} parts");
+                }
+            }
+        }
+    }
+}

@@ -12,18 +12,37 @@ use rand::{Rng, RngExt};
 
 use crate::dataset::{Chunk, Interactions};
 
-/// Draws the windows of an epoch: all chunks in random order, cut where a window has `target` interactions.
-pub(crate) fn plan(interactions: &Interactions, target: u64, rng: &mut impl Rng) -> Vec<Vec<u32>> {
+/// Draws the windows of an epoch: all chunks in random order, cut where a window has its share.
+///
+/// `lanes` take a window each whenever they have finished one. A window has about `target` interactions, but never
+/// more than half of a lane's share of what is left, nor fewer than `least`: so that windows shrink towards the end and
+/// all lanes finish at nearly the same time (guided self-scheduling; Polychronopoulos & Kuck 1987).
+pub(crate) fn plan(interactions: &Interactions, sizes: Sizes, lanes: usize, rng: &mut impl Rng) -> Vec<Vec<u32>> {
     let mut chunks: Vec<u32> = (0..interactions.chunks() as u32).collect();
     chunks.shuffle(rng);
+    let chunks = chunks.into_iter().map(|c| (c, interactions.chunk(c as usize).items().len() as u64));
+    cut(chunks, interactions.len(), sizes, lanes)
+}
+
+/// Interactions in a window: what is wanted, and at the end of an epoch at least.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sizes {
+    pub(crate) target: u64,
+    pub(crate) least: u64,
+}
+
+/// Cuts `chunks`, each with its number of interactions, of `left` in all.
+fn cut(chunks: impl Iterator<Item = (u32, u64)>, mut left: u64, sizes: Sizes, lanes: usize) -> Vec<Vec<u32>> {
+    let Sizes { target, least } = sizes;
     let mut windows = Vec::new();
     let mut window = Vec::new();
     let mut size = 0;
-    for chunk in chunks {
+    for (chunk, interactions) in chunks {
         window.push(chunk);
-        size += interactions.chunk(chunk as usize).items().len() as u64;
-        if size >= target {
+        size += interactions;
+        if size >= (left / (2 * lanes as u64)).max(least).min(target) {
             windows.push(std::mem::take(&mut window));
+            left -= size;
             size = 0;
         }
     }
@@ -215,6 +234,33 @@ mod tests {
             all.sort_unstable();
             assert_eq!(all, (0..items).collect::<Vec<_>>());
             assert!(partition.largest() <= block as usize);
+        }
+    }
+
+    /// The share of the time that `lanes` are at work, each taking the next window when it has finished one.
+    fn busy(windows: &[Vec<u32>], chunk: u64, lanes: usize) -> f64 {
+        let mut ends = vec![0; lanes];
+        for window in windows {
+            let first = (0..lanes).min_by_key(|lane| ends[*lane]).unwrap();
+            ends[first] += window.len() as u64 * chunk;
+        }
+        ends.iter().sum::<u64>() as f64 / (lanes as u64 * ends.iter().max().unwrap()) as f64
+    }
+
+    #[test]
+    fn windows_shrink_towards_the_end_so_that_all_lanes_finish_together() {
+        let chunk = 1 << 16;
+        for (chunks, target) in [(303, 1 << 20), (1_000, 1 << 24), (20_000, 1 << 25)] {
+            for lanes in [1, 2, 3, 16, 64] {
+                let sizes = Sizes { target, least: chunk };
+                let windows = cut((0..chunks).map(|c| (c, chunk)), u64::from(chunks) * chunk, sizes, lanes);
+                assert_eq!(windows.concat(), (0..chunks).collect::<Vec<_>>());
+                assert!(windows.iter().all(|w| w.len() as u64 * chunk <= target));
+                // Whole chunks cannot be shared out better than this.
+                let best = f64::from(chunks) / (f64::from(chunks.div_ceil(lanes as u32)) * lanes as f64);
+                let share = busy(&windows, chunk, lanes);
+                assert!(share > 0.97 * best, "{chunks} chunks, {lanes} lanes: {share}, at best {best}");
+            }
         }
     }
 

@@ -19,12 +19,14 @@ use crate::loss::{Bpr, Logistic, Loss, LossKind};
 use crate::model::{InstructionSet, ModelManifest, Side, Similarity, Tables, Update, publish, stride_of};
 use crate::negatives::{Popularity, Propose, Sampler, Uniform};
 use crate::storage::Staging;
-use crate::stream::{Window, plan};
+use crate::stream::{Sizes, Window, plan};
 
 /// Rows of a block take this much of a core's own cache by default.
 const BLOCK_BYTES: usize = 1 << 20;
 /// A window has this many interactions for each item by default, so that loading a block's rows costs little.
 const PER_ITEM: u64 = 16;
+/// And at least this many at the end of an epoch, where windows shrink.
+const PER_ITEM_AT_LEAST: u64 = 2;
 const WINDOWS_AN_EPOCH: u64 = 8;
 
 /// What training measured in one epoch.
@@ -222,9 +224,16 @@ pub(super) fn epoch<'a, L: Loss>(
     (ctx, stage): (&'a Context, &'a Stage<'a>),
 ) -> Epoch<'a, L> {
     let seed = stream_seed(config.seed, 2 + u64::from(epoch));
+    // Below this, dealing the items anew would take as long as training.
+    let least = u64::from(dataset.items().len()) * PER_ITEM_AT_LEAST;
+    let (sizes, lanes) = match config.deterministic {
+        // The threads share each window, and their number must not matter.
+        true => (Sizes { target: window, least: window }, 1),
+        false => (Sizes { target: window, least }, ctx.threads()),
+    };
     Epoch {
         interactions: dataset.train(),
-        windows: plan(dataset.train(), window, &mut Xoshiro256PlusPlus::seed_from_u64(seed)),
+        windows: plan(dataset.train(), sizes, lanes, &mut Xoshiro256PlusPlus::seed_from_u64(seed)),
         next: AtomicUsize::new(0),
         diverged: AtomicBool::new(false),
         seed,
