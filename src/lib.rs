@@ -82,7 +82,7 @@ pub use dataset::{
 pub use evaluate::{Baselines, EvaluateError, EvaluateOptions, Evaluation, Metrics, Protocol, evaluate};
 pub use ingest::{
     Column, Compression, Delimiter, Format, IngestCounts, IngestError, IngestOptions, IngestSummary, Input, Inputs,
-    OnError, ReadError, ReadOptions, Role, Split, Thresholds, TimeUnit, ingest,
+    OnError, ReadError, ReadOptions, Role, Split, Survey, Thresholds, TimeUnit, ingest, survey,
 };
 pub use loss::LossKind;
 pub use model::{

@@ -20,6 +20,7 @@ configuration as used. A user's positives never are negatives.
   dimensions = 64
   epochs = 30
   seed = 0
+  deterministic = false    # same bits whatever the number of threads
   loss = \"bpr\"             # or \"logistic\"
   similarity = \"dot\"       # or \"cosine\"
   biases = true            # dot product only
@@ -73,6 +74,9 @@ pub struct Args {
     /// Seed of the initial factors, the order of the stream and the negatives
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
+    /// Same seed, same bits, whatever the number of threads
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    deterministic: Option<bool>,
     /// What is minimized
     #[arg(long, value_enum)]
     loss: Option<Loss>,
@@ -208,6 +212,7 @@ impl Args {
         set(&mut config.dimensions, self.dimensions);
         set(&mut config.epochs, self.epochs);
         set(&mut config.seed, self.seed);
+        set(&mut config.deterministic, self.deterministic);
         set(&mut config.loss, self.loss);
         set(&mut config.similarity, self.similarity);
         set(&mut config.biases, self.biases);

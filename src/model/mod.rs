@@ -16,9 +16,7 @@ mod verify;
 
 pub use error::ModelError;
 pub use factors::Factors;
-pub(crate) use hogwild::{
-    LossSample, MAX_NEGATIVES, MAX_STRIDE, Optimizer, Runs, Side, SideRows, Tables, Update, train,
-};
+pub(crate) use hogwild::{LossSample, MAX_NEGATIVES, MAX_STRIDE, Optimizer, Runs, Side, Tables, Update, train};
 pub use kernel::InstructionSet;
 pub use manifest::{ModelManifest, Similarity};
 pub use precision::Precision;

@@ -49,11 +49,6 @@ impl SharedTable {
         Ok(Self { map, file, base, rows, stride })
     }
 
-    /// Bytes that a table takes.
-    pub(crate) fn bytes(rows: usize, width: usize) -> u64 {
-        rows as u64 * stride_of(width) as u64 * 4
-    }
-
     pub(crate) fn rows(&self) -> usize {
         self.rows
     }

@@ -14,7 +14,7 @@ use super::error::TrainError;
 use super::lane::{Epoch, Lane};
 use super::paging::ExactReading;
 use super::plan::plan_train;
-use super::run::{Prepared, all_lanes, epoch, prepare};
+use super::run::{Prepared, epoch, prepare};
 use crate::context::{Context, Unit};
 use crate::dataset::Dataset;
 use crate::loss::{Bpr, Logistic, Loss, LossKind};
@@ -55,7 +55,8 @@ pub struct TrainBench {
     pub triples: u64,
 }
 
-/// Measures training on `dataset` with `config`; nothing is written. Takes some twenty epochs.
+/// Measures training on `dataset` with `config`; nothing is written. Takes some twenty epochs. Only the whole pipeline
+/// differs with [`TrainConfig::deterministic`]: the stages alone are measured as they are without.
 ///
 /// # Errors
 /// As for [`train`](super::train).
@@ -90,9 +91,15 @@ fn stages<P: Propose + Clone, L: Loss>(
     proposal: &P,
     ctx: &Context,
 ) -> Result<TrainBench, TrainError> {
-    let plan = plan_train(dataset, config, ctx)?;
+    // The stages are those of lanes in any case; deterministic training has no channel to measure.
+    let free = TrainConfig { deterministic: false, ..config.clone() };
+    let plan = plan_train(dataset, &free, ctx)?;
     let _exact = ExactReading::begin(dataset.train(), &plan);
-    let Prepared { tables, mut lanes } = prepare(dataset, config, proposal, &plan, beside(dataset))?;
+    let Prepared { tables, mut crew } = prepare(dataset, &free, proposal, &plan, beside(dataset))?;
+    let mut ordered = match config.deterministic {
+        true => Some(prepare(dataset, config, proposal, &plan_train(dataset, config, ctx)?, beside(dataset))?.crew),
+        false => None,
+    };
     let each = config.negatives.count as u64;
     let interactions = dataset.train().len();
     let stage = ctx.stage("measuring", None, Unit::Triples);
@@ -121,7 +128,7 @@ fn stages<P: Propose + Clone, L: Loss>(
     let shuffle = median("shuffle", &mut |work, _| {
         let began = Instant::now();
         std::thread::scope(|scope| {
-            for lane in &mut lanes {
+            for lane in crew.lanes() {
                 scope.spawn(|| while work.fill(&mut lane.window, lane.kept_room).is_some() {});
             }
         });
@@ -129,21 +136,21 @@ fn stages<P: Propose + Clone, L: Loss>(
     })?;
     let sample = median("sample", &mut |work, _| {
         let began = Instant::now();
-        let triples = sample_all(work, &mut lanes);
+        let triples = sample_all(work, crew.lanes());
         Some(per_second(triples, began))
     })?;
     let channel = median("channel", &mut |work, _| {
         let began = Instant::now();
-        let triples = over_channel(work, &mut lanes)?;
+        let triples = over_channel(work, crew.lanes())?;
         Some(per_second(triples, began))
     })?;
     let whole = median("whole pipeline", &mut |work, _| {
         let began = Instant::now();
         let rate = work.update.learning_rate;
-        let done = all_lanes(work, &mut lanes, |_| rate)?;
+        let done = ordered.as_mut().unwrap_or(&mut crew).train(work, |_| rate)?;
         Some(per_second(done.positives * each, began))
     })?;
-    let limit = median("bare kernel", &mut |work, _| Some(kernel_alone(work, &mut lanes)))?;
+    let limit = median("bare kernel", &mut |work, _| Some(kernel_alone(work, crew.lanes())))?;
     drop(stage);
     Ok(TrainBench {
         triples_per_second: whole,

@@ -16,6 +16,9 @@ pub struct TrainConfig {
     pub epochs: u32,
     /// Seed of the initial factors, the order of the stream and the negatives.
     pub seed: u64,
+    /// Whether the same seed gives the same bits whatever the number of threads (on machines with the same vector
+    /// instructions), at some cost in speed.
+    pub deterministic: bool,
     /// What is minimized.
     pub loss: LossKind,
     /// How factors make a score.
@@ -45,6 +48,7 @@ impl Default for TrainConfig {
             dimensions: 64,
             epochs: 30,
             seed: 0,
+            deterministic: false,
             loss: LossKind::Bpr,
             similarity: Similarity::Dot,
             biases: None,

@@ -37,8 +37,9 @@ pub(super) struct Lane<P> {
 }
 
 impl<P: Propose> Lane<P> {
-    pub(super) fn new(window: Window, proposal: P, each: usize, with_replacement: bool, kept_room: u64) -> Self {
-        let sampler = Sampler::new(proposal, each, with_replacement, window.partition.largest());
+    /// `sampler` makes one for blocks of at most so many items.
+    pub(super) fn new(window: Window, sampler: impl Fn(usize) -> Sampler<P>, kept_room: u64) -> Self {
+        let sampler = sampler(window.partition.largest());
         Self { window, sampler, spare: Vec::new(), kept_room, trained: None }
     }
 }
@@ -65,7 +66,7 @@ pub(super) struct Epoch<'a, L> {
     pub(super) stage: &'a Stage<'a>,
 }
 
-/// What a lane has done.
+/// What has been done.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Done {
     pub(super) positives: u64,
@@ -73,8 +74,38 @@ pub(super) struct Done {
     pub(super) loss: LossSample,
 }
 
+impl Done {
+    /// Counts `other`, too.
+    pub(super) fn add(&mut self, other: Self) {
+        self.positives += other.positives;
+        self.skipped += other.skipped;
+        self.loss.sum += other.loss.sum;
+        self.loss.terms += other.loss.terms;
+    }
+}
+
+/// Appends negatives to `batch` until it is full, for the runs at the front of the bucket `rest` of the block `items`;
+/// returns what is left of the bucket.
+pub(super) fn draw<'a, P: Propose>(
+    sampler: &mut Sampler<P>,
+    items: &[u32],
+    mut rest: &'a [u64],
+    rng: &mut Xoshiro256PlusPlus,
+    batch: &mut Batch,
+) -> &'a [u64] {
+    while batch.positives.len() < BATCH && !rest.is_empty() {
+        let user = rest[0] >> 32;
+        let end = rest.iter().position(|pair| pair >> 32 != user).unwrap_or(rest.len());
+        let (run, later) = rest.split_at(end);
+        sampler.run(user as u32, run, items, rng, batch);
+        rest = later;
+    }
+    rest
+}
+
 impl<L: Loss> Epoch<'_, L> {
-    fn stopped(&self) -> bool {
+    /// Whether the epoch is to end early.
+    pub(super) fn stopped(&self) -> bool {
         self.ctx.cancelled() || self.diverged.load(Ordering::Relaxed)
     }
 
@@ -124,13 +155,7 @@ impl<L: Loss> Epoch<'_, L> {
                     let mut batch = spare().unwrap_or_default();
                     batch.clear();
                     batch.learning_rate = learning_rate;
-                    while batch.positives.len() < BATCH && !rest.is_empty() {
-                        let user = rest[0] >> 32;
-                        let end = rest.iter().position(|pair| pair >> 32 != user).unwrap_or(rest.len());
-                        let (run, later) = rest.split_at(end);
-                        sampler.run(user as u32, run, items, &mut rng, &mut batch);
-                        rest = later;
-                    }
+                    rest = draw(sampler, items, rest, &mut rng, &mut batch);
                     skipped += batch.skipped;
                     if self.stopped() || emit(batch).is_break() {
                         return skipped;
@@ -163,13 +188,13 @@ impl<L: Loss> Epoch<'_, L> {
     }
 
     /// Lets go of the rows of a window that has been trained on.
-    fn let_go(&self, window: Option<usize>) {
+    pub(super) fn let_go(&self, window: Option<usize>) {
         if let Some(chunks) = window.and_then(|number| self.windows.get(number)) {
             self.paging.trained(chunks);
         }
     }
 
-    /// Updates the tables by one batch.
+    /// Updates the tables by one batch, and notes if they diverge.
     pub(super) fn learn(&self, batch: &Batch) -> LossSample {
         let runs = Runs {
             users: &batch.users,
@@ -179,19 +204,18 @@ impl<L: Loss> Epoch<'_, L> {
             negatives_each: self.negatives_each,
         };
         let update = Update { learning_rate: batch.learning_rate, ..self.update };
-        train(self.set, self.tables, runs, self.loss, update)
+        let sample = train(self.set, self.tables, runs, self.loss, update);
+        if !sample.sum.is_finite() {
+            self.diverged.store(true, Ordering::Relaxed);
+        }
+        sample
     }
 
     fn train(&self, batches: &Receiver<Batch>, empty: &Sender<Batch>) -> Done {
         let mut done = Done::default();
         for batch in batches {
-            let sample = self.learn(&batch);
-            if !sample.sum.is_finite() {
-                self.diverged.store(true, Ordering::Relaxed);
-            }
-            done.loss.sum += sample.sum;
-            done.loss.terms += sample.terms;
-            done.positives += batch.positives.len() as u64;
+            let loss = self.learn(&batch);
+            done.add(Done { positives: batch.positives.len() as u64, skipped: 0, loss });
             self.stage.add(batch.negatives.len() as u64);
             // A full or closed return channel only means that this batch's memory is not needed again.
             let _ = empty.try_send(batch);

@@ -3,10 +3,12 @@
 mod bench;
 mod config;
 mod error;
+mod grid;
 mod lane;
 mod paging;
 mod plan;
 mod run;
+mod strata;
 
 pub use bench::{TrainBench, bench_train};
 pub use config::{NegativesConfig, OptimizerConfig, OptimizerKind, Proposal, Schedule, StreamConfig, TrainConfig};

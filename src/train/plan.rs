@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::config::{Proposal, TrainConfig};
 use super::error::TrainError;
 use super::lane::{BATCH, IN_FLIGHT};
+use super::strata;
 use crate::context::{ByteSize, Context};
 use crate::dataset::Dataset;
 use crate::model::{Tables, stride_of};
@@ -21,6 +22,8 @@ const COMFORTABLE: u64 = 1 << 18;
 /// The program itself, what its threads touch of their stacks, and what small things take.
 const FIXED: u64 = 8 << 20;
 const LANE: u64 = 1 << 20;
+/// Deterministic training is planned for as many threads at least, so that up to this number nothing depends on it.
+const SHARING: u64 = 8;
 /// Bytes that an interaction of a window takes: 8, and the room that buckets keep or gain when they grow.
 const INTERACTION: u64 = 20;
 /// The room that buckets may keep from window to window is this many halves of a window.
@@ -126,7 +129,7 @@ impl TrainPlan {
             let smallest = places.into_iter().map(|place| sizes.total(place, 1)).min().unwrap_or_default();
             return Err(TrainError::Memory { smallest: ByteSize(smallest), budget: ctx.memory() });
         };
-        Ok(sizes.plan(place, window, ctx.memory()))
+        Ok(sizes.plan(place, window, ctx))
     }
 
     /// Interactions that the buckets of a lane may keep room for from window to window.
@@ -140,6 +143,8 @@ impl TrainPlan {
 struct Sizes {
     counts: TrainCounts,
     lanes: u64,
+    /// Windows in memory at a time.
+    open: u64,
     block_items: u64,
     user_row: u64,
     user_table: u64,
@@ -158,25 +163,36 @@ impl Sizes {
             Some(0) => items,
             Some(n) => u64::from(n).min(items),
             None if popularity => items,
-            None => ((BLOCK_BYTES / (config.precision.stride(width) * 4)) as u64).clamp(256, 1 << 16).min(items),
+            None => {
+                let fitting =
+                    ((BLOCK_BYTES / (config.precision.stride(width) * 4)) as u64).clamp(256, 1 << 16).min(items);
+                let dealt = |fitting| strata::block_items(items as u32, fitting as u32, config.negatives.count).into();
+                if config.deterministic { dealt(fitting) } else { fitting }
+            }
+        };
+        // A deterministic run has one window, which all threads share, and its size must not depend on their number.
+        let (lanes, open, deals, in_flight) = match config.deterministic {
+            true => (lanes.max(SHARING), 1, 2, 1),
+            false => (lanes, lanes, lanes, IN_FLIGHT as u64 + 3),
         };
         let table = |rows: u64| Tables::bytes(rows, width, config.optimizer(), config.precision);
         // A user and an end for each positive at most, and its negatives. Vectors may have twice the room they need.
         let batch = BATCH as u64 * (12 + 4 * config.negatives.count as u64) * 2;
         // Two words an item for the partition, a bit for the positives of a user. Weights and alias tables: one of each
         // a lane, and a pattern to copy, which takes as much again in the making.
-        let per_lane = items * 8 + block_items / 8;
+        let arrays = deals * items * 8 + lanes * block_items / 8;
         let weights = if popularity { items * 16 * (lanes + 2) } else { 0 };
         Self {
             counts,
             lanes,
+            open,
             block_items,
             user_row: table(1),
             user_table: table(users),
             item_table: table(items),
             model: (users + items) * stride_of(width) as u64 * 4,
-            batches: lanes * (IN_FLIGHT as u64 + 3) * batch,
-            item_arrays: lanes * per_lane + weights,
+            batches: lanes * in_flight * batch,
+            item_arrays: arrays + weights,
         }
     }
 
@@ -194,14 +210,14 @@ impl Sizes {
 
     fn windows(&self, window: u64) -> u64 {
         // The planned order of chunks takes a few bytes each, too.
-        self.lanes * self.read(window) * INTERACTION + self.counts.interactions / CHUNK * 32
+        self.open * self.read(window) * INTERACTION + self.counts.interactions / CHUNK * 32
     }
 
     /// Rows of the users of a window and of the next, for each lane.
     fn user_rows(&self, place: TablePlace, window: u64) -> u64 {
         let TrainCounts { users, interactions, .. } = self.counts;
         let share = self.read(window) as f64 / interactions.max(1) as f64;
-        let rows = ((users as f64 * share).ceil() as u64 * 2 * self.lanes).min(users);
+        let rows = ((users as f64 * share).ceil() as u64 * 2 * self.open).min(users);
         if place == TablePlace::Memory { 0 } else { rows * self.user_row }
     }
 
@@ -229,7 +245,8 @@ impl Sizes {
         Some(fitting)
     }
 
-    fn plan(&self, place: TablePlace, window: u64, budget: ByteSize) -> TrainPlan {
+    fn plan(&self, place: TablePlace, window: u64, ctx: &Context) -> TrainPlan {
+        let budget = ctx.memory();
         let TrainCounts { users, interactions, .. } = self.counts;
         let memory = self.total(place, window);
         // Items and offsets: the columns that training reads.
@@ -242,7 +259,7 @@ impl Sizes {
         TrainPlan {
             counts: self.counts,
             budget,
-            threads: self.lanes as usize,
+            threads: ctx.threads(),
             tables: place,
             user_table: ByteSize(self.user_table),
             item_table: ByteSize(self.item_table),

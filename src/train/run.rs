@@ -13,16 +13,19 @@ use super::error::TrainError;
 use super::lane::{Done, Epoch, Lane, stream_seed};
 use super::paging::{ExactReading, Paging};
 use super::plan::{TablePlace, TrainPlan, plan_train};
+use super::strata::Strata;
 use crate::context::{Context, Stage, Unit};
 use crate::dataset::Dataset;
 use crate::loss::{Bpr, Logistic, Loss, LossKind};
 use crate::model::{InstructionSet, ModelManifest, Side, Similarity, Tables, Update, publish};
-use crate::negatives::{Popularity, Propose, Uniform};
+use crate::negatives::{Popularity, Propose, Sampler, Uniform};
 use crate::storage::{Staging, return_large_buffers};
-use crate::stream::{Window, plan as windows};
+use crate::stream::{Sizes, Window, plan as windows};
 
 /// Rows after which those of a file are let go of behind the writer of a model.
 const BEHIND: usize = 1 << 14;
+/// Windows have at least this many interactions an item at the end of an epoch, where they shrink.
+const PER_ITEM_AT_LEAST: u64 = 2;
 
 /// What training measured in one epoch.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -62,7 +65,7 @@ pub struct TrainReport {
 ///
 /// Runs on `ctx.threads()` lanes of a producer and a trainer each. Time: O(epochs × interactions × negatives ×
 /// dimensions). With one thread the result is the same, bit for bit, for the same seed and machine; with more, updates
-/// race and results differ within noise.
+/// race and results differ within noise, unless [`TrainConfig::deterministic`] is set.
 ///
 /// # Errors
 /// If the configuration makes no sense, memory or disk does not suffice (see [`plan_train`]), `output` exists and not `force`, training diverges, is
@@ -107,13 +110,43 @@ fn with_loss(
     }
 }
 
-/// Tables and lanes, ready to train as planned.
-pub(super) struct Prepared<P> {
-    pub(super) tables: Tables,
-    pub(super) lanes: Vec<Lane<P>>,
+/// Who trains.
+pub(super) enum Crew<P> {
+    /// Threads that race.
+    Lanes(Vec<Lane<P>>),
+    /// Threads whose number and speed change nothing.
+    Strata(Strata<P>),
 }
 
-/// Fills the tables and makes a lane a thread. Tables that do not fit the budget are in files without names in `folder`.
+impl<P: Propose> Crew<P> {
+    /// Trains an epoch. `rate` is the learning rate of a window by its number. `None` if a thread panicked.
+    pub(super) fn train<L: Loss>(
+        &mut self,
+        work: &Epoch<'_, L>,
+        rate: impl Fn(usize) -> f32 + Send + Sync + Copy,
+    ) -> Option<Done> {
+        match self {
+            Self::Lanes(lanes) => all_lanes(work, lanes, rate),
+            Self::Strata(strata) => strata.train(work, rate),
+        }
+    }
+
+    /// The lanes, for who measures them; none in a deterministic crew.
+    pub(super) fn lanes(&mut self) -> &mut [Lane<P>] {
+        match self {
+            Self::Lanes(lanes) => lanes,
+            Self::Strata(_) => &mut [],
+        }
+    }
+}
+
+/// Tables and crew, ready to train as planned.
+pub(super) struct Prepared<P> {
+    pub(super) tables: Tables,
+    pub(super) crew: Crew<P>,
+}
+
+/// Fills the tables and makes up the crew. Tables that do not fit the budget are in files without names in `folder`.
 pub(super) fn prepare<P: Propose + Clone>(
     dataset: &Dataset,
     config: &TrainConfig,
@@ -132,13 +165,14 @@ pub(super) fn prepare<P: Propose + Clone>(
     initialize(&mut tables.users, 0, config);
     initialize(&mut tables.items, 1, config);
     let NegativesConfig { count, with_replacement, .. } = config.negatives;
-    let lanes = (0..plan.threads)
-        .map(|_| {
-            let window = Window::new(items, plan.block_items);
-            Lane::new(window, proposal.clone(), count, with_replacement, plan.kept_room())
-        })
-        .collect();
-    Ok(Prepared { tables, lanes })
+    let sampler = |largest| Sampler::new(proposal.clone(), count, with_replacement, largest);
+    let crew = if config.deterministic {
+        Crew::Strata(Strata::new((items, plan.block_items), plan, sampler))
+    } else {
+        let lane = |_| Lane::new(Window::new(items, plan.block_items), sampler, plan.kept_room());
+        Crew::Lanes((0..plan.threads).map(lane).collect())
+    };
+    Ok(Prepared { tables, crew })
 }
 
 /// The learning rate when `done` of the run's epochs are over.
@@ -156,9 +190,17 @@ pub(super) fn epoch<'a, L: Loss>(
     (ctx, stage): (&'a Context, &'a Stage<'a>),
 ) -> Epoch<'a, L> {
     let seed = stream_seed(config.seed, 2 + u64::from(epoch));
-    let mut windows = windows(dataset.train(), plan.window, &mut Xoshiro256PlusPlus::seed_from_u64(seed));
-    if plan.tables != TablePlace::Memory {
-        // The users of a chunk are consecutive rows: in ascending order their pages are, too.
+    // Below this, dealing the items anew would take as long as training.
+    let least = u64::from(dataset.items().len()) * PER_ITEM_AT_LEAST;
+    let (sizes, lanes) = match config.deterministic {
+        // The threads share each window, and their number must not matter.
+        true => (Sizes { target: plan.window, least: plan.window }, 1),
+        false => (Sizes { target: plan.window, least }, plan.threads),
+    };
+    let mut windows = windows(dataset.train(), sizes, lanes, &mut Xoshiro256PlusPlus::seed_from_u64(seed));
+    if config.deterministic || plan.tables != TablePlace::Memory {
+        // The users of a chunk are consecutive rows: in ascending order their pages are, too. Where tables are must not
+        // matter to deterministic training.
         windows.iter_mut().for_each(|window| window.sort_unstable());
     }
     Epoch {
@@ -189,7 +231,7 @@ fn run<P: Propose + Clone>(
 ) -> Result<(Tables, TrainReport), TrainError> {
     return_large_buffers();
     let _exact = ExactReading::begin(dataset.train(), plan);
-    let Prepared { mut tables, mut lanes } = prepare(dataset, config, proposal, plan, folder)?;
+    let Prepared { mut tables, mut crew } = prepare(dataset, config, proposal, plan, folder)?;
     let total = dataset.train().len() * config.negatives.count as u64 * u64::from(config.epochs);
     let stage = ctx.stage("training", Some(total), Unit::Triples);
     let began = Instant::now();
@@ -199,7 +241,7 @@ fn run<P: Propose + Clone>(
         let work = epoch(dataset, config, (number, plan), loss, &tables, (ctx, &stage));
         let windows = work.windows.len() as f64;
         let rate = |window: usize| rate(config, f64::from(number) + window as f64 / windows);
-        let done = all_lanes(&work, &mut lanes, rate).ok_or(TrainError::Panicked)?;
+        let done = crew.train(&work, rate).ok_or(TrainError::Panicked)?;
         ctx.check()?;
         let learning_rate = work.update.learning_rate;
         let diverged = work.diverged.load(Ordering::Relaxed);
@@ -238,7 +280,7 @@ fn run<P: Propose + Clone>(
 }
 
 /// Runs every lane to the end of the epoch; `None` if one of them panicked.
-pub(super) fn all_lanes<P: Propose, L: Loss>(
+fn all_lanes<P: Propose, L: Loss>(
     work: &Epoch<'_, L>,
     lanes: &mut [Lane<P>],
     rate: impl Fn(usize) -> f32 + Send + Sync + Copy,
@@ -247,11 +289,7 @@ pub(super) fn all_lanes<P: Propose, L: Loss>(
         let running: Vec<_> = lanes.iter_mut().map(|lane| scope.spawn(move || work.run(lane, rate))).collect();
         let mut all = Done::default();
         for lane in running {
-            let done = lane.join().ok()??;
-            all.positives += done.positives;
-            all.skipped += done.skipped;
-            all.loss.sum += done.loss.sum;
-            all.loss.terms += done.loss.terms;
+            all.add(lane.join().ok()??);
         }
         Some(all)
     })

@@ -27,6 +27,9 @@ pub struct Args {
     /// How factors are kept: bf16 takes half the memory
     #[arg(long, value_enum, default_value_t = Kept::F32)]
     precision: Kept,
+    /// Measure the whole pipeline with the same bits whatever the number of threads
+    #[arg(long)]
+    deterministic: bool,
 }
 
 /// Runs the measurement.
@@ -37,6 +40,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
     let mut config = TrainConfig { dimensions: args.dimensions, biases: Some(false), ..TrainConfig::default() };
     config.negatives.count = args.negatives;
     config.precision = args.precision.into();
+    config.deterministic = args.deterministic;
     let bench = bench_train(&dataset, &config, &ctx)?;
     let mut scaling = Vec::new();
     let mut threads = 1;
@@ -52,6 +56,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
     report["dimensions"] = json!(config.dimensions);
     report["precision"] = json!(config.precision);
     report["negatives"] = json!(config.negatives.count);
+    report["deterministic"] = json!(config.deterministic);
     let scaling: Vec<_> =
         scaling.iter().map(|(threads, rate)| json!({ "threads": threads, "triples_per_second": rate })).collect();
     report["scaling"] = json!(scaling);
@@ -60,7 +65,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
 
 fn table(path: &Path, dataset: &Dataset, config: &TrainConfig, bench: &TrainBench, scaling: &[(usize, f64)]) -> String {
     let mut text = format!(
-        "{}: {} users, {} items, {} interactions; {} dimensions, {}, {} negatives, {}, {} threads\n\n{:<34}{:>12}{:>12}\n",
+        "{}: {} users, {} items, {} interactions; {} dimensions, {}, {} negatives, {}, {} threads{}\n\n{:<34}{:>12}{:>12}\n",
         path.display(),
         grouped(dataset.users().len().into()),
         grouped(dataset.items().len().into()),
@@ -70,6 +75,7 @@ fn table(path: &Path, dataset: &Dataset, config: &TrainConfig, bench: &TrainBenc
         config.negatives.count,
         bench.instruction_set,
         bench.threads,
+        if config.deterministic { ", deterministic" } else { "" },
         "each stage alone",
         "a second",
         "of limit",

@@ -17,7 +17,7 @@ mod tables;
 
 use crate::loss::Loss;
 use crate::mix::{GOLDEN, mix};
-pub(crate) use tables::{Optimizer, Side, SideRows, Tables};
+pub(crate) use tables::{Optimizer, Side, Tables};
 
 /// Items in a group, at most.
 const GROUP: usize = 256;
