@@ -13,7 +13,7 @@
 //! | recommend | [`recommend()`], [`save_recommendations`], [`similar`] | the same | items for users, items like items |
 //! | plan | [`plan_train`], [`TrainPlan::new`] | a [`Dataset`], or the sizes of one | what training will take |
 //! | check | [`Dataset::verify`], [`Model::verify`], [`Stored`] | a folder | what is wrong with it |
-//! | measure | [`bench_train`] | a [`Dataset`] | rates, stage by stage |
+//! | measure | [`bench_train`], [`bench_out_of_core`] | a [`Dataset`] | rates, stage by stage |
 //!
 //! Every long operation takes a [`Context`]: how many threads, how much memory, where progress goes, and a flag that
 //! stops it. Outputs appear whole or not at all. Errors name the file, line or setting, and the remedy.
@@ -100,6 +100,7 @@ pub use synth::{
     write_synth, write_truth,
 };
 pub use train::{
-    EpochReport, NegativesConfig, OptimizerConfig, OptimizerKind, Proposal, Schedule, StreamConfig, TablePlace,
-    TrainBench, TrainConfig, TrainCounts, TrainError, TrainPlan, TrainReport, bench_train, plan_train, train,
+    EpochReport, NegativesConfig, OptimizerConfig, OptimizerKind, OutOfCoreBench, Proposal, Schedule, StreamConfig,
+    TablePlace, TrainBench, TrainConfig, TrainCounts, TrainError, TrainPlan, TrainReport, bench_out_of_core,
+    bench_train, plan_train, train,
 };

@@ -248,7 +248,7 @@ pub(crate) fn evict(file: &File, range: &std::ops::Range<usize>) {
 }
 
 /// Files up to this size stay mapped in whole once touched.
-const KEPT: usize = 64 << 20;
+const KEPT: usize = 8 << 20;
 
 fn release(map: &Mmap, range: std::ops::Range<usize>) {
     if map.len() > KEPT {

@@ -5,13 +5,17 @@ mod config;
 mod error;
 mod grid;
 mod lane;
+mod out_of_core;
 mod paging;
 mod plan;
 mod run;
 mod strata;
+#[cfg(test)]
+mod tests;
 
 pub use bench::{TrainBench, bench_train};
 pub use config::{NegativesConfig, OptimizerConfig, OptimizerKind, Proposal, Schedule, StreamConfig, TrainConfig};
 pub use error::TrainError;
+pub use out_of_core::{OutOfCoreBench, bench_out_of_core};
 pub use plan::{TablePlace, TrainCounts, TrainPlan, plan_train};
 pub use run::{EpochReport, TrainReport, train};

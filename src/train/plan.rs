@@ -17,7 +17,7 @@ const PER_ITEM: u64 = 16;
 const WINDOWS_AN_EPOCH: u64 = 8;
 /// A window ends with the chunk that fills it: it may have as many interactions more as a chunk has.
 const CHUNK: u64 = 1 << 16;
-/// A window smaller than this is only taken if no other place for the tables allows a larger one.
+/// A window smaller than this is only taken if users in a file do not allow a larger one.
 const COMFORTABLE: u64 = 1 << 18;
 /// The program itself, what its threads touch of their stacks, and what small things take.
 const FIXED: u64 = 8 << 20;
@@ -110,8 +110,8 @@ pub fn plan_train(dataset: &Dataset, config: &TrainConfig, ctx: &Context) -> Res
 impl TrainPlan {
     /// What training takes on a dataset of these sizes. O(1).
     ///
-    /// Windows shrink before tables go to a file, but not below a quarter of a million interactions; then the users'
-    /// table does, then the items', and only then do windows shrink further.
+    /// Windows shrink before tables go to a file, but not below a quarter of a million interactions if the users' table
+    /// in a file allows larger ones. The items' table goes to a file only where nothing else fits.
     ///
     /// # Errors
     /// If the configuration makes no sense, or the budget of `ctx` cannot hold even the smallest windows:
@@ -120,13 +120,13 @@ impl TrainPlan {
         config.validate()?;
         let sizes = Sizes::new(counts, config, ctx.threads() as u64);
         let wanted = sizes.window(config);
-        let places = [TablePlace::Memory, TablePlace::UsersInFile, TablePlace::BothInFiles];
         let fitting = |place: TablePlace| Some((place, sizes.largest_window(place, wanted, ctx.memory().0)?));
-        let comfortable = |(_, window): &(TablePlace, u64)| *window >= wanted.min(COMFORTABLE);
-        let largest = || places.into_iter().filter_map(fitting).max_by_key(|(place, w)| (*w, *place == places[0]));
-        let chosen = places.into_iter().filter_map(fitting).find(comfortable).or_else(largest);
+        let [memory, users, both] = [TablePlace::Memory, TablePlace::UsersInFile, TablePlace::BothInFiles].map(fitting);
+        let comfortable = memory.filter(|(_, window)| *window >= wanted.min(COMFORTABLE));
+        // With all tables in files windows are the largest, but rows of items come and go in random order.
+        let chosen = comfortable.or_else(|| memory.into_iter().chain(users).max_by_key(|(_, w)| *w)).or(both);
         let Some((place, window)) = chosen else {
-            let smallest = places.into_iter().map(|place| sizes.total(place, 1)).min().unwrap_or_default();
+            let smallest = sizes.total(TablePlace::BothInFiles, 1).min(sizes.total(TablePlace::Memory, 1));
             return Err(TrainError::Memory { smallest: ByteSize(smallest), budget: ctx.memory() });
         };
         Ok(sizes.plan(place, window, ctx))

@@ -176,7 +176,7 @@ pub(super) fn prepare<P: Propose + Clone>(
 }
 
 /// The learning rate when `done` of the run's epochs are over.
-fn rate(config: &TrainConfig, done: f64) -> f32 {
+pub(super) fn rate(config: &TrainConfig, done: f64) -> f32 {
     config.learning_rate() * config.optimizer.schedule.factor(done / f64::from(config.epochs)) as f32
 }
 
@@ -296,7 +296,7 @@ fn all_lanes<P: Propose, L: Loss>(
 }
 
 /// Fills a side with uniform numbers of the configured deviation; each row from a generator of its own.
-fn initialize(side: &mut Side, number: u64, config: &TrainConfig) {
+pub(super) fn initialize(side: &mut Side, number: u64, config: &TrainConfig) {
     let bound = config.init_deviation() * 3f32.sqrt();
     let own = stream_seed(config.seed, number);
     side.fill(|i, row| {
@@ -309,7 +309,7 @@ fn finite(tables: &mut Tables) -> bool {
     tables.users.is_finite() && tables.items.is_finite()
 }
 
-fn publish_tables(
+pub(super) fn publish_tables(
     staging: Staging,
     dataset: &Dataset,
     config: &TrainConfig,
