@@ -154,6 +154,11 @@ impl Interactions {
         file.release(range);
     }
 
+    /// Lets go of the chunks of the users from `first` up to, but without, the chunk of `last`.
+    pub(crate) fn release_users(&self, first: u32, last: u32) {
+        (self.chunk_of(first)..self.chunk_of(last)).for_each(|chunk| self.release(chunk));
+    }
+
     /// The file that the items of chunk `index` are in, and where.
     fn items_of(&self, index: usize) -> (&CheckedFile, std::ops::Range<usize>) {
         let (_, shard, _) = self.index[index];

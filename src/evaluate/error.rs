@@ -55,9 +55,10 @@ pub enum EvaluateError {
         /// Users left out because train does not have them.
         cold: u64,
     },
-    /// The list of users alone exceeds the budget.
+    /// The list of sampled users alone exceeds the budget.
     #[error(
-        "evaluating {users} users needs at least {needed}, but --memory is {given}; raise it, or pass --users N for a sample"
+        "a sample of {users} users needs --memory {}B ({needed}) and more, but it is {given}; raise it, or sample fewer \
+         --users", needed.0
     )]
     Memory {
         /// Users to evaluate.

@@ -102,7 +102,7 @@ pub fn evaluate(
         k: options.k.clone(),
         seed: options.seed,
         items: u64::from(dataset.items().len()),
-        users: cases.users.len() as u64,
+        users: cases.users,
         interactions: cases.interactions,
         cold_users: cases.cold,
         include_cold: options.include_cold,
