@@ -1,5 +1,6 @@
 //! Metrics of held-out interactions under full ranking and under sampled negatives. Definitions: `docs/metrics.md`.
 
+mod bench;
 mod cases;
 mod error;
 mod full;
@@ -9,6 +10,7 @@ mod sampled;
 #[cfg(test)]
 mod tests;
 
+pub use bench::{EvaluateBench, bench_evaluate};
 pub use error::EvaluateError;
 pub use metrics::Metrics;
 pub use options::{EvaluateOptions, Protocol};
