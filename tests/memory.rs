@@ -121,7 +121,7 @@ fn a_budget_that_is_too_small_is_refused_with_the_least_that_will_do() {
         };
         let refused = run("2MiB");
         let text = String::from_utf8(refused.stderr).unwrap();
-        let least = text.split("--memory ").nth(1).and_then(|rest| rest.split('B').next()).unwrap_or_default();
+        let least = text.split("needs --memory ").nth(1).and_then(|rest| rest.split('B').next()).unwrap_or_default();
         let least: u64 = least.parse().unwrap_or_else(|_| panic!("{command} {args:?}: {text}"));
         assert_eq!(refused.status.code(), Some(1), "{command} {args:?}: {text}");
         assert!(!run(&(least - 1).to_string()).status.success(), "{command} {args:?}: one byte less than {least}");

@@ -11,13 +11,13 @@ use crate::context::{Context, Unit};
 use crate::dataset::Dataset;
 use crate::mix::mix;
 use crate::model::InstructionSet;
-use crate::rank::{Outcomes, RankError, Scorer, Top, workers};
+use crate::rank::{Outcomes, RankError, Scorer, Tops, workers};
 
 /// Each stage is measured that often; the median counts.
 const ROUNDS: usize = 3;
 /// Users and items whose scores the bare kernel computes again and again: their rows stay in L2.
-const KERNEL_USERS: usize = 96;
-const KERNEL_ITEMS: usize = 256;
+const KERNEL_USERS: usize = 512;
+const KERNEL_ITEMS: usize = 64;
 const KERNEL_SECONDS: f64 = 0.3;
 /// Scores drawn before top-K is measured, a power of two.
 const DRAWN: usize = 1 << 16;
@@ -65,7 +65,7 @@ pub fn bench_evaluate(
 ) -> Result<EvaluateBench, EvaluateError> {
     scorer.check(dataset).map_err(RankError::from)?;
     options.check(dataset)?;
-    let cases = Cases::collect(dataset, options, ctx)?;
+    let cases = super::choose(scorer, dataset, options, ctx)?;
     let ranking = full::ranking(scorer, &cases, dataset, options, ctx)?;
     let stage = ctx.stage("measuring", None, Unit::Users);
     let median = |name: &str, run: &dyn Fn() -> Result<f64, EvaluateError>| -> Result<f64, EvaluateError> {
@@ -97,15 +97,16 @@ pub fn bench_evaluate(
     let top = median("top-K", &|| {
         let began = Instant::now();
         by_blocks(&cases, ranking.tiling.block, ctx, |users| {
+            let mut tops = Tops::new(ranking.k);
             for user in users {
-                let mut top = Top::new(ranking.k, options.seed, *user);
+                tops.begin(options.seed, &[*user]);
                 for start in (0..items).step_by(tile) {
                     // Another place for each user and tile, so that no two rankings are the same.
                     let at = mix(u64::from(*user) << 32 | start as u64) as usize % (DRAWN - tile);
                     // Scores drawn are no NaN.
-                    let _ = top.offer(start as u32, &drawn[at..at + tile.min(items - start)]);
+                    let _ = tops.offer(0, start as u32, &drawn[at..at + tile.min(items - start)]);
                 }
-                black_box(top.into_sorted());
+                black_box(tops.sorted(0));
             }
         })?;
         Ok(since(began))
@@ -187,7 +188,9 @@ impl Outcomes for Nothing {
 
     fn visit(&self, (): &mut (), _: usize, _: &[f32]) {}
 
-    fn finish(&self, _: &[u32], tops: Vec<Top>, (): ()) {
-        tops.into_iter().for_each(|top| drop(black_box(top.into_sorted())));
+    fn finish(&self, users: &[u32], tops: &mut Tops, (): ()) {
+        for u in 0..users.len() {
+            black_box(tops.sorted(u));
+        }
     }
 }

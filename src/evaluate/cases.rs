@@ -1,14 +1,16 @@
 //! Who is evaluated: users with held-out interactions, and what is masked for them.
 
 use super::{EvaluateError, EvaluateOptions};
-use crate::context::{ByteSize, Context};
+use crate::context::Context;
 use crate::dataset::{Dataset, Interactions, Part};
-use crate::rank::{Seen, program_bytes, user_seed};
+use crate::rank::{Seen, user_seed};
 
 /// The users to evaluate: nothing is held of them, unless they are a sample.
 pub(super) struct Cases<'a> {
     dataset: &'a Dataset,
     include_cold: bool,
+    /// How many are to be sampled.
+    wanted: Option<usize>,
     /// Ascending; `None` for all.
     sample: Option<Vec<u32>>,
     pub(super) held_out: &'a Interactions,
@@ -41,8 +43,9 @@ impl<'a> Cases<'a> {
             Part::Test => std::iter::once(dataset.train()).chain(dataset.part(Part::Valid)).collect(),
         };
         let (include_cold, seen) = (options.include_cold, Seen::new(parts));
-        let mut cases =
-            Self { dataset, include_cold, sample: None, held_out, users: 0, interactions: 0, cold: 0, most: 0, seen };
+        let (wanted, sample) = (None, None);
+        let (users, interactions, cold, most) = (0, 0, 0, 0);
+        let mut cases = Self { dataset, include_cold, wanted, sample, held_out, users, interactions, cold, most, seen };
         for c in 0..held_out.chunks() {
             ctx.check()?;
             let chunk = held_out.chunk(c);
@@ -61,10 +64,7 @@ impl<'a> Cases<'a> {
             let (dataset, part, cold) = (dataset.path().to_path_buf(), options.part, cases.cold);
             return Err(EvaluateError::NoUsers { dataset, part, cold });
         }
-        match options.users.filter(|n| *n > 0 && (*n as u64) < cases.users) {
-            Some(wanted) => cases.sample(wanted, options.seed, ctx)?,
-            None => {}
-        }
+        cases.wanted = options.users.filter(|n| *n > 0 && (*n as u64) < cases.users);
         Ok(cases)
     }
 
@@ -72,14 +72,11 @@ impl<'a> Cases<'a> {
         self.dataset.train().user(user).items.is_empty()
     }
 
-    /// Restricts them to `wanted`, which is less than there are: those with the smallest hashes, a uniform sample that
-    /// threads cannot change.
-    fn sample(&mut self, wanted: usize, seed: u64, ctx: &Context) -> Result<(), EvaluateError> {
-        let room = Self::sample_room(wanted, self.users);
-        let needed = ByteSize((program_bytes(ctx.threads()) + room * 4) as u64);
-        if needed > ctx.memory() {
-            return Err(EvaluateError::Memory { users: wanted as u64, needed, given: ctx.memory() });
-        }
+    /// Restricts them to the sample that was asked for, if one was: those with the smallest hashes, which is uniform and
+    /// does not depend on threads. To be called when it is clear that [`Cases::bytes`] fit the budget.
+    pub(super) fn sample(&mut self, seed: u64, ctx: &Context) -> Result<(), EvaluateError> {
+        let Some(wanted) = self.wanted else { return Ok(()) };
+        let room = self.bytes() / 4;
         let mut users: Vec<u32> = Vec::with_capacity(room);
         let keep = |users: &mut Vec<u32>| {
             if users.len() > wanted {
@@ -102,14 +99,9 @@ impl<'a> Cases<'a> {
         Ok(())
     }
 
-    /// Users that are held at once to choose `wanted` of `users`.
-    fn sample_room(wanted: usize, users: u64) -> usize {
-        wanted.saturating_mul(2).min(users as usize)
-    }
-
-    /// Bytes that are held as long as they are.
+    /// Bytes that are held as long as they are: of the users among whom a sample is chosen, twice as many as it has.
     pub(super) fn bytes(&self) -> usize {
-        self.sample.as_ref().map_or(0, |users| users.capacity() * 4)
+        self.wanted.map_or(0, |wanted| wanted.saturating_mul(2).min(self.held_out.summary().users as usize) * 4)
     }
 
     /// The users, ascending.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::context::{ByteSize, Interrupted};
+use crate::context::Interrupted;
 use crate::dataset::Part;
 use crate::rank::RankError;
 
@@ -54,19 +54,6 @@ pub enum EvaluateError {
         part: Part,
         /// Users left out because train does not have them.
         cold: u64,
-    },
-    /// The list of sampled users alone exceeds the budget.
-    #[error(
-        "a sample of {users} users needs --memory {}B ({needed}) and more, but it is {given}; raise it, or sample fewer \
-         --users", needed.0
-    )]
-    Memory {
-        /// Users to evaluate.
-        users: u64,
-        /// The least that suffices.
-        needed: ByteSize,
-        /// The budget.
-        given: ByteSize,
     },
     /// The operation was stopped.
     #[error(transparent)]

@@ -8,7 +8,7 @@ use super::{EvaluateError, EvaluateOptions};
 use crate::context::{Context, Unit};
 use crate::dataset::Dataset;
 use crate::model::count_above_and_equal;
-use crate::rank::{Needs, Outcomes, RankError, Ranking, Scorer, Tiling, Top};
+use crate::rank::{Candidate, Needs, Outcomes, RankError, Ranking, Scorer, Tiling, Tops};
 
 /// A held-out item of the block at hand: how its score stands among those of the catalogue.
 #[derive(Clone, Copy, Default)]
@@ -50,12 +50,11 @@ pub(super) fn ranking<'a>(
     ctx: &Context,
 ) -> Result<Ranking<'a>, RankError> {
     let k = options.largest_k();
-    let positives = (cases.interactions.div_ceil(cases.users) as usize + 1) * size_of::<Positive>();
     let needs = Needs {
         users: cases.users,
         k,
         taken: cases.bytes(),
-        user_bytes: positives + size_of::<usize>() + cases.seen.parts() * size_of::<&[u32_le]>() + 2 * size_of::<u32>(),
+        user_bytes: size_of::<usize>() + cases.seen.parts() * size_of::<&[u32_le]>() + 2 * size_of::<u32>(),
         // While its items are scored they are held too; the ranks of hits are no more than these.
         largest: cases.most * POSITIVE_BYTES,
     };
@@ -108,11 +107,11 @@ impl Outcomes for FullRanking<'_> {
         }
     }
 
-    fn finish(&self, users: &[u32], tops: Vec<Top>, own: Positives) -> (u64, Totals) {
+    fn finish(&self, users: &[u32], tops: &mut Tops, own: Positives) -> (u64, Totals) {
         let mut totals = Totals::new(self.options.k.len());
-        for ((user, top), range) in users.iter().zip(tops).zip(own.offsets.windows(2)) {
-            let positives = &own.all[range[0]..range[1]];
-            totals.add(&ranks_of_hits(self.cases, *user, top), positives.len(), &self.options.k);
+        for (u, user) in users.iter().enumerate() {
+            let positives = &own.all[own.offsets[u]..own.offsets[u + 1]];
+            totals.add(&ranks_of_hits(self.cases, *user, tops.sorted(u)), positives.len(), &self.options.k);
             let masked = self.cases.seen.len(*user);
             if let Some(auc) = area_under_curve(positives, self.scorer.items() - masked, masked) {
                 totals.add_auc(auc);
@@ -123,10 +122,10 @@ impl Outcomes for FullRanking<'_> {
 }
 
 /// The ranks, from 1, at which held-out items stand among the top K.
-fn ranks_of_hits(cases: &Cases<'_>, user: u32, top: Top) -> Vec<u32> {
+fn ranks_of_hits(cases: &Cases<'_>, user: u32, best: &[Candidate]) -> Vec<u32> {
     let held_out = cases.held_out.user(user).items;
     let is_hit = |item: u32| held_out.binary_search_by_key(&item, |i| i.to_native()).is_ok();
-    let ranked = (1..).zip(top.into_sorted());
+    let ranked = (1..).zip(best);
     ranked.filter(|(_, candidate)| is_hit(candidate.item())).map(|(rank, _)| rank).collect()
 }
 

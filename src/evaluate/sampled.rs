@@ -25,7 +25,6 @@ pub(super) fn measure(
     options: &EvaluateOptions,
     ctx: &Context,
 ) -> Result<(Metrics, u64), EvaluateError> {
-    check_memory(cases, dataset, negatives, ctx)?;
     let stage = ctx.stage(name, Some(cases.users), Unit::Users);
     let (pool, mut users) = (workers(ctx)?, cases.users());
     let (mut totals, mut short) = (Totals::new(options.k.len()), 0);
@@ -55,7 +54,13 @@ pub(super) fn measure(
     Ok((totals.means(&options.k), short))
 }
 
-fn check_memory(cases: &Cases<'_>, dataset: &Dataset, negatives: usize, ctx: &Context) -> Result<(), RankError> {
+/// Whether the budget will do, whichever users are sampled.
+pub(super) fn check_memory(
+    cases: &Cases<'_>,
+    dataset: &Dataset,
+    negatives: usize,
+    ctx: &Context,
+) -> Result<(), RankError> {
     let negatives = negatives.min(dataset.items().len() as usize);
     let seen = |user: u32| dataset.parts().map(|(_, p)| p.user(user).items.len()).sum::<usize>();
     let most_seen = cases.users().map(seen).max().unwrap_or(0);

@@ -15,7 +15,7 @@ pub use error::RankError;
 pub use scorer::{Popularity, RandomScores, Scorer};
 pub(crate) use seen::Seen;
 pub(crate) use tiling::{Needs, Tiling, program_bytes};
-pub(crate) use top::{Candidate, Top};
+pub(crate) use top::{Candidate, Tops};
 pub(crate) use waves::{Outcomes, Ranking, not_a_number, workers};
 
 use crate::mix::{GOLDEN, mix};

@@ -1,6 +1,6 @@
 //! How much is ranked at once, so that everything stays within the budget.
 
-use super::{RankError, Top};
+use super::{RankError, Tops};
 use crate::context::{ByteSize, Context};
 
 /// Users a block and items a tile where memory allows: the tile's scores, 512 KiB, stay in L2.
@@ -60,7 +60,7 @@ impl Tiling {
     /// in the files that scores are made from.
     pub(crate) fn new(needs: &Needs, items: usize, item_bytes: usize, ctx: &Context) -> Result<Self, RankError> {
         let threads = ctx.threads();
-        let user = Top::bytes(needs.k).saturating_add(needs.user_bytes);
+        let user = Tops::bytes(needs.k).saturating_add(needs.user_bytes);
         let needed = |wave: usize, block: usize, tile: usize| {
             let fixed = program_bytes(threads).saturating_add(needs.taken).saturating_add(needs.largest);
             let tiles = (block * tile * size_of::<f32>()).saturating_mul(threads);
@@ -77,11 +77,11 @@ impl Tiling {
         let mut wave = most.min(block * threads * if region.is_some() { BLOCKS_FROM_DISK } else { BLOCKS });
         let mut tile = TILE;
         loop {
-            let limit = if wave > block * threads { soft } else { budget };
+            let (limit, room) = if wave > block * threads { (soft, soft + budget / 8) } else { (budget, budget) };
             let now = needed(wave, block, tile);
             if now <= limit {
                 let region = region.map(|items| items.next_multiple_of(tile));
-                return Ok(Self { wave, block, tile, extra: needs.largest + (limit - now), region });
+                return Ok(Self { wave, block, tile, extra: needs.largest + (room - now), region });
             }
             if wave > block * threads {
                 wave = (wave / 2).max(block * threads);

@@ -10,9 +10,10 @@ use rayon::prelude::*;
 use rkyv::rend::u32_le;
 
 use super::tiling::STACK;
-use super::{RankError, Scorer, Seen, Tiling, Top};
+use super::{RankError, Scorer, Seen, Tiling, Tops};
 use crate::context::{Context, Interrupted};
 use crate::dataset::Dataset;
+use crate::storage::return_large_buffers;
 
 /// What is made of rankings, block by block.
 pub(crate) trait Outcomes: Sync {
@@ -28,7 +29,7 @@ pub(crate) trait Outcomes: Sync {
     /// Sees every tile of scores of the block's user at `index`, masked items at −∞.
     fn visit(&self, own: &mut Self::Own, index: usize, scores: &[f32]);
     /// Ends a block.
-    fn finish(&self, users: &[u32], tops: Vec<Top>, own: Self::Own) -> Self::Outcome;
+    fn finish(&self, users: &[u32], tops: &mut Tops, own: Self::Own) -> Self::Outcome;
 }
 
 /// Ranks the whole catalogue for users: their best `k` items that are not in `seen`.
@@ -44,8 +45,8 @@ pub(crate) struct Ranking<'a> {
 
 /// Users who are ranked together by one thread at a time.
 struct Block<'a, E> {
-    users: Vec<u32>,
-    tops: Vec<Top>,
+    users: &'a [u32],
+    tops: &'a mut Tops,
     /// What is left to mask of each user's lists.
     masks: Vec<&'a [u32_le]>,
     own: E,
@@ -61,16 +62,21 @@ impl Ranking<'_> {
         ctx: &Context,
         mut consume: impl FnMut(O::Outcome) -> Result<(), X>,
     ) -> Result<(), X> {
+        return_large_buffers();
         let pool = workers(ctx)?;
         let stopped = &AtomicBool::new(false);
         // Without room: one wave is consumed, one may wait, one is being ranked.
         let (send, receive) = crossbeam_channel::bounded(0);
         let rank_all = move || {
             let buffers: Vec<_> = (0..ctx.threads()).map(|_| Mutex::new(Vec::new())).collect();
+            let mut tops = Vec::new();
             let mut users = users.peekable();
             while let Some(wave) = self.gather(&mut users, outcomes) {
                 let check = || if stopped.load(Ordering::Relaxed) { Err(Interrupted) } else { ctx.check() };
-                let ranked = pool.install(|| self.rank_wave(&wave, outcomes, &buffers, &check));
+                while tops.len() < wave.len() {
+                    tops.push(Tops::new(self.k));
+                }
+                let ranked = pool.install(|| self.rank_wave(&wave, &mut tops, outcomes, &buffers, &check));
                 self.release(&wave);
                 let failed = ranked.is_err();
                 if send.send(ranked).is_err() || failed {
@@ -118,20 +124,20 @@ impl Ranking<'_> {
         (count > 0).then_some(blocks)
     }
 
-    fn rank_wave<O: Outcomes>(
+    fn rank_wave<'b, O: Outcomes>(
         &self,
-        wave: &[Vec<u32>],
+        wave: &'b [Vec<u32>],
+        tops: &'b mut [Tops],
         outcomes: &O,
         buffers: &[Mutex<Vec<f32>>],
         check: &(impl Fn() -> Result<(), Interrupted> + Sync),
     ) -> Result<Vec<O::Outcome>, RankError> {
-        let begin = |users: &Vec<u32>| Block {
-            tops: users.iter().map(|user| Top::new(self.k, self.seed, *user)).collect(),
-            masks: users.iter().flat_map(|user| self.seen.lists(*user)).collect(),
-            own: outcomes.begin(users),
-            users: users.clone(),
+        let begin = |(users, tops): (&'b Vec<u32>, &'b mut Tops)| {
+            tops.begin(self.seed, users);
+            let masks = users.iter().flat_map(|user| self.seen.lists(*user)).collect();
+            Block { users, tops, masks, own: outcomes.begin(users) }
         };
-        let mut blocks: Vec<_> = wave.par_iter().map(begin).collect();
+        let mut blocks: Vec<_> = wave.par_iter().zip(tops).map(begin).collect();
         let items = self.scorer.items();
         let region = self.tiling.region.unwrap_or(items).max(1);
         for start in (0..items).step_by(region) {
@@ -151,7 +157,7 @@ impl Ranking<'_> {
                 self.scorer.release_items(range);
             }
         }
-        let finish = |block: Block<'_, O::Own>| outcomes.finish(&block.users, block.tops, block.own);
+        let finish = |block: Block<'_, O::Own>| outcomes.finish(block.users, block.tops, block.own);
         Ok(blocks.into_par_iter().map(finish).collect())
     }
 
@@ -171,14 +177,14 @@ impl Ranking<'_> {
             let range = start..(start as usize + tile).min(region.end as usize) as u32;
             let scores = &mut buffer[..users.len() * range.len()];
             self.scorer.score(users, range.clone(), scores);
-            for (u, (row, top)) in scores.chunks_exact_mut(range.len()).zip(&mut *tops).enumerate() {
+            for (u, row) in scores.chunks_exact_mut(range.len()).enumerate() {
                 for list in &mut masks[u * parts..(u + 1) * parts] {
                     while let Some((item, rest)) = list.split_first().filter(|(i, _)| i.to_native() < range.end) {
                         row[(item.to_native() - start) as usize] = f32::NEG_INFINITY;
                         *list = rest;
                     }
                 }
-                top.offer(start, row).map_err(|item| not_a_number(self.dataset, users[u], item))?;
+                tops.offer(u, start, row).map_err(|item| not_a_number(self.dataset, users[u], item))?;
                 outcomes.visit(own, u, row);
             }
         }

@@ -3,7 +3,7 @@
 use super::RecommendError;
 use crate::context::{ByteSize, Context};
 use crate::model::Model;
-use crate::rank::{RankError, Top, program_bytes};
+use crate::rank::{RankError, Tops, program_bytes};
 
 /// Items between two looks at whether to stop.
 const TILE: usize = 4096;
@@ -23,7 +23,7 @@ pub fn similar(model: &Model, item: &str, k: usize, ctx: &Context) -> Result<Vec
     let items = model.items().rows();
     let k = k.min(items).max(1);
     // The result beside the ranking that it is made of.
-    let needed = (program_bytes(1) + Top::bytes(k).saturating_add(k * size_of::<(u32, f32)>())) as u64;
+    let needed = (program_bytes(1) + Tops::bytes(k).saturating_add(k * size_of::<(u32, f32)>())) as u64;
     if needed > ctx.memory().0 {
         let (needed, given) = (ByteSize(needed), ctx.memory());
         return Err(RankError::Memory { needed, threads: 1, given }.into());
@@ -38,7 +38,8 @@ pub fn similar(model: &Model, item: &str, k: usize, ctx: &Context) -> Result<Vec
     let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
     let own = factors(wanted as usize);
     let own_norm = dot(own, own).sqrt();
-    let mut top = Top::new(k, 0, wanted);
+    let mut top = Tops::new(k);
+    top.begin(0, &[wanted]);
     let mut cosines = vec![0.0; TILE];
     for start in (0..items).step_by(TILE) {
         ctx.check()?;
@@ -52,11 +53,11 @@ pub fn similar(model: &Model, item: &str, k: usize, ctx: &Context) -> Result<Vec
                 _ => (dot(own, other) / norms) as f32,
             };
         }
-        top.offer(start as u32, tile).map_err(|i| RecommendError::NotANumber {
+        top.offer(0, start as u32, tile).map_err(|i| RecommendError::NotANumber {
             item: model.item_ids().id(i).unwrap_or_default().to_string(),
             model: model.path().to_path_buf(),
         })?;
         model.items().release(start..start + tile.len());
     }
-    Ok(top.into_sorted().iter().map(|candidate| (candidate.item(), candidate.score())).collect())
+    Ok(top.sorted(0).iter().map(|candidate| (candidate.item(), candidate.score())).collect())
 }

@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::RecommendError;
 use crate::context::{Context, Unit};
 use crate::dataset::{Dataset, Part};
-use crate::rank::{Needs, Outcomes, RankError, Ranking, Scorer, Seen, Tiling, Top};
+use crate::rank::{Needs, Outcomes, RankError, Ranking, Scorer, Seen, Tiling, Tops};
 
 /// Breaks ties between equal scores.
 const SEED: u64 = 42;
@@ -106,9 +106,9 @@ pub(super) fn recommend_beside(
     let needs = Needs {
         users: named.as_ref().map_or(shape.0, Vec::len) as u64,
         k,
-        taken: taken + named.as_ref().map_or(0, |users| users.capacity() * 4),
+        taken: taken + k * size_of::<(u32, f32)>() + named.as_ref().map_or(0, |users| users.capacity() * 4),
         // Three times the result: one wave is being made, one waits, one is handed out.
-        user_bytes: 3 * (k * size_of::<(u32, f32)>() + size_of::<Recommendations>())
+        user_bytes: 3 * (k * size_of::<(u32, f32)>() + size_of::<(u32, usize)>())
             + seen.parts() * size_of::<&[u32_le]>()
             + 2 * size_of::<u32>(),
         largest: 0,
@@ -123,24 +123,38 @@ pub(super) fn recommend_beside(
     let ranking = Ranking { scorer, dataset, seen: &seen, k, seed: SEED, tiling };
     let all = named.is_none().then_some(0..shape.0 as u32).into_iter().flatten();
     let warm = all.filter(|user| !dataset.train().user(*user).items.is_empty());
-    ranking.run(warm.chain(named.iter().flatten().copied()), &Best, ctx, |block| {
-        for user in &block {
-            sink(user)?;
-            summary.recommendations += user.items.len() as u64;
+    let mut one = Recommendations { user: 0, items: Vec::with_capacity(k) };
+    ranking.run(warm.chain(named.iter().flatten().copied()), &Best { k }, ctx, |block| {
+        let mut start = 0;
+        for (user, end) in &block.users {
+            one.user = *user;
+            one.items.clear();
+            one.items.extend_from_slice(&block.items[start..*end]);
+            start = *end;
+            sink(&one)?;
         }
-        summary.users += block.len() as u64;
-        stage.add(block.len() as u64);
+        summary.recommendations += block.items.len() as u64;
+        summary.users += block.users.len() as u64;
+        stage.add(block.users.len() as u64);
         Ok::<_, RecommendError>(())
     })?;
     Ok(summary)
 }
 
-/// The best items, as they are handed out.
-struct Best;
+/// The best `k` items, as they are handed out.
+struct Best {
+    k: usize,
+}
+
+/// Those of a block: each user, and where the user's items end.
+struct Ranked {
+    users: Vec<(u32, usize)>,
+    items: Vec<(u32, f32)>,
+}
 
 impl Outcomes for Best {
     type Own = ();
-    type Outcome = Vec<Recommendations>;
+    type Outcome = Ranked;
 
     fn extra(&self, _: u32) -> usize {
         0
@@ -150,9 +164,14 @@ impl Outcomes for Best {
 
     fn visit(&self, (): &mut (), _: usize, _: &[f32]) {}
 
-    fn finish(&self, users: &[u32], tops: Vec<Top>, (): ()) -> Vec<Recommendations> {
-        let items = tops.into_iter().map(|top| top.into_sorted().iter().map(|c| (c.item(), c.score())).collect());
-        users.iter().zip(items).map(|(user, items)| Recommendations { user: *user, items }).collect()
+    fn finish(&self, users: &[u32], tops: &mut Tops, (): ()) -> Ranked {
+        let mut ranked =
+            Ranked { users: Vec::with_capacity(users.len()), items: Vec::with_capacity(users.len() * self.k) };
+        for (u, user) in users.iter().enumerate() {
+            ranked.items.extend(tops.sorted(u).iter().map(|c| (c.item(), c.score())));
+            ranked.users.push((*user, ranked.items.len()));
+        }
+        ranked
     }
 }
 
