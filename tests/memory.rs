@@ -105,8 +105,11 @@ fn evaluation_and_recommendation_stay_within_a_quarter_of_what_they_read() {
 fn a_budget_that_is_too_small_is_refused_with_the_least_that_will_do() {
     let wide = Wide::new();
     let output = wide.folder.path().join("top.parquet");
-    let to_parquet = ["--all", "--force", "--output", output.to_str().unwrap()];
-    let similar = ["--item", "i1", "--k", "1000000"];
+    let dataset = peccary::Dataset::open(&wide.dataset).unwrap();
+    let user = (0..dataset.users().len()).find(|user| !dataset.train().user(*user).items.is_empty()).unwrap();
+    let (user, item) = (dataset.users().id(user).unwrap(), dataset.items().id(0).unwrap());
+    let to_parquet = ["--user", user, "--force", "--output", output.to_str().unwrap()];
+    let similar = ["--item", item, "--k", "1000000"];
     let cases: [(&str, &[&str]); 4] = [
         ("evaluate", &["--k", "300000", "--users", "1"]),
         ("evaluate", &["--protocol", "sampled:99", "--k", "10", "--users", "20"]),
