@@ -13,7 +13,7 @@
 //! | recommend | [`recommend()`], [`save_recommendations`], [`similar`] | the same | items for users, items like items |
 //! | plan | [`plan_train`], [`TrainPlan::new`] | a [`Dataset`], or the sizes of one | what training will take |
 //! | check | [`Dataset::verify`], [`Model::verify`], [`Stored`] | a folder | what is wrong with it |
-//! | measure | [`bench_train`], [`bench_out_of_core`] | a [`Dataset`] | rates, stage by stage |
+//! | measure | [`bench_train`], [`bench_out_of_core`], [`bench_evaluate`] | a [`Dataset`], and a [`Scorer`] to evaluate | rates, stage by stage |
 //!
 //! Every long operation takes a [`Context`]: how many threads, how much memory, where progress goes, and a flag that
 //! stops it. Outputs appear whole or not at all. Errors name the file, line or setting, and the remedy.
@@ -79,7 +79,9 @@ pub use dataset::{
     Chunk, Columns, Dataset, DatasetError, DatasetStatistics, Dictionary, Distribution, FORMAT_VERSION, Interactions,
     Manifest, Part, PartSummary, Positives, Source, UserItems,
 };
-pub use evaluate::{Baselines, EvaluateError, EvaluateOptions, Evaluation, Metrics, Protocol, evaluate};
+pub use evaluate::{
+    Baselines, EvaluateBench, EvaluateError, EvaluateOptions, Evaluation, Metrics, Protocol, bench_evaluate, evaluate,
+};
 pub use ingest::{
     Column, Compression, Delimiter, Format, IngestCounts, IngestError, IngestOptions, IngestSummary, Input, Inputs,
     OnError, ReadError, ReadOptions, Role, Split, Survey, Thresholds, TimeUnit, ingest, survey,

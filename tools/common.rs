@@ -12,6 +12,9 @@ use serde::Serialize;
 
 use crate::progress::Display;
 
+/// Stack of a thread that checks files.
+const CHECKING_STACK: usize = 512 << 10;
+
 /// Exit code of a failure.
 const FAILED: u8 = 1;
 
@@ -61,7 +64,8 @@ impl From<Kept> for Precision {
 static CANCEL: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 
 impl Globals {
-    /// Makes Ctrl-C and SIGTERM ask the running operation to stop, and a second one stop the process at once.
+    /// Makes Ctrl-C and SIGTERM ask the running operation to stop, and a second one stop the process at once; starts
+    /// the threads that files are checked by.
     pub fn install(&self) -> anyhow::Result<()> {
         let flag = CANCEL.get_or_init(Arc::default).clone();
         ctrlc::set_handler(move || {
@@ -69,12 +73,22 @@ impl Globals {
                 std::process::exit(i32::from(INTERRUPTED));
             }
         })
-        .context("cannot listen for Ctrl-C")
+        .context("cannot listen for Ctrl-C")?;
+        // Those that check files when they are opened: as many as asked for, with stacks that fit a small budget.
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(self.threads())
+            .stack_size(CHECKING_STACK)
+            .build_global()
+            .context("cannot start worker threads; pass fewer by --threads")
+    }
+
+    fn threads(&self) -> usize {
+        self.threads.map_or(Context::default().threads(), usize::from)
     }
 
     /// The context that these flags describe.
     pub fn context(&self) -> Context {
-        self.context_with(self.threads.map_or(Context::default().threads(), usize::from))
+        self.context_with(self.threads())
     }
 
     /// The same, but for the number of threads.

@@ -157,6 +157,11 @@ impl Interactions {
         file.release(range);
     }
 
+    /// Lets go of the chunks of the users from `first` up to, but without, the chunk of `last`.
+    pub(crate) fn release_users(&self, first: u32, last: u32) {
+        (self.chunk_of(first)..self.chunk_of(last)).for_each(|chunk| self.release(chunk));
+    }
+
     /// Lets go of the users and items of chunk `index` in the system's page cache, too, unless another program has them
     /// mapped: the next reader gets them from the disk.
     pub(crate) fn evict(&self, index: usize) {

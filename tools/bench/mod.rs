@@ -1,5 +1,6 @@
 //! `peccary bench`: what this machine does, stage by stage, beside what it could do. One file a measurement.
 
+mod evaluate;
 mod out_of_core;
 mod shape;
 mod train;
@@ -13,7 +14,9 @@ Examples:
   peccary bench train --shape ml-20m
   peccary bench train --dataset clicks.pec --dim 128 --negatives 8
   peccary bench train --shape ml-20m --threads 1 --json
-  peccary bench out-of-core --shape ml-20m --fraction 0.25";
+  peccary bench out-of-core --shape ml-20m --fraction 0.25
+  peccary bench evaluate --shape gowalla
+  peccary bench evaluate --dataset clicks.pec --model clicks.model --users 1000";
 
 /// Measure throughput, stage by stage, beside the machine's limit
 #[derive(clap::Args)]
@@ -27,6 +30,7 @@ pub struct Args {
 enum What {
     Train(train::Args),
     OutOfCore(out_of_core::Args),
+    Evaluate(evaluate::Args),
 }
 
 /// Runs the command.
@@ -34,5 +38,6 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
     match args.what {
         What::Train(args) => train::run(args, globals),
         What::OutOfCore(args) => out_of_core::run(args, globals),
+        What::Evaluate(args) => evaluate::run(args, globals),
     }
 }

@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use peccary::{Context, IngestOptions, Input, Inputs, PlantedModel, SynthConfig, SynthFormat, ingest, save_synth};
+use peccary::{
+    Context, IngestOptions, Input, Inputs, PlantedModel, Split, SynthConfig, SynthFormat, ingest, save_synth,
+};
 
 /// What the `--help` of each measurement says of shapes.
 pub const SHAPES: &str = "\
@@ -31,7 +33,18 @@ impl Subject {
     pub fn dataset(&self, ctx: &Context) -> anyhow::Result<PathBuf> {
         match &self.dataset {
             Some(path) => Ok(path.clone()),
-            None => self.shape.dataset(&self.folder, ctx),
+            None => self.shape.dataset(&self.folder, "", &IngestOptions::default(), ctx),
+        }
+    }
+
+    /// The same, with a tenth of the interactions held out if it is made here.
+    pub fn dataset_with_test(&self, ctx: &Context) -> anyhow::Result<PathBuf> {
+        match &self.dataset {
+            Some(path) => Ok(path.clone()),
+            None => {
+                let options = IngestOptions { split: Split::Random(0.1), ..IngestOptions::default() };
+                self.shape.dataset(&self.folder, "-test", &options, ctx)
+            }
         }
     }
 }
@@ -62,9 +75,9 @@ impl Shape {
         SynthConfig { users, items, interactions, ..SynthConfig::default() }
     }
 
-    /// The dataset of this shape in `folder`, made if it is not there.
-    fn dataset(self, folder: &Path, ctx: &Context) -> anyhow::Result<PathBuf> {
-        let data = folder.join(format!("{}.pec", self.name()));
+    /// The dataset of this shape in `folder`, its name ending in `kind`, made with `options` if it is not there.
+    fn dataset(self, folder: &Path, kind: &str, options: &IngestOptions, ctx: &Context) -> anyhow::Result<PathBuf> {
+        let data = folder.join(format!("{}{kind}.pec", self.name()));
         if data.exists() {
             return Ok(data);
         }
@@ -72,7 +85,7 @@ impl Shape {
         let log = folder.join(format!("{}.csv", self.name()));
         let model = PlantedModel::new(&self.config(), ctx)?;
         save_synth(&model, SynthFormat::Csv, &log, true, ctx)?;
-        let made = ingest(&Inputs::from(vec![Input::Path(log.clone())]), &IngestOptions::default(), &data, false, ctx);
+        let made = ingest(&Inputs::from(vec![Input::Path(log.clone())]), options, &data, false, ctx);
         std::fs::remove_file(&log).with_context(|| format!("{}: cannot remove it", log.display()))?;
         made?;
         Ok(data)
