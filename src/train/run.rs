@@ -25,7 +25,7 @@ use crate::stream::{Sizes, Window, plan};
 const BLOCK_BYTES: usize = 1 << 20;
 /// A window has this many interactions for each item by default, so that loading a block's rows costs little.
 const PER_ITEM: u64 = 16;
-/// And at least this many at the end of an epoch, where windows shrink.
+/// At the end of an epoch windows shrink to this many an item: below it, dealing the items takes as long as training.
 const PER_ITEM_AT_LEAST: u64 = 2;
 const WINDOWS_AN_EPOCH: u64 = 8;
 
@@ -63,7 +63,7 @@ pub struct TrainReport {
     pub threads: usize,
     /// Items in a block of the stream.
     pub block_items: usize,
-    /// Interactions in a window of the stream, about.
+    /// Interactions in a window of the stream, at most; fewer for many lanes, and towards the end of an epoch.
     pub window: u64,
 }
 
@@ -132,6 +132,18 @@ fn shape(dataset: &Dataset, config: &TrainConfig, width: usize) -> (u32, u64) {
     (block_items, window)
 }
 
+/// The sizes of windows, and among how many lanes an epoch's are shared out.
+fn sizes(dataset: &Dataset, config: &TrainConfig, target: u64, ctx: &Context) -> (Sizes, usize) {
+    match config.deterministic {
+        // The threads share each window, and their number must not matter.
+        true => (Sizes { target, least: target }, 1),
+        false => {
+            let least = u64::from(dataset.items().len()) * PER_ITEM_AT_LEAST;
+            (Sizes { target, least }, ctx.threads())
+        }
+    }
+}
+
 /// Who trains.
 pub(super) enum Crew<P> {
     /// Threads that race.
@@ -182,10 +194,11 @@ pub(super) fn prepare<P: Propose + Clone>(
     let (block_items, window) = shape(dataset, config, width);
     let table_bytes = Tables::bytes(users as usize, items as usize, width, config.optimizer());
     // A window ends with a whole chunk.
-    let longest = window + (1 << 16);
+    let (sizes, lanes) = sizes(dataset, config, window, ctx);
+    let longest = sizes.next(dataset.train().len(), lanes) + (1 << 16);
     let window_bytes = match config.deterministic {
         true => Strata::<P>::bytes(items, longest),
-        false => ctx.threads() as u64 * Window::bytes(items, longest),
+        false => lanes as u64 * Window::bytes(items, longest),
     };
     if table_bytes + window_bytes > ctx.memory().0 {
         return Err(TrainError::Memory {
@@ -224,13 +237,7 @@ pub(super) fn epoch<'a, L: Loss>(
     (ctx, stage): (&'a Context, &'a Stage<'a>),
 ) -> Epoch<'a, L> {
     let seed = stream_seed(config.seed, 2 + u64::from(epoch));
-    // Below this, dealing the items anew would take as long as training.
-    let least = u64::from(dataset.items().len()) * PER_ITEM_AT_LEAST;
-    let (sizes, lanes) = match config.deterministic {
-        // The threads share each window, and their number must not matter.
-        true => (Sizes { target: window, least: window }, 1),
-        false => (Sizes { target: window, least }, ctx.threads()),
-    };
+    let (sizes, lanes) = sizes(dataset, config, window, ctx);
     Epoch {
         interactions: dataset.train(),
         windows: plan(dataset.train(), sizes, lanes, &mut Xoshiro256PlusPlus::seed_from_u64(seed)),
