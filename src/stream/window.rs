@@ -31,16 +31,22 @@ pub(crate) struct Sizes {
     pub(crate) least: u64,
 }
 
+impl Sizes {
+    /// Interactions in the next window when `left` remain, about: a window ends with a whole chunk.
+    pub(crate) fn next(self, left: u64, lanes: usize) -> u64 {
+        (left / (2 * lanes as u64)).max(self.least).min(self.target)
+    }
+}
+
 /// Cuts `chunks`, each with its number of interactions, of `left` in all.
 fn cut(chunks: impl Iterator<Item = (u32, u64)>, mut left: u64, sizes: Sizes, lanes: usize) -> Vec<Vec<u32>> {
-    let Sizes { target, least } = sizes;
     let mut windows = Vec::new();
     let mut window = Vec::new();
     let mut size = 0;
     for (chunk, interactions) in chunks {
         window.push(chunk);
         size += interactions;
-        if size >= (left / (2 * lanes as u64)).max(least).min(target) {
+        if size >= sizes.next(left, lanes) {
             windows.push(std::mem::take(&mut window));
             left -= size;
             size = 0;

@@ -53,22 +53,16 @@ impl Grid {
         self.finished() == self.rounds
     }
 
-    /// Something that may be done now, near to what the worker did `last`, whose rows are in its cache; `None` if
-    /// there is nothing before somebody finishes. O(strata).
-    pub(super) fn take(&mut self, last: Option<Task>) -> Option<Task> {
+    /// Something that may be done now, by the stratum that is most behind; `None` if there is nothing before somebody
+    /// finishes. O(strata).
+    pub(super) fn take(&mut self) -> Option<Task> {
         let finished = self.finished();
         if !self.dealing && self.dealt < self.rounds.min(finished + 2) {
             self.dealing = true;
             return Some(Task::Deal { round: self.dealt });
         }
-        let near = |task: &Task| match (last, *task) {
-            (Some(Task::Train { block: before, .. }), Task::Train { block, .. }) if block == before => 2,
-            (Some(Task::Train { stratum: before, .. }), Task::Train { stratum, .. }) if stratum == before => 1,
-            _ => 0,
-        };
-        // Else to the stratum that is most behind.
         let ready = (0..self.done.len()).filter_map(|stratum| Some((stratum, self.next_of(stratum, finished)?)));
-        let (stratum, task) = ready.max_by_key(|(s, task)| (near(task), std::cmp::Reverse((self.done[*s], *s))))?;
+        let (stratum, task) = ready.min_by_key(|(stratum, _)| self.done[*stratum])?;
         self.busy[stratum] = true;
         Some(task)
     }
@@ -127,15 +121,13 @@ mod tests {
     fn simulate(grid: &mut Grid, workers: usize, seed: u64) -> Vec<(Task, u64, u64)> {
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
         let mut running: Vec<Option<(Task, u64, u64)>> = vec![None; workers];
-        let mut last = vec![None; workers];
         let (mut now, mut log) = (0, Vec::new());
         while !grid.is_over() {
             for w in 0..workers {
                 if running[w].is_none()
-                    && let Some(task) = grid.take(last[w])
+                    && let Some(task) = grid.take()
                 {
                     running[w] = Some((task, now, now + rng.random_range(1..20)));
-                    last[w] = Some(task);
                 }
             }
             let next = (0..workers).filter(|w| running[*w].is_some()).min_by_key(|w| running[*w].unwrap().2);
@@ -145,6 +137,31 @@ mod tests {
             log.push((task, began, ended));
         }
         log
+    }
+
+    /// The share of the time that `workers` are at work when tasks take random times.
+    fn busy(strata: usize, blocks: usize, workers: usize) -> f64 {
+        let log = simulate(&mut Grid::new(strata, blocks, 5), workers, 1);
+        let (work, end) = (log.iter().map(|(_, began, ended)| ended - began).sum::<u64>(), log.last().unwrap().2);
+        work as f64 / (end * workers as u64) as f64
+    }
+
+    #[test]
+    fn uneven_cells_leave_few_workers_idle_while_there_are_twice_as_many_strata() {
+        // Over 20 rounds 0.999, 0.999, 0.996, 1.000 and 1.000; with a worker for each stratum, 0.70, 0.83 and 0.72.
+        for (workers, strata, blocks, least) in [
+            (2, 16, 16, 0.98),
+            (4, 16, 16, 0.98),
+            (8, 16, 16, 0.98),
+            (16, 64, 64, 0.98),
+            (32, 64, 245, 0.98),
+            (16, 16, 16, 0.6),
+            (16, 16, 245, 0.6),
+            (64, 64, 245, 0.6),
+        ] {
+            let share = busy(strata, blocks, workers);
+            assert!(share > least, "{workers} workers, {strata} strata, {blocks} blocks: {share}");
+        }
     }
 
     proptest! {

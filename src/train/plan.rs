@@ -9,12 +9,15 @@ use super::strata;
 use crate::context::{ByteSize, Context};
 use crate::dataset::Dataset;
 use crate::model::{Tables, stride_of};
+use crate::stream::Sizes as Windows;
 
 /// Rows of a block take this much of a core's own cache by default.
 const BLOCK_BYTES: usize = 1 << 20;
 /// A window has this many interactions for each item by default, so that loading a block's rows costs little.
 const PER_ITEM: u64 = 16;
 const WINDOWS_AN_EPOCH: u64 = 8;
+/// At the end of an epoch windows shrink to this many an item: below it, dealing the items takes as long as training.
+const PER_ITEM_AT_LEAST: u64 = 2;
 /// A window ends with the chunk that fills it: it may have as many interactions more as a chunk has.
 const CHUNK: u64 = 1 << 16;
 /// A window smaller than this is only taken if users in a file do not allow a larger one.
@@ -139,6 +142,15 @@ impl TrainPlan {
     }
 }
 
+/// The sizes of windows of up to `target` interactions, and among how many lanes an epoch's are shared out.
+pub(super) fn windows_of(config: &TrainConfig, items: u64, target: u64, lanes: usize) -> (Windows, usize) {
+    match config.deterministic {
+        // The threads share each window, and their number must not matter.
+        true => (Windows { target, least: target }, 1),
+        false => (Windows { target, least: items * PER_ITEM_AT_LEAST }, lanes),
+    }
+}
+
 /// What follows from the counts and the configuration, whatever the budget.
 struct Sizes {
     counts: TrainCounts,
@@ -200,7 +212,9 @@ impl Sizes {
     fn window(&self, config: &TrainConfig) -> u64 {
         let TrainCounts { items, interactions, .. } = self.counts;
         let by_items = || (items * PER_ITEM).max(1 << 20).min(interactions.div_ceil(WINDOWS_AN_EPOCH));
-        config.stream.window.unwrap_or_else(by_items).clamp(1, interactions.max(1))
+        let wanted = config.stream.window.unwrap_or_else(by_items).clamp(1, interactions.max(1));
+        let (sizes, lanes) = windows_of(config, items, wanted, self.lanes as usize);
+        sizes.next(interactions, lanes)
     }
 
     /// Interactions that a window may have, its last chunk included.

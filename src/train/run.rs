@@ -12,7 +12,7 @@ use super::config::{NegativesConfig, Proposal, TrainConfig};
 use super::error::TrainError;
 use super::lane::{Done, Epoch, Lane, stream_seed};
 use super::paging::{ExactReading, Paging};
-use super::plan::{TablePlace, TrainPlan, plan_train};
+use super::plan::{TablePlace, TrainPlan, plan_train, windows_of};
 use super::strata::Strata;
 use crate::context::{Context, Stage, Unit};
 use crate::dataset::Dataset;
@@ -20,12 +20,10 @@ use crate::loss::{Bpr, Logistic, Loss, LossKind};
 use crate::model::{InstructionSet, ModelManifest, Side, Similarity, Tables, Update, publish};
 use crate::negatives::{Popularity, Propose, Sampler, Uniform};
 use crate::storage::{Staging, return_large_buffers};
-use crate::stream::{Sizes, Window, plan as windows};
+use crate::stream::{Window, plan as windows};
 
 /// Rows after which those of a file are let go of behind the writer of a model.
 const BEHIND: usize = 1 << 14;
-/// Windows have at least this many interactions an item at the end of an epoch, where they shrink.
-const PER_ITEM_AT_LEAST: u64 = 2;
 
 /// What training measured in one epoch.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -190,13 +188,7 @@ pub(super) fn epoch<'a, L: Loss>(
     (ctx, stage): (&'a Context, &'a Stage<'a>),
 ) -> Epoch<'a, L> {
     let seed = stream_seed(config.seed, 2 + u64::from(epoch));
-    // Below this, dealing the items anew would take as long as training.
-    let least = u64::from(dataset.items().len()) * PER_ITEM_AT_LEAST;
-    let (sizes, lanes) = match config.deterministic {
-        // The threads share each window, and their number must not matter.
-        true => (Sizes { target: plan.window, least: plan.window }, 1),
-        false => (Sizes { target: plan.window, least }, plan.threads),
-    };
+    let (sizes, lanes) = windows_of(config, plan.counts.items, plan.window, plan.threads);
     let mut windows = windows(dataset.train(), sizes, lanes, &mut Xoshiro256PlusPlus::seed_from_u64(seed));
     if config.deterministic || plan.tables != TablePlace::Memory {
         // The users of a chunk are consecutive rows: in ascending order their pages are, too. Where tables are must not

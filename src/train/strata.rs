@@ -17,7 +17,7 @@ use crate::negatives::{Batch, Propose, Sampler};
 use crate::stream::{Buckets, Partition, Portion, divide};
 
 /// Strata that every catalogue but a tiny one is worth.
-const FEW: usize = 8;
+const FEW: usize = 16;
 /// Strata at most.
 const MANY: usize = 64;
 /// A cell has at least about this many interactions, so that handing it out costs nothing.
@@ -78,14 +78,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Board {
     /// Waits for something to do; `None` when there is nothing left, or someone gave up.
-    fn take(&self, last: Option<Task>) -> Option<Task> {
+    fn take(&self) -> Option<Task> {
         let mut state = lock(&self.grid);
         loop {
             let (grid, given_up) = &mut *state;
             if *given_up || grid.is_over() {
                 return None;
             }
-            if let Some(task) = grid.take(last) {
+            if let Some(task) = grid.take() {
                 return Some(task);
             }
             state = self.moved.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -144,12 +144,10 @@ impl<P: Propose> Strata<P> {
                 .map(|worker| {
                     scope.spawn(move || {
                         let _leaving = Leaving(board);
-                        let mut last = None;
-                        while let Some(task) = board.take(last)
+                        while let Some(task) = board.take()
                             && rounds.carry_out(task, worker, rate).is_continue()
                         {
                             board.finish(task);
-                            last = Some(task);
                         }
                     })
                 })
