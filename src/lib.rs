@@ -80,8 +80,9 @@ pub use dataset::{
 };
 pub use evaluate::{Baselines, EvaluateError, EvaluateOptions, Evaluation, Metrics, Protocol, evaluate};
 pub use ingest::{
-    Column, Compression, Delimiter, Format, IngestCounts, IngestError, IngestOptions, IngestRun, IngestSummary, Input,
-    Inputs, Leftover, OnError, ReadError, ReadOptions, Role, Split, Thresholds, TimeUnit, ingest,
+    Column, Compression, Delimiter, Format, IngestBench, IngestCounts, IngestError, IngestOptions, IngestRun,
+    IngestSummary, Input, Inputs, Leftover, OnError, ReadError, ReadOptions, Role, Split, Thresholds, TimeUnit,
+    bench_ingest, ingest,
 };
 pub use loss::LossKind;
 pub use model::{Factors, InstructionSet, MODEL_FORMAT_VERSION, Model, ModelError, ModelManifest, Similarity};

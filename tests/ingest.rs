@@ -179,6 +179,10 @@ fn bad_input_is_refused_with_its_place_and_a_remedy() {
     row(b"user,item,time\na,x,1\nb,x,soon\n", &[], &["line 3", "'soon'"]);
     row(b"user,item,w\na,x,NaN\n", &["--weight-column", "w"], &["line 2", "NaN"]);
     row(b"user,item,w\na,x,-2\n", &["--weight-column", "w"], &["line 2", "'-2' is negative"]);
+    let german = Bench::new("kunde,produkt,wann\nanna,tee,1700000000\nbert,saft,1700000001\n");
+    german.fails(&[], &["'kunde,produkt,wann'", "--header", "--no-header", "--user-column"]);
+    assert_eq!(german.ingest(&["--no-header"])["users"], 3);
+    assert_eq!(german.ingest(&["--header", "--time-column", "wann", "--force"])["users"], 2);
     Bench::new("user,item\n").fails(&[], &["empty"]);
     Bench::new("").fails(&[], &["empty"]);
     Bench::new(LOG).fails(&["absent.csv"], &["absent.csv", "no such file"]);

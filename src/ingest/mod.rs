@@ -2,6 +2,7 @@
 //!
 //! `docs/ingest.md` describes the way of a row and the bounds on memory and temporary space.
 
+mod bench;
 mod budget;
 mod error;
 mod events;
@@ -25,6 +26,7 @@ mod split;
 mod summary;
 mod users;
 
+pub use bench::{IngestBench, bench_ingest};
 pub use error::IngestError;
 pub use options::{IngestOptions, IngestRun, Inputs, Leftover, OnError};
 pub use pipeline::ingest;

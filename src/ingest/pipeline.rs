@@ -51,7 +51,7 @@ pub fn ingest(
 }
 
 /// All sources, each with the part that its rows belong to; the rows of [`Part::Train`] may be split further.
-fn find_sources(inputs: &Inputs, options: &IngestOptions) -> Result<Vec<(Source, Part)>, IngestError> {
+pub(super) fn find_sources(inputs: &Inputs, options: &IngestOptions) -> Result<Vec<(Source, Part)>, IngestError> {
     let lists = [(&inputs.main, Part::Train), (&inputs.valid, Part::Valid), (&inputs.test, Part::Test)];
     let pipes = lists.iter().flat_map(|(list, _)| list.iter()).filter(|i| **i == Input::Stdin).count();
     if pipes > 1 {
@@ -67,7 +67,7 @@ fn find_sources(inputs: &Inputs, options: &IngestOptions) -> Result<Vec<(Source,
 }
 
 /// A guess at the bytes of text, from which the number of partitions follows.
-fn expected_bytes(sources: &[(Source, Part)]) -> Option<u64> {
+pub(super) fn expected_bytes(sources: &[(Source, Part)]) -> Option<u64> {
     let text = |source: &Source| {
         let name = source.name();
         let packed = [".gz", ".zst", ".parquet"].iter().any(|e| name.ends_with(e));
@@ -160,6 +160,7 @@ impl Work<'_> {
         let scattered = scatter(sources, options, budget, &space, &rejects, checkpoints, ctx)?;
         let Scattered { layout, records, users, items, counts: rows, histogram, sources, events, places } = scattered;
         let mut counts = counts_of(&rows);
+        let reading_seconds = begun.elapsed().as_secs_f64();
         counts.rows_read = sources.iter().map(|s| s.rows).sum();
         if counts.rows_read == 0 {
             let sources = if source_count == 1 { "one file".to_string() } else { format!("{source_count} files") };
@@ -240,6 +241,7 @@ impl Work<'_> {
             rejects,
             rows_per_second: counts.rows_read as f64 / seconds,
             seconds,
+            reading_seconds,
             peak_temp_bytes,
             counts,
         })

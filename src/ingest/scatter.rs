@@ -347,6 +347,8 @@ struct Parser<'a> {
     item_ids: Gather,
     seen_users: SeenIds,
     seen_items: SeenIds,
+    /// The last row's user and its hash; ids are not empty.
+    last_user: (Vec<u8>, u64),
     events: SeenEvents,
     counts: RowCounts,
     histogram: Option<Histogram>,
@@ -371,6 +373,7 @@ impl<'a> Parser<'a> {
             item_ids: Gather::new(partitions, spill_buffer),
             seen_users: SeenIds::new(cache_slots),
             seen_items: SeenIds::new(cache_slots),
+            last_user: (Vec::new(), 0),
             events: SeenEvents::default(),
             counts: RowCounts::default(),
             histogram: (is_fraction(options.split) || is_fraction(options.valid_split)).then(Histogram::default),
@@ -466,8 +469,16 @@ impl RowSink for Parser<'_> {
             histogram.add(time);
         }
         let (seed, bits) = (self.hash_seed, self.bits);
-        let (user, item) = (id_hash(row.user, seed), id_hash(row.item, seed));
-        note_id(row.user, user, seed, bits, &mut self.seen_users, &mut self.user_ids, &shared.spills[1])?;
+        let item = id_hash(row.item, seed);
+        // Logs often come user by user, or session by session.
+        if self.last_user.0 != row.user {
+            let user = id_hash(row.user, seed);
+            note_id(row.user, user, seed, bits, &mut self.seen_users, &mut self.user_ids, &shared.spills[1])?;
+            self.last_user.0.clear();
+            self.last_user.0.extend_from_slice(row.user);
+            self.last_user.1 = user;
+        }
+        let user = self.last_user.1;
         note_id(row.item, item, seed, bits, &mut self.seen_items, &mut self.item_ids, &shared.spills[2])?;
         let at = partition_of(user, bits);
         self.records.make_room(at, self.layout.width(), &shared.spills[0])?;

@@ -1,5 +1,6 @@
 //! `peccary bench`: what this machine does, stage by stage, beside what it could do. One file a measurement.
 
+mod ingest;
 mod shape;
 mod train;
 
@@ -10,6 +11,7 @@ Run it while nothing else runs.
 
 Examples:
   peccary bench train --shape ml-20m
+  peccary bench ingest --shape ml-20m --memory 2GiB
   peccary bench train --dataset clicks.pec --dim 128 --negatives 8
   peccary bench train --shape ml-20m --threads 1 --json";
 
@@ -23,12 +25,14 @@ pub struct Args {
 
 #[derive(clap::Subcommand)]
 enum What {
+    Ingest(ingest::Args),
     Train(train::Args),
 }
 
 /// Runs the command.
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
     match args.what {
+        What::Ingest(args) => ingest::run(args, globals),
         What::Train(args) => train::run(args, globals),
     }
 }

@@ -36,8 +36,9 @@ impl Subject {
     }
 }
 
+/// A shape of a synthetic log.
 #[derive(Clone, Copy, clap::ValueEnum)]
-enum Shape {
+pub enum Shape {
     Small,
     Gowalla,
     #[value(name = "ml-20m")]
@@ -60,6 +61,23 @@ impl Shape {
             Self::Ml20m => (138_493, 26_744, 20_000_000),
         };
         SynthConfig { users, items, interactions, ..SynthConfig::default() }
+    }
+
+    /// The log of this shape in `folder`, made if it is not there.
+    pub fn log(self, format: SynthFormat, folder: &Path, ctx: &Context) -> anyhow::Result<PathBuf> {
+        let extension = match format {
+            SynthFormat::Csv => "csv",
+            SynthFormat::Tsv => "tsv",
+            SynthFormat::Ndjson => "ndjson",
+            SynthFormat::Parquet => "parquet",
+        };
+        let log = folder.join(format!("{}.{extension}", self.name()));
+        if !log.exists() {
+            std::fs::create_dir_all(folder)
+                .with_context(|| format!("{}: cannot create the folder", folder.display()))?;
+            save_synth(&PlantedModel::new(&self.config(), ctx)?, format, &log, true, ctx)?;
+        }
+        Ok(log)
     }
 
     /// The dataset of this shape in `folder`, made if it is not there.

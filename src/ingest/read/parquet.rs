@@ -23,8 +23,9 @@ use super::columns::resolve;
 use super::row::{check_id, check_utf8, check_weight, excerpt, float_time, integer_time, parse_time, parse_weight};
 use super::{BadRow, Column, Place, ReadError, ReadOptions, Reason, Role, Roles, Row, RowSink, Source, TimeUnit};
 
-/// Rows in a block.
-const BATCH_ROWS: usize = 32_768;
+/// Rows in a block: so few that their columns come from the heap and stay in the processor's cache. Buffers of more than
+/// 128 KiB would be mapped and cleared by the system for each block.
+const BATCH_ROWS: usize = 8_192;
 
 /// A Parquet file being read.
 pub(super) struct Reader {
