@@ -89,11 +89,11 @@ def main():
     print(f"{args.users:,} users x {args.items:,} items, {train.nnz:,} interactions, 64 dimensions, {args.threads} threads")
     results = []
     for name, differs, epochs, make in [
-        ("LightFM", "item and user biases, Adagrad", (1, 3), lambda: lightfm_fit(train, args.threads)),
         ("implicit", "item bias; a pair drawn that is a positive is skipped", (1, 4), lambda: implicit_fit(train, args.threads)),
         ("buffalo", "no biases, positives rejected", (1, 4), lambda: buffalo_fit(train, args.threads, args.folder)),
         ("peccary", "no biases, positives rejected", (2, 12),
          lambda: peccary_fit(args.binary, dataset, args.threads, args.folder)),
+        ("lightfm", "item and user biases, Adagrad", (1, 2), lambda: lightfm_fit(train, args.threads)),
     ]:
         try:
             speed = rate(make(), epochs, train.nnz)
