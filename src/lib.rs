@@ -83,8 +83,9 @@ pub use evaluate::{
     Baselines, EvaluateBench, EvaluateError, EvaluateOptions, Evaluation, Metrics, Protocol, bench_evaluate, evaluate,
 };
 pub use ingest::{
-    Column, Compression, Delimiter, Format, IngestCounts, IngestError, IngestOptions, IngestSummary, Input, Inputs,
-    OnError, ReadError, ReadOptions, Role, Split, Survey, Thresholds, TimeUnit, ingest, survey,
+    Column, Compression, Delimiter, Format, IngestBench, IngestCounts, IngestError, IngestOptions, IngestRun,
+    IngestSummary, Input, Inputs, Leftover, OnError, ReadError, ReadOptions, Role, Split, Survey, Thresholds, TimeUnit,
+    bench_ingest, ingest, survey,
 };
 pub use loss::LossKind;
 pub use model::{

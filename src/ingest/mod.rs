@@ -2,6 +2,7 @@
 //!
 //! `docs/ingest.md` describes the way of a row and the bounds on memory and temporary space.
 
+mod bench;
 mod budget;
 mod distinct;
 mod error;
@@ -9,11 +10,14 @@ mod events;
 mod histogram;
 mod ids;
 mod items;
+mod journal;
 mod kcore;
 mod merge;
 mod options;
+mod partial;
 mod pipeline;
 mod read;
+mod reading;
 mod record;
 mod rejects;
 mod scatter;
@@ -24,8 +28,9 @@ mod summary;
 mod survey;
 mod users;
 
+pub use bench::{IngestBench, bench_ingest};
 pub use error::IngestError;
-pub use options::{IngestOptions, Inputs, OnError};
+pub use options::{IngestOptions, IngestRun, Inputs, Leftover, OnError};
 pub use pipeline::ingest;
 pub use read::{Column, Compression, Delimiter, Format, Input, ReadError, ReadOptions, Role, TimeUnit};
 pub use split::Split;

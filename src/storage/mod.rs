@@ -13,7 +13,7 @@ pub(crate) use checked::{evict, fingerprint};
 pub(crate) use error::IoContext;
 pub use error::StorageError;
 pub(crate) use manifest::{read_format, read_manifest, write_manifest};
-pub(crate) use publish::{AtomicFile, Staging};
+pub(crate) use publish::{AtomicFile, Staging, replace_file, sync_folder};
 
 mod archive;
 pub(crate) use archive::{Archived, Column, write_root};

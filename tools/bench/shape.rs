@@ -49,8 +49,9 @@ impl Subject {
     }
 }
 
+/// A shape of a synthetic log.
 #[derive(Clone, Copy, clap::ValueEnum)]
-enum Shape {
+pub enum Shape {
     Small,
     Gowalla,
     #[value(name = "ml-20m")]
@@ -75,18 +76,36 @@ impl Shape {
         SynthConfig { users, items, interactions, ..SynthConfig::default() }
     }
 
+    /// The log of this shape in `folder`, made if it is not there.
+    pub fn log(self, format: SynthFormat, folder: &Path, ctx: &Context) -> anyhow::Result<PathBuf> {
+        let extension = match format {
+            SynthFormat::Csv => "csv",
+            SynthFormat::Tsv => "tsv",
+            SynthFormat::Ndjson => "ndjson",
+            SynthFormat::Parquet => "parquet",
+        };
+        let log = folder.join(format!("{}.{extension}", self.name()));
+        if !log.exists() {
+            std::fs::create_dir_all(folder)
+                .with_context(|| format!("{}: cannot create the folder", folder.display()))?;
+            save_synth(&PlantedModel::new(&self.config(), ctx)?, format, &log, true, ctx)?;
+        }
+        Ok(log)
+    }
+
     /// The dataset of this shape in `folder`, its name ending in `kind`, made with `options` if it is not there.
     fn dataset(self, folder: &Path, kind: &str, options: &IngestOptions, ctx: &Context) -> anyhow::Result<PathBuf> {
         let data = folder.join(format!("{}{kind}.pec", self.name()));
         if data.exists() {
             return Ok(data);
         }
-        std::fs::create_dir_all(folder).with_context(|| format!("{}: cannot create the folder", folder.display()))?;
-        let log = folder.join(format!("{}.csv", self.name()));
-        let model = PlantedModel::new(&self.config(), ctx)?;
-        save_synth(&model, SynthFormat::Csv, &log, true, ctx)?;
+        // A log that was there before is somebody's: `bench ingest` reads it again and again.
+        let lasting = folder.join(format!("{}.csv", self.name())).exists();
+        let log = self.log(SynthFormat::Csv, folder, ctx)?;
         let made = ingest(&Inputs::from(vec![Input::Path(log.clone())]), options, &data, false, ctx);
-        std::fs::remove_file(&log).with_context(|| format!("{}: cannot remove it", log.display()))?;
+        if !lasting {
+            std::fs::remove_file(&log).with_context(|| format!("{}: cannot remove it", log.display()))?;
+        }
         made?;
         Ok(data)
     }
