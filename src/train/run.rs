@@ -149,7 +149,7 @@ pub(super) enum Crew<P> {
     /// Threads that race.
     Lanes(Vec<Lane<P>>),
     /// Threads whose number and speed change nothing.
-    Strata(Strata<P>),
+    Strata(Box<Strata<P>>),
 }
 
 impl<P: Propose> Crew<P> {
@@ -215,7 +215,7 @@ pub(super) fn prepare<P: Propose + Clone>(
     let NegativesConfig { count, with_replacement, .. } = config.negatives;
     let sampler = |largest| Sampler::new(proposal.clone(), count, with_replacement, largest);
     let crew = if config.deterministic {
-        Crew::Strata(Strata::new((items, block_items), window, ctx.threads(), sampler))
+        Crew::Strata(Box::new(Strata::new((items, block_items), window, ctx.threads(), sampler)))
     } else {
         Crew::Lanes((0..ctx.threads()).map(|_| Lane::new(Window::new(items, block_items), sampler)).collect())
     };
