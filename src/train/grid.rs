@@ -123,12 +123,8 @@ mod tests {
         let mut running: Vec<Option<(Task, u64, u64)>> = vec![None; workers];
         let (mut now, mut log) = (0, Vec::new());
         while !grid.is_over() {
-            for w in 0..workers {
-                if running[w].is_none()
-                    && let Some(task) = grid.take()
-                {
-                    running[w] = Some((task, now, now + rng.random_range(1..20)));
-                }
+            for idle in running.iter_mut().filter(|r| r.is_none()) {
+                *idle = grid.take().map(|task| (task, now, now + rng.random_range(1..20)));
             }
             let next = (0..workers).filter(|w| running[*w].is_some()).min_by_key(|w| running[*w].unwrap().2);
             let (task, began, ended) = running[next.expect("someone can always go on")].take().unwrap();

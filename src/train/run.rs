@@ -113,7 +113,7 @@ pub(super) enum Crew<P> {
     /// Threads that race.
     Lanes(Vec<Lane<P>>),
     /// Threads whose number and speed change nothing.
-    Strata(Strata<P>),
+    Strata(Box<Strata<P>>),
 }
 
 impl<P: Propose> Crew<P> {
@@ -165,7 +165,7 @@ pub(super) fn prepare<P: Propose + Clone>(
     let NegativesConfig { count, with_replacement, .. } = config.negatives;
     let sampler = |largest| Sampler::new(proposal.clone(), count, with_replacement, largest);
     let crew = if config.deterministic {
-        Crew::Strata(Strata::new((items, plan.block_items), plan, sampler))
+        Crew::Strata(Box::new(Strata::new((items, plan.block_items), plan, sampler)))
     } else {
         let lane = |_| Lane::new(Window::new(items, plan.block_items), sampler, plan.kept_room());
         Crew::Lanes((0..plan.threads).map(lane).collect())
