@@ -177,6 +177,7 @@ fn bare_kernel(scorer: &dyn Scorer, ctx: &Context) -> Result<f64, EvaluateError>
 struct Nothing;
 
 impl Outcomes for Nothing {
+    const PREPARES: bool = false;
     type Own = ();
     type Outcome = ();
 
@@ -185,6 +186,8 @@ impl Outcomes for Nothing {
     }
 
     fn begin(&self, _: &[u32]) {}
+
+    fn prepare(&self, (): &mut (), _: &[u32], _: std::ops::Range<u32>) {}
 
     fn visit(&self, (): &mut (), _: usize, _: &[f32]) {}
 

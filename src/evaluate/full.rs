@@ -1,5 +1,7 @@
 //! Full ranking: every held-out item among the whole catalogue.
 
+use std::ops::Range;
+
 use rkyv::rend::u32_le;
 
 use super::cases::Cases;
@@ -76,6 +78,7 @@ struct Positives {
 }
 
 impl Outcomes for FullRanking<'_> {
+    const PREPARES: bool = true;
     type Own = Positives;
     type Outcome = (u64, Totals);
 
@@ -84,19 +87,33 @@ impl Outcomes for FullRanking<'_> {
     }
 
     fn begin(&self, users: &[u32]) -> Positives {
-        let count = users.iter().map(|user| self.cases.held_out.user(*user).items.len()).sum();
-        let mut positives = Positives { all: Vec::with_capacity(count), offsets: Vec::with_capacity(users.len() + 1) };
-        positives.offsets.push(0);
-        let (mut items, mut scores) = (Vec::new(), Vec::new());
+        let mut offsets = Vec::with_capacity(users.len() + 1);
+        let mut count = 0;
+        offsets.push(0);
         for user in users {
+            count += self.cases.held_out.user(*user).items.len();
+            offsets.push(count);
+        }
+        Positives { all: vec![Positive::default(); count], offsets }
+    }
+
+    fn prepare(&self, own: &mut Positives, users: &[u32], region: Range<u32>) {
+        let (mut items, mut scores) = (Vec::new(), Vec::new());
+        for (user, offset) in users.iter().zip(&own.offsets) {
+            let held_out = self.cases.held_out.user(*user).items;
+            let from = held_out.partition_point(|i| i.to_native() < region.start);
+            let to = held_out.partition_point(|i| i.to_native() < region.end);
+            if from == to {
+                continue;
+            }
             items.clear();
-            items.extend(self.cases.held_out.user(*user).items.iter().map(|i| i.to_native()));
+            items.extend(held_out[from..to].iter().map(|i| i.to_native()));
             scores.resize(items.len(), 0.0);
             self.scorer.score_items(*user, &items, &mut scores);
-            positives.all.extend(scores.iter().map(|score| Positive { score: *score, ..Positive::default() }));
-            positives.offsets.push(positives.all.len());
+            for (positive, score) in own.all[offset + from..offset + to].iter_mut().zip(&scores) {
+                positive.score = *score;
+            }
         }
-        positives
     }
 
     fn visit(&self, own: &mut Positives, index: usize, scores: &[f32]) {

@@ -3,6 +3,7 @@
 //! All threads rank the users of a wave for the same region of items before they go on to the next, so that a table
 //! that is larger than memory is read from the disk once a wave, in its order, whatever the number of threads.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -22,10 +23,16 @@ pub(crate) trait Outcomes: Sync {
     /// What is made of a block.
     type Outcome: Send;
 
+    /// Whether items have to be seen once before they are ranked, by [`Outcomes::prepare`].
+    const PREPARES: bool;
+
     /// What `user` takes beyond what [`super::Needs`] says of every user, in bytes.
     fn extra(&self, user: u32) -> usize;
     /// Begins a block.
     fn begin(&self, users: &[u32]) -> Self::Own;
+    /// Prepares the ranking of a region of items, before any item is ranked: what it looks up there lies close together,
+    /// and is not read from all over a table that does not fit.
+    fn prepare(&self, own: &mut Self::Own, users: &[u32], region: Range<u32>);
     /// Sees every tile of scores of the block's user at `index`, masked items at −∞.
     fn visit(&self, own: &mut Self::Own, index: usize, scores: &[f32]);
     /// Ends a block.
@@ -138,33 +145,46 @@ impl Ranking<'_> {
             Block { users, tops, masks, own: outcomes.begin(users) }
         };
         let mut blocks: Vec<_> = wave.par_iter().zip(tops).map(begin).collect();
-        let items = self.scorer.items();
-        let region = self.tiling.region.unwrap_or(items).max(1);
-        for start in (0..items).step_by(region) {
-            let range = start as u32..(start + region).min(items) as u32;
-            if self.tiling.region.is_some() && (range.end as usize) < items {
-                self.scorer.will_score(range.end..(range.end as usize + region).min(items) as u32);
-            }
+        if O::PREPARES {
+            self.by_regions(|region| {
+                let prepare = |b: &mut Block<'_, O::Own>| outcomes.prepare(&mut b.own, b.users, region.clone());
+                blocks.par_iter_mut().for_each(prepare);
+                Ok(check()?)
+            })?;
+        }
+        self.by_regions(|region| {
             let each = |block: &mut Block<'_, O::Own>| {
                 let buffer = rayon::current_thread_index().and_then(|t| buffers.get(t)).unwrap_or(&buffers[0]);
                 let mut buffer = buffer.lock().unwrap_or_else(PoisonError::into_inner);
-                self.rank_region(block, range.clone(), outcomes, &mut buffer, check)
+                self.rank_region(block, region.clone(), outcomes, &mut buffer, check)
             };
             // All results, and then the first: which error is reported does not depend on the threads.
             let ranked: Vec<_> = blocks.par_iter_mut().map(each).collect();
-            ranked.into_iter().collect::<Result<(), RankError>>()?;
-            if self.tiling.region.is_some() {
-                self.scorer.release_items(range);
-            }
-        }
+            ranked.into_iter().collect()
+        })?;
         let finish = |block: Block<'_, O::Own>| outcomes.finish(block.users, block.tops, block.own);
         Ok(blocks.into_par_iter().map(finish).collect())
+    }
+
+    /// Calls `work` with one region of items after the other; the next is asked for meanwhile, the last let go of.
+    fn by_regions(&self, mut work: impl FnMut(Range<u32>) -> Result<(), RankError>) -> Result<(), RankError> {
+        let items = self.scorer.items();
+        let Some(region) = self.tiling.region else { return work(0..items as u32) };
+        for start in (0..items).step_by(region) {
+            let end = (start + region).min(items);
+            if end < items {
+                self.scorer.will_score(end as u32..(end + region).min(items) as u32);
+            }
+            work(start as u32..end as u32)?;
+            self.scorer.release_items(start as u32..end as u32);
+        }
+        Ok(())
     }
 
     fn rank_region<O: Outcomes>(
         &self,
         block: &mut Block<'_, O::Own>,
-        region: std::ops::Range<u32>,
+        region: Range<u32>,
         outcomes: &O,
         buffer: &mut Vec<f32>,
         check: &impl Fn() -> Result<(), Interrupted>,

@@ -153,6 +153,7 @@ struct Ranked {
 }
 
 impl Outcomes for Best {
+    const PREPARES: bool = false;
     type Own = ();
     type Outcome = Ranked;
 
@@ -161,6 +162,8 @@ impl Outcomes for Best {
     }
 
     fn begin(&self, _: &[u32]) {}
+
+    fn prepare(&self, (): &mut (), _: &[u32], _: std::ops::Range<u32>) {}
 
     fn visit(&self, (): &mut (), _: usize, _: &[f32]) {}
 
