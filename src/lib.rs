@@ -83,9 +83,9 @@ pub use evaluate::{
     Baselines, EvaluateBench, EvaluateError, EvaluateOptions, Evaluation, Metrics, Protocol, bench_evaluate, evaluate,
 };
 pub use ingest::{
-    Column, Compression, Delimiter, Format, IngestBench, IngestCounts, IngestError, IngestOptions, IngestRun,
-    IngestSummary, Input, Inputs, Leftover, OnError, ReadError, ReadOptions, Role, Split, Survey, Thresholds, TimeUnit,
-    bench_ingest, ingest, survey,
+    Column, Compression, Delimiter, Format, IngestBench, IngestCounts, IngestError, IngestOptions, IngestPlan,
+    IngestRun, IngestSummary, Input, Inputs, Leftover, OnError, ReadError, ReadOptions, Role, Split, Survey,
+    Thresholds, TimeUnit, bench_ingest, ingest, plan_ingest, survey,
 };
 pub use loss::LossKind;
 pub use model::{

@@ -417,7 +417,7 @@ impl<'a> Parser<'a> {
 
 /// A hash that knows nothing of the one that orders the dictionary.
 #[inline]
-fn check_hash(id: &[u8], seed: u64) -> u64 {
+pub(super) fn check_hash(id: &[u8], seed: u64) -> u64 {
     id_hash(id, seed ^ 0x5bd1_e995_9d1b_87a3)
 }
 
