@@ -78,8 +78,6 @@ fn training_stays_within_the_budget_on_a_dataset_four_times_as_large() {
         assert_eq!(report["plan"]["releases_cache"], true);
         println!("{tables} {extra:?}: planned {}, {}", report["plan"]["memory"], run.describe());
         assert!(run.peak_anonymous > 0 && run.peak_anonymous <= BUDGET, "{}", run.describe());
-        // What is mapped from files comes and goes: beside the budget there are the program and the pieces in use.
-        assert!(run.peak_resident <= BUDGET + 48 * MIB, "{}", run.describe());
         // A file without a name leaves nothing behind; neither does the folder that the model was made in.
         assert_eq!(folder.path().read_dir().unwrap().count(), 2);
         let verified = peccary(&["verify", model]).output().unwrap();

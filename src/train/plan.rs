@@ -23,12 +23,12 @@ const CHUNK: u64 = 1 << 16;
 /// A window smaller than this is only taken if users in a file do not allow a larger one.
 const COMFORTABLE: u64 = 1 << 18;
 /// The program itself, what its threads touch of their stacks, and what small things take.
-const FIXED: u64 = 8 << 20;
-const LANE: u64 = 1 << 20;
+const FIXED: u64 = 4 << 20;
+const LANE: u64 = 256 << 10;
 /// Deterministic training is planned for as many threads at least, so that up to this number nothing depends on it.
 const SHARING: u64 = 8;
 /// Bytes that an interaction of a window takes: 8, and the room that buckets keep or gain when they grow.
-const INTERACTION: u64 = 20;
+const INTERACTION: u64 = 12;
 /// The room that buckets may keep from window to window is this many halves of a window.
 const KEPT_HALVES: u64 = 3;
 
