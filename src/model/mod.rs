@@ -12,6 +12,8 @@ mod rule;
 mod scan;
 mod scores;
 mod shared;
+#[cfg(miri)]
+mod unmapped;
 mod verify;
 
 pub use error::ModelError;

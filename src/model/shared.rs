@@ -1,8 +1,11 @@
 //! A factor table in anonymous memory, shared between trainers without locks.
 
+#[cfg(not(miri))]
 use memmap2::MmapMut;
 
 use super::stride_of;
+#[cfg(miri)]
+use super::unmapped::MmapMut;
 use crate::storage::StorageError;
 
 /// `rows` × `stride` floats, each row aligned to 64 bytes. While shared, rows are touched by the kernels only.
@@ -33,7 +36,7 @@ impl SharedTable {
             action: "get memory for it",
             source,
         })?;
-        #[cfg(target_os = "linux")]
+        #[cfg(all(target_os = "linux", not(miri)))]
         // Advice only: without huge pages the table works as well, if more slowly when it is large.
         let _ = map.advise(memmap2::Advice::HugePage);
         let base = map.as_mut_ptr().cast();
