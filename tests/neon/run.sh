@@ -37,4 +37,4 @@ export RUSTC=$here/rustc
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=$here/cc
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="$root/usr/bin/qemu-aarch64-static -L $root/usr/aarch64-linux-gnu"
 export CARGO_TARGET_DIR=$here/build
-cargo test --release --target aarch64-unknown-linux-gnu --manifest-path tests/neon/Cargo.toml
+cargo test --release --target aarch64-unknown-linux-gnu --manifest-path tests/neon/Cargo.toml --lib
