@@ -5,8 +5,8 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use peccary::{
-    ByteSize, Context, Dataset, EvaluateOptions, LossKind, Model, OptimizerKind, Proposal, Schedule, Similarity,
-    TrainConfig, TrainError, evaluate, train,
+    ByteSize, Context, Dataset, EvaluateOptions, LossKind, Model, OptimizerKind, Precision, Proposal, Schedule,
+    Similarity, TrainConfig, TrainError, evaluate, train,
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -81,7 +81,7 @@ fn a_model_finds_much_of_what_was_planted_and_says_how_it_was_made() {
 fn one_thread_and_one_seed_give_the_same_bytes() {
     let folder = tempfile::tempdir().unwrap();
     let data = dataset(&folder);
-    let factors = |name: &str, seed: &str| {
+    let factors = |name: &str, seed: &str, precision: &str| {
         let model = path(&folder, name);
         let trained = peccary(&[
             "train",
@@ -94,14 +94,19 @@ fn one_thread_and_one_seed_give_the_same_bytes() {
             "1",
             "--seed",
             seed,
+            "--precision",
+            precision,
             "--quiet",
         ]);
         assert!(trained.status.success());
         ["users.factors", "items.factors"].map(|file| std::fs::read(model.join(file)).unwrap())
     };
-    let first = factors("a", "1");
-    assert!(first == factors("b", "1"), "same seed, same bytes");
-    assert!(first != factors("c", "2"), "another seed, other bytes");
+    let first = factors("a", "1", "f32");
+    assert!(first == factors("b", "1", "f32"), "same seed, same bytes");
+    assert!(first != factors("c", "2", "f32"), "another seed, other bytes");
+    let rounded = factors("d", "1", "bf16");
+    assert!(rounded == factors("e", "1", "bf16"), "same seed, same noise");
+    assert!(rounded != first, "bfloat16 rounds");
 }
 
 #[test]
@@ -117,7 +122,9 @@ fn every_combination_beats_random() {
                 (OptimizerKind::Adagrad, Schedule::Constant),
                 (OptimizerKind::Adam, Schedule::Cosine),
             ] {
-                for (proposal, with_replacement) in [(Proposal::Uniform, true), (Proposal::Popularity, false)] {
+                for (proposal, with_replacement, precision) in
+                    [(Proposal::Uniform, true, Precision::F32), (Proposal::Popularity, false, Precision::Bf16)]
+                {
                     let mut config = TrainConfig { loss, similarity, dimensions: 20, epochs: 20, ..Default::default() };
                     config.optimizer.kind = kind;
                     config.optimizer.schedule = schedule;
@@ -125,6 +132,7 @@ fn every_combination_beats_random() {
                     config.negatives.with_replacement = with_replacement;
                     config.negatives.alpha = 0.5;
                     config.l2 = 0.001;
+                    config.precision = precision;
                     train(&data, &config, &model, true, &ctx).unwrap();
                     let evaluation = evaluate(&Model::open(&model).unwrap(), &data, &EvaluateOptions::default(), &ctx);
                     let evaluation = evaluation.unwrap();

@@ -13,10 +13,11 @@ use super::kernel::{Bf16, Element, F32, InstructionSet, Lanes, Portable};
 use super::rule::{Adagrad, Adam, Rule, Sgd};
 use super::{Precision, Similarity};
 
+mod scratch;
 mod tables;
 
 use crate::loss::Loss;
-use crate::mix::{GOLDEN, mix};
+use scratch::{Scratch, UserGradient, noise_seed};
 pub(crate) use tables::{Optimizer, Side, Tables};
 
 /// Items in a group, at most.
@@ -374,60 +375,6 @@ impl Mixes<'_> {
     fn of(&self, i: usize) -> (f32, f32, f32) {
         let l2 = if i < self.l2.0 { self.l2.1 } else { self.l2.2 };
         (self.toward_user[i], self.own.map_or(l2, |own| own[i]), self.rates.map_or(self.learning_rate, |r| r[i]))
-    }
-}
-
-/// Room for a user's gradient.
-#[repr(align(64))]
-struct UserGradient([f32; MAX_STRIDE]);
-
-/// What a group needs while it is at work, by item; made once a batch.
-struct Scratch<V: Lanes> {
-    dots: [f32; GROUP],
-    squares: [f32; GROUP],
-    scores: [f32; GROUP],
-    gradient: [f32; GROUP],
-    toward_user: [f32; GROUP],
-    own: [f32; GROUP],
-    rates: [f32; GROUP],
-    user_gradient: UserGradient,
-    /// For each of the tiles that are kept in registers at once, so that none waits for another's.
-    noise: [V::Noise; TILES],
-}
-
-/// A seed of the noise that rounding draws from, of this batch's own: the same batch is rounded in the same way.
-fn noise_seed(runs: &Runs<'_>, update: &Update) -> u64 {
-    let mut seed = u64::from(update.learning_rate.to_bits());
-    for id in runs.users.iter().chain(runs.negatives).take(16) {
-        seed = mix(seed.wrapping_mul(GOLDEN) ^ u64::from(*id));
-    }
-    seed
-}
-
-impl<V: Lanes> Scratch<V> {
-    /// # Safety
-    /// The machine has the instruction set of `V`.
-    #[inline(always)]
-    unsafe fn new(mut seed: u64) -> Self {
-        let zeros = [0f32; GROUP];
-        let mut seeds = [[0u32; 16]; TILES];
-        for state in seeds.iter_mut().flatten() {
-            seed = seed.wrapping_add(GOLDEN);
-            *state = mix(seed) as u32;
-        }
-        // SAFETY: passed on from the caller.
-        let noise = unsafe { [V::noise(&seeds[0]), V::noise(&seeds[1]), V::noise(&seeds[2]), V::noise(&seeds[3])] };
-        Self {
-            dots: zeros,
-            squares: zeros,
-            scores: zeros,
-            gradient: zeros,
-            toward_user: zeros,
-            own: zeros,
-            rates: zeros,
-            user_gradient: UserGradient([0f32; MAX_STRIDE]),
-            noise,
-        }
     }
 }
 

@@ -265,3 +265,30 @@ fn steps_smaller_than_half_a_unit_of_bfloat16_count_in_the_mean() {
         }
     }
 }
+
+#[test]
+fn trainers_that_race_for_the_same_rows_learn_and_leave_finite_rows() {
+    let (dimensions, rounds) = (20, 200);
+    let update = Update { learning_rate: 0.05, l2: 0.001, similarity: Similarity::Dot };
+    let adam = Optimizer::Adam { beta1: 0.9, beta2: 0.99, epsilon: 1e-6 };
+    for set in InstructionSet::available() {
+        for (optimizer, precision) in [(Optimizer::Sgd, Precision::F32), (adam, Precision::Bf16)] {
+            let mut tables = Tables::new(2, 3, dimensions, true, optimizer, precision).unwrap();
+            tables.users.fill(|i, row| row[i] = 0.5);
+            tables.items.fill(|i, row| row[i] = 0.5);
+            let losses = |tables: &Tables| {
+                let runs =
+                    Runs { users: &[0, 1], ends: &[1, 2], positives: &[0, 1], negatives: &[2, 2], negatives_each: 1 };
+                train(set, tables, runs, Bpr { inverse_temperature: 1.0 }, update).sum
+            };
+            let before = losses(&tables);
+            std::thread::scope(|scope| {
+                for _ in 0..2 {
+                    scope.spawn(|| (0..rounds).for_each(|_| _ = losses(&tables)));
+                }
+            });
+            assert!(losses(&tables) < before, "{} {optimizer:?} {precision:?}", set.name());
+            assert!(tables.users.is_finite() && tables.items.is_finite());
+        }
+    }
+}
