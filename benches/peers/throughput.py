@@ -87,6 +87,8 @@ def main():
     train.sum_duplicates()
     os.remove(log)
     print(f"{args.users:,} users x {args.items:,} items, {train.nnz:,} interactions, 64 dimensions, {args.threads} threads")
+    # Buffalo draws until it finds an item that is no positive, for ever where there is none.
+    assert np.diff(train.indptr).max() < train.shape[1] // 2, "a user has half of all items: choose more --items"
     results = []
     for name, differs, epochs, make in [
         ("implicit", "item bias; a pair drawn that is a positive is skipped", (1, 4), lambda: implicit_fit(train, args.threads)),

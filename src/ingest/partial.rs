@@ -1,10 +1,12 @@
 //! The folder of an ingest in the making: `OUTPUT.partial`, with everything that is not published yet.
 //!
-//!     lock                held as long as a process works in it
-//!     journal             what is durable, written by the checkpoints; replaced whole
-//!     temporary/          rows and ids, by partition
-//!     rejects.ndjson      rows that could not be used
-//!     dataset-…/          the dataset in the making
+//! ```text
+//! lock                held as long as a process works in it
+//! journal             what is durable, written by the checkpoints; replaced whole
+//! temporary/          rows and ids, by partition
+//! rejects.ndjson      rows that could not be used
+//! dataset-…/          the dataset in the making
+//! ```
 //!
 //! Nothing outside of the folder refers to it, so it may be removed at any time.
 
