@@ -273,7 +273,7 @@ fn trainers_that_race_for_the_same_rows_learn_and_leave_finite_rows() {
     let adam = Optimizer::Adam { beta1: 0.9, beta2: 0.99, epsilon: 1e-6 };
     for set in InstructionSet::available() {
         for (optimizer, precision) in [(Optimizer::Sgd, Precision::F32), (adam, Precision::Bf16)] {
-            let mut tables = Tables::new(2, 3, dimensions, true, optimizer, precision).unwrap();
+            let mut tables = Tables::new(2, 3, dimensions, true, (optimizer, precision), [None, None]).unwrap();
             tables.users.fill(|i, row| row[i] = 0.5);
             tables.items.fill(|i, row| row[i] = 0.5);
             let losses = |tables: &Tables| {
