@@ -83,7 +83,7 @@ pub use ingest::{
     Column, Compression, Delimiter, Format, IngestCounts, IngestError, IngestOptions, IngestSummary, Input, Inputs,
     OnError, ReadError, ReadOptions, Role, Split, Thresholds, TimeUnit, ingest,
 };
-pub use loss::LossKind;
+pub use loss::{LossConfig, LossKind, Surrogate};
 pub use model::{Factors, InstructionSet, MODEL_FORMAT_VERSION, Model, ModelError, ModelManifest, Similarity};
 pub use rank::{Popularity, RandomScores, RankError, Scorer};
 pub use recommend::{

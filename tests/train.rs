@@ -64,7 +64,7 @@ fn a_model_finds_much_of_what_was_planted_and_says_how_it_was_made() {
     assert_eq!(manifest.config, report["config"]);
     assert_eq!(manifest.dataset, opened.fingerprint());
     let used: TrainConfig = serde_json::from_value(manifest.config).unwrap();
-    assert!(used.temperature.is_some() && used.optimizer.learning_rate.is_some() && used.init_deviation.is_some());
+    assert!(used.loss.temperature.is_some() && used.optimizer.learning_rate.is_some() && used.init_deviation.is_some());
 
     let evaluated = peccary(&["evaluate", text(&model), text(&data), "--k", "20", "--json"]);
     let report: Value = serde_json::from_slice(&evaluated.stdout).unwrap();
@@ -118,13 +118,14 @@ fn every_combination_beats_random() {
                 (OptimizerKind::Adam, Schedule::Cosine),
             ] {
                 for (proposal, with_replacement) in [(Proposal::Uniform, true), (Proposal::Popularity, false)] {
-                    let mut config = TrainConfig { loss, similarity, dimensions: 20, epochs: 20, ..Default::default() };
+                    let mut config = TrainConfig { similarity: Some(similarity), dimensions: 20, epochs: 20, ..Default::default() };
                     config.optimizer.kind = kind;
                     config.optimizer.schedule = schedule;
                     config.negatives.proposal = proposal;
                     config.negatives.with_replacement = with_replacement;
                     config.negatives.alpha = 0.5;
-                    config.l2 = 0.001;
+                    config.l2 = Some(0.001);
+                    config.loss.kind = loss;
                     train(&data, &config, &model, true, &ctx).unwrap();
                     let evaluation = evaluate(&Model::open(&model).unwrap(), &data, &EvaluateOptions::default(), &ctx);
                     let evaluation = evaluation.unwrap();
@@ -223,7 +224,7 @@ fn a_budget_that_cannot_hold_the_tables_is_refused_before_training() {
 fn divergence_is_noticed_and_explained() {
     let folder = tempfile::tempdir().unwrap();
     let data = Dataset::open(dataset(&folder)).unwrap();
-    let mut config = TrainConfig { l2: 0.0, ..TrainConfig::default() };
+    let mut config = TrainConfig { l2: Some(0.0), ..TrainConfig::default() };
     config.optimizer.learning_rate = Some(1e6);
     let model = path(&folder, "m");
     let error = train(&data, &config, &model, false, &Context::new(2, ByteSize(1 << 30))).unwrap_err();

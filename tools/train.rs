@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use peccary::{
-    Dataset, EpochReport, LossKind, OptimizerKind, Proposal, Schedule, Similarity, TrainConfig, TrainReport, train,
+    Dataset, EpochReport, LossKind, OptimizerKind, Proposal, Schedule, Similarity, Surrogate, TrainConfig,
+    TrainReport, train,
 };
 use serde::Serialize;
 
@@ -84,15 +85,36 @@ pub struct Args {
     /// Divides scores in the loss
     #[arg(long, value_name = "T")]
     temperature: Option<f32>,
+    /// Exponent of the negatives' mean, with --loss bsl
+    #[arg(long, value_name = "C")]
+    exponent: Option<f32>,
+    /// Scores of negatives below it cost nothing, with --loss ccl
+    #[arg(long, value_name = "M")]
+    margin: Option<f32>,
+    /// What the mean over the negatives is multiplied by, with --loss ccl
+    #[arg(long, value_name = "W")]
+    weight: Option<f32>,
+    /// What takes the place of the exponential, with --loss psl
+    #[arg(long, value_enum)]
+    surrogate: Option<Shape>,
+    /// Whether softmax and bsl undo the distribution of popularity negatives
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    log_q: Option<bool>,
     /// L2 regularization of every row that a term touches
     #[arg(long, value_name = "LAMBDA")]
     l2: Option<f32>,
     /// Standard deviation of the initial factors
     #[arg(long, value_name = "SIGMA")]
     init_deviation: Option<f32>,
-    /// Negatives for each positive
+    /// Negatives for each positive; for listwise losses, those that a block of positives shares
     #[arg(long, value_name = "N")]
     negatives: Option<usize>,
+    /// Positives that share a set of negatives, for listwise losses
+    #[arg(long, value_name = "P")]
+    shared_by: Option<usize>,
+    /// Whether a user's positives may be among the shared negatives of listwise losses
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    allow_positives: Option<bool>,
     /// The distribution that negatives are drawn from
     #[arg(long, value_enum)]
     proposal: Option<Negatives>,
@@ -145,7 +167,23 @@ choices!(Loss => LossKind {
     /// Bayesian personalized ranking, on pairs
     Bpr,
     /// Logistic loss, on single scores
-    Logistic
+    Logistic,
+    /// Sampled softmax, listwise
+    Softmax,
+    /// Bilateral softmax loss, listwise
+    Bsl,
+    /// Cosine contrastive loss, listwise
+    Ccl,
+    /// Pairwise softmax loss, listwise
+    Psl
+});
+choices!(Shape => Surrogate {
+    /// tanh(d) + 1
+    Tanh,
+    /// atan(d) + 1
+    Atan,
+    /// max(0, d + 1)
+    Relu
 });
 choices!(Score => Similarity {
     /// Dot product
@@ -201,16 +239,26 @@ impl Args {
                 *target = value.into();
             }
         }
+        fn maybe<T>(target: &mut Option<T>, flag: Option<impl Into<T>>) {
+            *target = flag.map(Into::into).or(target.take());
+        }
         set(&mut config.dimensions, self.dimensions);
         set(&mut config.epochs, self.epochs);
         set(&mut config.seed, self.seed);
-        set(&mut config.loss, self.loss);
-        set(&mut config.similarity, self.similarity);
+        set(&mut config.loss.kind, self.loss);
+        maybe(&mut config.loss.temperature, self.temperature);
+        maybe(&mut config.loss.exponent, self.exponent);
+        maybe(&mut config.loss.margin, self.margin);
+        maybe(&mut config.loss.weight, self.weight);
+        maybe(&mut config.loss.surrogate, self.surrogate);
+        maybe(&mut config.loss.log_q, self.log_q);
+        maybe(&mut config.similarity, self.similarity);
         set(&mut config.biases, self.biases);
-        set(&mut config.temperature, self.temperature);
-        set(&mut config.l2, self.l2);
+        maybe(&mut config.l2, self.l2);
         set(&mut config.init_deviation, self.init_deviation);
-        set(&mut config.negatives.count, self.negatives);
+        maybe(&mut config.negatives.count, self.negatives);
+        maybe(&mut config.negatives.shared_by, self.shared_by);
+        set(&mut config.negatives.allow_positives, self.allow_positives);
         set(&mut config.negatives.proposal, self.proposal);
         set(&mut config.negatives.alpha, self.alpha);
         set(&mut config.negatives.with_replacement, self.with_replacement);

@@ -59,9 +59,9 @@ pub struct TrainBench {
 pub fn bench_train(dataset: &Dataset, config: &TrainConfig, ctx: &Context) -> Result<TrainBench, TrainError> {
     config.validate()?;
     let inverse_temperature = 1.0 / config.temperature();
-    match config.loss {
+    match config.loss.kind {
         LossKind::Bpr => with_loss(dataset, config, Bpr { inverse_temperature }, ctx),
-        LossKind::Logistic => with_loss(dataset, config, Logistic { inverse_temperature }, ctx),
+        _ => with_loss(dataset, config, Logistic { inverse_temperature }, ctx),
     }
 }
 
@@ -88,7 +88,7 @@ fn stages<P: Propose + Clone, L: Loss>(
     ctx: &Context,
 ) -> Result<TrainBench, TrainError> {
     let Prepared { tables, mut lanes, window, .. } = prepare(dataset, config, proposal, ctx)?;
-    let each = config.negatives.count as u64;
+    let each = config.negatives() as u64;
     let interactions = dataset.train().len();
     let stage = ctx.stage("measuring", None, Unit::Triples);
     let mut number = 0;

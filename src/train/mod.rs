@@ -4,6 +4,7 @@ mod bench;
 mod config;
 mod error;
 mod lane;
+mod listwise;
 mod run;
 
 pub use bench::{TrainBench, bench_train};

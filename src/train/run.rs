@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::config::{Proposal, TrainConfig};
 use super::error::TrainError;
 use super::lane::{Done, Epoch, Lane, stream_seed};
+use super::listwise::train_listwise;
 use crate::context::{ByteSize, Context, Stage, Unit};
 use crate::dataset::Dataset;
 use crate::loss::{Bpr, Logistic, Loss, LossKind};
@@ -87,9 +88,10 @@ pub fn train(
     }
     let staging = Staging::new(output, force, "peccary-model")?;
     let inverse_temperature = 1.0 / config.temperature();
-    let (tables, report) = match config.loss {
+    let (tables, report) = match config.loss.kind {
         LossKind::Bpr => with_loss(dataset, config, Bpr { inverse_temperature }, ctx)?,
         LossKind::Logistic => with_loss(dataset, config, Logistic { inverse_temperature }, ctx)?,
+        LossKind::Softmax | LossKind::Bsl | LossKind::Ccl | LossKind::Psl => train_listwise(dataset, config, ctx)?,
     };
     let manifest = publish_tables(staging, dataset, config, tables, &report)?;
     Ok((manifest, report))
@@ -162,14 +164,14 @@ pub(super) fn prepare<P: Propose + Clone>(
     let lanes = (0..lanes)
         .map(|_| {
             let window = Window::new(items, block_items);
-            Lane::new(window, proposal.clone(), config.negatives.count, config.negatives.with_replacement)
+            Lane::new(window, proposal.clone(), config.negatives(), config.negatives.with_replacement)
         })
         .collect();
     Ok(Prepared { tables, lanes, block_items, window })
 }
 
 /// The learning rate when `done` of the run's epochs are over.
-fn rate(config: &TrainConfig, done: f64) -> f32 {
+pub(super) fn rate(config: &TrainConfig, done: f64) -> f32 {
     config.learning_rate() * config.optimizer.schedule.factor(done / f64::from(config.epochs)) as f32
 }
 
@@ -192,8 +194,8 @@ pub(super) fn epoch<'a, L: Loss>(
         tables,
         set: InstructionSet::detect(),
         loss,
-        update: Update { learning_rate: rate(config, f64::from(epoch)), l2: config.l2, similarity: config.similarity },
-        negatives_each: config.negatives.count,
+        update: Update { learning_rate: rate(config, f64::from(epoch)), l2: config.l2(), similarity: config.similarity() },
+        negatives_each: config.negatives(),
         ctx,
         stage,
     }
@@ -207,7 +209,7 @@ fn run<P: Propose + Clone>(
     ctx: &Context,
 ) -> Result<(Tables, TrainReport), TrainError> {
     let Prepared { mut tables, mut lanes, block_items, window } = prepare(dataset, config, proposal, ctx)?;
-    let total = dataset.train().len() * config.negatives.count as u64 * u64::from(config.epochs);
+    let total = dataset.train().len() * config.negatives() as u64 * u64::from(config.epochs);
     let stage = ctx.stage("training", Some(total), Unit::Triples);
     let began = Instant::now();
     let mut epochs = Vec::new();
@@ -229,7 +231,7 @@ fn run<P: Propose + Clone>(
             return Err(TrainError::NothingToLearn(why.to_string()));
         }
         let seconds = start.elapsed().as_secs_f64();
-        let triples = done.positives * config.negatives.count as u64;
+        let triples = done.positives * config.negatives() as u64;
         let loss = done.loss.sum / done.loss.terms.max(1) as f64;
         stage.note(format!("epoch {}/{}, loss {loss:.4}", number + 1, config.epochs));
         epochs.push(EpochReport {
@@ -277,7 +279,7 @@ pub(super) fn all_lanes<P: Propose, L: Loss>(
 }
 
 /// Fills a side with uniform numbers of the configured deviation; each row from a generator of its own.
-fn initialize(side: &mut Side, number: u64, config: &TrainConfig) {
+pub(super) fn initialize(side: &mut Side, number: u64, config: &TrainConfig) {
     let stride = side.factors.stride();
     let bound = config.init_deviation() * 3f32.sqrt();
     let fixed = side.fixed();
@@ -291,7 +293,7 @@ fn initialize(side: &mut Side, number: u64, config: &TrainConfig) {
     });
 }
 
-fn finite(tables: &mut Tables) -> bool {
+pub(super) fn finite(tables: &mut Tables) -> bool {
     let sides = [&mut tables.users, &mut tables.items];
     sides.into_iter().all(|side| side.factors.as_slice().par_iter().all(|x| x.is_finite()))
 }
@@ -306,7 +308,11 @@ fn publish_tables(
     let json = |value: serde_json::Result<serde_json::Value>| value.unwrap_or(serde_json::Value::Null);
     let mut used = config.clone();
     used.biases = Some(config.biases());
-    used.temperature = Some(config.temperature());
+    used.similarity = Some(config.similarity());
+    used.l2 = Some(config.l2());
+    used.loss = config.numbers();
+    used.negatives.count = Some(config.negatives());
+    used.negatives.shared_by = config.loss.kind.is_listwise().then(|| config.shared_by());
     used.init_deviation = Some(config.init_deviation());
     used.optimizer.learning_rate = Some(config.learning_rate());
     let manifest = ModelManifest {
@@ -316,13 +322,13 @@ fn publish_tables(
         items: dataset.items().len(),
         dimensions: config.dimensions,
         biases: config.biases(),
-        similarity: config.similarity,
+        similarity: config.similarity(),
         config: json(serde_json::to_value(&used)),
         history: json(serde_json::to_value(report)),
         files: Vec::new(),
     };
     let (width, stride) = (tables.width, tables.users.factors.stride());
-    let unit = config.similarity == Similarity::Cosine;
+    let unit = config.similarity() == Similarity::Cosine;
     let copy = |row: &[f32], out: &mut [f32]| {
         out.copy_from_slice(&row[..out.len()]);
         if unit {

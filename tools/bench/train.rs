@@ -32,7 +32,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
     let path = args.subject.dataset(&ctx)?;
     let dataset = Dataset::open(&path)?;
     let mut config = TrainConfig { dimensions: args.dimensions, biases: Some(false), ..TrainConfig::default() };
-    config.negatives.count = args.negatives;
+    config.negatives.count = Some(args.negatives);
     let bench = bench_train(&dataset, &config, &ctx)?;
     let mut scaling = Vec::new();
     let mut threads = 1;
@@ -46,7 +46,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
     let mut report = serde_json::to_value(&bench)?;
     report["dataset"] = json!(path);
     report["dimensions"] = json!(config.dimensions);
-    report["negatives"] = json!(config.negatives.count);
+    report["negatives"] = json!(config.negatives());
     let scaling: Vec<_> =
         scaling.iter().map(|(threads, rate)| json!({ "threads": threads, "triples_per_second": rate })).collect();
     report["scaling"] = json!(scaling);
@@ -61,7 +61,7 @@ fn table(path: &Path, dataset: &Dataset, config: &TrainConfig, bench: &TrainBenc
         grouped(dataset.items().len().into()),
         grouped(bench.interactions),
         config.dimensions,
-        config.negatives.count,
+        config.negatives(),
         bench.instruction_set,
         bench.threads,
         "each stage alone",

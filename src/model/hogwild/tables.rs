@@ -26,7 +26,7 @@ impl Optimizer {
 pub(crate) struct Side {
     pub(crate) factors: SharedTable,
     state: SharedTable,
-    pub(super) momentum: Option<SharedTable>,
+    pub(in crate::model) momentum: Option<SharedTable>,
     /// The column that is fixed at 1, and multiplies the other side's bias.
     fixed: Option<usize>,
 }
@@ -44,7 +44,7 @@ impl Side {
         self.fixed
     }
 
-    pub(super) fn state_ptr(&self, row: usize) -> *mut f32 {
+    pub(in crate::model) fn state_ptr(&self, row: usize) -> *mut f32 {
         if self.state.rows() == 0 { std::ptr::null_mut() } else { self.state.row_ptr(row) }
     }
 }

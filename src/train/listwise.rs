@@ -1,0 +1,359 @@
+//! Training with listwise losses: lanes as in [`lane`](super::lane), but what goes through them are blocks of positives
+//! in random order that share negatives.
+
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_xoshiro::Xoshiro256PlusPlus;
+
+use super::config::{Proposal, TrainConfig};
+use super::error::TrainError;
+use super::lane::{Done, IN_FLIGHT, stream_seed};
+use super::run::{EpochReport, TrainReport, finite, initialize, rate};
+use crate::context::{ByteSize, Context, Stage, Unit};
+use crate::dataset::{Dataset, Interactions};
+use crate::loss::{Atan, Bsl, Ccl, Listwise, LossKind, Psl, Relu, Softmax, Surrogate, Tanh};
+use crate::model::{
+    Block, InstructionSet, LossSample, Similarity, Tables, Update, Workspace, stride_of, train_block,
+};
+use crate::negatives::{Popularity, Propose, SharedBlock, SharedSampler, Uniform};
+use crate::stream::{Window, plan};
+
+const WINDOWS_AN_EPOCH: u64 = 8;
+/// Interactions of a window by default, at most: blocks are drawn from that many.
+const WINDOW: u64 = 1 << 23;
+
+/// Does something with a loss, whichever it is.
+pub(super) trait WithLoss {
+    type Result;
+    fn with<L: Listwise>(self, loss: L) -> Self::Result;
+}
+
+/// Makes the listwise loss of `config`.
+pub(super) fn with_loss<W: WithLoss>(config: &TrainConfig, then: W) -> W::Result {
+    let numbers = config.numbers();
+    let inverse_temperature = 1.0 / config.temperature();
+    match numbers.kind {
+        LossKind::Bsl => then.with(Bsl { inverse_temperature, exponent: numbers.exponent.unwrap_or(1.0) }),
+        LossKind::Ccl => {
+            then.with(Ccl { margin: numbers.margin.unwrap_or_default(), weight: numbers.weight.unwrap_or_default() })
+        }
+        LossKind::Psl => match numbers.surrogate.unwrap_or_default() {
+            Surrogate::Tanh => then.with(Psl { inverse_temperature, surrogate: Tanh }),
+            Surrogate::Atan => then.with(Psl { inverse_temperature, surrogate: Atan }),
+            Surrogate::Relu => then.with(Psl { inverse_temperature, surrogate: Relu }),
+        },
+        LossKind::Softmax | LossKind::Bpr | LossKind::Logistic => then.with(Softmax { inverse_temperature }),
+    }
+}
+
+/// Trains with a listwise loss.
+pub(super) fn train_listwise(
+    dataset: &Dataset,
+    config: &TrainConfig,
+    ctx: &Context,
+) -> Result<(Tables, TrainReport), TrainError> {
+    struct Run<'a>(&'a Dataset, &'a TrainConfig, &'a Context);
+    impl WithLoss for Run<'_> {
+        type Result = Result<(Tables, TrainReport), TrainError>;
+        fn with<L: Listwise>(self, loss: L) -> Self::Result {
+            let Run(dataset, config, ctx) = self;
+            match config.negatives.proposal {
+                Proposal::Uniform => run(dataset, config, loss, &Uniform, ctx),
+                Proposal::Popularity => {
+                    let counts = dataset.popularity().iter().map(|c| c.to_native());
+                    run(dataset, config, loss, &Popularity::new(counts, config.negatives.alpha), ctx)
+                }
+            }
+        }
+    }
+    with_loss(config, Run(dataset, config, ctx))
+}
+
+/// What a lane keeps from epoch to epoch.
+struct Lane<P> {
+    window: Window,
+    pairs: Vec<u64>,
+    sampler: SharedSampler<P>,
+    spare: Vec<SharedBlock>,
+    workspace: Workspace,
+}
+
+/// One epoch's work, shared by all lanes.
+struct Epoch<'a, L> {
+    interactions: &'a Interactions,
+    windows: Vec<Vec<u32>>,
+    /// The next window that nobody has taken.
+    next: AtomicUsize,
+    /// Set when a loss is no number any more.
+    diverged: AtomicBool,
+    seed: u64,
+    tables: &'a Tables,
+    set: InstructionSet,
+    loss: L,
+    update: Update,
+    shared_by: usize,
+    ctx: &'a Context,
+    stage: &'a Stage<'a>,
+}
+
+impl<L: Listwise> Epoch<'_, L> {
+    fn stopped(&self) -> bool {
+        self.ctx.cancelled() || self.diverged.load(Ordering::Relaxed)
+    }
+
+    /// Produces and trains until no window is left. `rate` is the learning rate of a window by its number.
+    fn run<P: Propose>(&self, lane: &mut Lane<P>, rate: impl Fn(usize) -> f32 + Send) -> Option<Done> {
+        let (full, blocks) = bounded::<SharedBlock>(IN_FLIGHT);
+        let (empty, spare) = bounded::<SharedBlock>(IN_FLIGHT + 2);
+        for block in lane.spare.drain(..) {
+            // Never more than were in use before, so that there is room.
+            let _ = empty.try_send(block);
+        }
+        let Lane { window, pairs, sampler, workspace, .. } = lane;
+        let kept = spare.clone();
+        let done = std::thread::scope(|scope| {
+            let trainer = scope.spawn(move || self.train(&blocks, &empty, workspace));
+            let send =
+                |block| if full.send(block).is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) };
+            let skipped = self.produce(window, pairs, sampler, || spare.try_recv().ok(), send, rate);
+            drop(full);
+            let mut done = trainer.join().ok()?;
+            done.skipped = skipped;
+            Some(done)
+        });
+        lane.spare.extend(kept.try_iter());
+        done
+    }
+
+    /// Fills windows, shuffles their positives, and hands blocks of them to `emit` until no window is left or `emit`
+    /// says to stop; returns how many positives no negative could be proposed for.
+    fn produce<P: Propose>(
+        &self,
+        window: &mut Window,
+        pairs: &mut Vec<u64>,
+        sampler: &mut SharedSampler<P>,
+        mut spare: impl FnMut() -> Option<SharedBlock>,
+        mut emit: impl FnMut(SharedBlock) -> ControlFlow<()>,
+        rate: impl Fn(usize) -> f32,
+    ) -> u64 {
+        let mut skipped = 0;
+        loop {
+            let number = self.next.fetch_add(1, Ordering::Relaxed);
+            let Some(chunks) = self.windows.get(number).filter(|_| !self.stopped()) else { return skipped };
+            for chunk in self.windows.get(number + 1).into_iter().flatten() {
+                self.interactions.will_need(*chunk as usize);
+            }
+            let mut rng = Xoshiro256PlusPlus::seed_from_u64(stream_seed(self.seed, number as u64));
+            window.fill(self.interactions, chunks, &mut rng);
+            pairs.clear();
+            pairs.extend_from_slice(window.bucket(0));
+            pairs.shuffle(&mut rng);
+            for pairs in pairs.chunks(self.shared_by) {
+                let mut block = spare().unwrap_or_default();
+                block.learning_rate = rate(number);
+                sampler.fill(pairs, self.interactions, &mut rng, &mut block);
+                if block.negatives == 0 {
+                    skipped += pairs.len() as u64;
+                    continue;
+                }
+                if self.stopped() || emit(block).is_break() {
+                    return skipped;
+                }
+            }
+        }
+    }
+
+    /// Updates the tables by one block.
+    fn learn(&self, block: &SharedBlock, workspace: &mut Workspace) -> LossSample {
+        let update = Update { learning_rate: block.learning_rate, ..self.update };
+        let view = Block {
+            users: &block.users,
+            items: &block.items,
+            negatives: block.negatives,
+            user_of: &block.user_of,
+            item_of: &block.item_of,
+            masked: &block.masked,
+            corrections: &block.corrections,
+        };
+        train_block(self.set, self.tables, view, self.loss, update, workspace)
+    }
+
+    fn train(
+        &self,
+        blocks: &Receiver<SharedBlock>,
+        empty: &Sender<SharedBlock>,
+        workspace: &mut Workspace,
+    ) -> Done {
+        let mut done = Done::default();
+        for block in blocks {
+            let sample = self.learn(&block, workspace);
+            if !sample.sum.is_finite() {
+                self.diverged.store(true, Ordering::Relaxed);
+            }
+            done.loss.sum += sample.sum;
+            done.loss.terms += sample.terms;
+            done.positives += block.user_of.len() as u64;
+            self.stage.add((block.user_of.len() * block.negatives) as u64);
+            // A full or closed return channel only means that this block's memory is not needed again.
+            let _ = empty.try_send(block);
+        }
+        done
+    }
+}
+
+/// Runs every lane to the end of the epoch; `None` if one of them panicked.
+fn all_lanes<P: Propose, L: Listwise>(
+    work: &Epoch<'_, L>,
+    lanes: &mut [Lane<P>],
+    rate: impl Fn(usize) -> f32 + Send + Sync + Copy,
+) -> Option<Done> {
+    std::thread::scope(|scope| {
+        let running: Vec<_> = lanes.iter_mut().map(|lane| scope.spawn(move || work.run(lane, rate))).collect();
+        let mut all = Done::default();
+        for lane in running {
+            let done = lane.join().ok()??;
+            all.positives += done.positives;
+            all.skipped += done.skipped;
+            all.loss.sum += done.loss.sum;
+            all.loss.terms += done.loss.terms;
+        }
+        Some(all)
+    })
+}
+
+/// Checks the budget, fills the tables and makes a lane a thread; returns the window too.
+fn prepare<P: Propose + Clone>(
+    dataset: &Dataset,
+    config: &TrainConfig,
+    proposal: &P,
+    ctx: &Context,
+) -> Result<(Tables, Vec<Lane<P>>, u64), TrainError> {
+    let (users, items) = (dataset.users().len(), dataset.items().len());
+    let (positives, negatives) = (config.shared_by(), config.negatives().min(items as usize));
+    let width = config.dimensions + if config.biases() { 2 } else { 0 };
+    let window = config.stream.window.unwrap_or_else(|| {
+        WINDOW.min(dataset.train().len().div_ceil(WINDOWS_AN_EPOCH)).max(1)
+    });
+    let lanes = ctx.threads();
+    let table_bytes = Tables::bytes(users as usize, items as usize, width, config.optimizer());
+    let in_window = window + (1 << 16);
+    let lane_bytes = Window::bytes(items, in_window)
+        + in_window * 8
+        + SharedSampler::<P>::bytes(positives, negatives, items)
+        + Workspace::bytes(positives, negatives, stride_of(width));
+    let needed = table_bytes + lanes as u64 * lane_bytes;
+    if needed > ctx.memory().0 {
+        return Err(TrainError::Memory {
+            needed: ByteSize(needed),
+            tables: ByteSize(table_bytes),
+            windows: ByteSize(lanes as u64 * lane_bytes),
+            budget: ctx.memory(),
+        });
+    }
+    let mut tables =
+        Tables::new(users as usize, items as usize, config.dimensions, config.biases(), config.optimizer())?;
+    for (number, side) in [&mut tables.users, &mut tables.items].into_iter().enumerate() {
+        initialize(side, number as u64, config);
+        if config.similarity() == Similarity::Cosine {
+            let stride = side.factors.stride();
+            for row in side.factors.as_mut_slice().chunks_exact_mut(stride) {
+                let norm = row.iter().map(|x| x * x).sum::<f32>().sqrt().max(1e-12);
+                row.iter_mut().for_each(|x| *x /= norm);
+            }
+        }
+    }
+    let sizes = (positives, negatives);
+    let lanes = (0..lanes)
+        .map(|_| Lane {
+            window: Window::new(items, items),
+            pairs: Vec::new(),
+            sampler: SharedSampler::new(
+                proposal.clone(),
+                sizes,
+                items,
+                config.negatives.allow_positives,
+                config.log_q(),
+            ),
+            spare: Vec::new(),
+            workspace: Workspace::new(),
+        })
+        .collect();
+    Ok((tables, lanes, window))
+}
+
+fn run<P: Propose + Clone>(
+    dataset: &Dataset,
+    config: &TrainConfig,
+    loss: impl Listwise,
+    proposal: &P,
+    ctx: &Context,
+) -> Result<(Tables, TrainReport), TrainError> {
+    let (mut tables, mut lanes, window) = prepare(dataset, config, proposal, ctx)?;
+    let each = config.negatives().min(dataset.items().len() as usize) as u64;
+    let total = dataset.train().len() * each * u64::from(config.epochs);
+    let stage = ctx.stage("training", Some(total), Unit::Triples);
+    let began = Instant::now();
+    let mut epochs = Vec::new();
+    for number in 0..config.epochs {
+        let start = Instant::now();
+        let seed = stream_seed(config.seed, 2 + u64::from(number));
+        let learning_rate = rate(config, f64::from(number));
+        let work = Epoch {
+            interactions: dataset.train(),
+            windows: plan(dataset.train(), window, &mut Xoshiro256PlusPlus::seed_from_u64(seed)),
+            next: AtomicUsize::new(0),
+            diverged: AtomicBool::new(false),
+            seed,
+            tables: &tables,
+            set: InstructionSet::detect(),
+            loss,
+            update: Update { learning_rate, l2: config.l2(), similarity: config.similarity() },
+            shared_by: config.shared_by(),
+            ctx,
+            stage: &stage,
+        };
+        let windows = work.windows.len() as f64;
+        let rate = |window: usize| rate(config, f64::from(number) + window as f64 / windows);
+        let done = all_lanes(&work, &mut lanes, rate).ok_or(TrainError::Panicked)?;
+        ctx.check()?;
+        let diverged = work.diverged.load(Ordering::Relaxed);
+        let last = number + 1 == config.epochs;
+        if diverged || (last && !finite(&mut tables)) {
+            return Err(TrainError::Diverged { epoch: number + 1, learning_rate });
+        }
+        if done.positives == 0 {
+            let why = "no positive with a negative: no item can be proposed";
+            return Err(TrainError::NothingToLearn(why.to_string()));
+        }
+        let seconds = start.elapsed().as_secs_f64();
+        let triples = done.positives * each;
+        let loss = done.loss.sum / done.loss.terms.max(1) as f64;
+        stage.note(format!("epoch {}/{}, loss {loss:.4}", number + 1, config.epochs));
+        epochs.push(EpochReport {
+            epoch: number + 1,
+            loss,
+            learning_rate,
+            triples,
+            skipped: done.skipped,
+            seconds,
+            triples_per_second: triples as f64 / seconds,
+        });
+    }
+    let seconds = began.elapsed().as_secs_f64();
+    let triples: u64 = epochs.iter().map(|e| e.triples).sum();
+    let report = TrainReport {
+        epochs,
+        seconds,
+        triples_per_second: triples as f64 / seconds,
+        instruction_set: InstructionSet::detect().name().to_string(),
+        threads: ctx.threads(),
+        block_items: dataset.items().len() as usize,
+        window,
+    };
+    Ok((tables, report))
+}
