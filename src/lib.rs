@@ -97,6 +97,6 @@ pub use synth::{
     write_synth, write_truth,
 };
 pub use train::{
-    EpochReport, NegativesConfig, OptimizerConfig, OptimizerKind, Proposal, Schedule, StreamConfig, TrainBench,
-    TrainConfig, TrainError, TrainReport, bench_train, train,
+    EpochReport, ListwiseBench, NegativesConfig, OptimizerConfig, OptimizerKind, Proposal, Schedule, StreamConfig,
+    TrainBench, TrainConfig, TrainError, TrainReport, bench_listwise, bench_train, train,
 };

@@ -118,7 +118,8 @@ fn every_combination_beats_random() {
                 (OptimizerKind::Adam, Schedule::Cosine),
             ] {
                 for (proposal, with_replacement) in [(Proposal::Uniform, true), (Proposal::Popularity, false)] {
-                    let mut config = TrainConfig { similarity: Some(similarity), dimensions: 20, epochs: 20, ..Default::default() };
+                    let mut config =
+                        TrainConfig { similarity: Some(similarity), dimensions: 20, epochs: 20, ..Default::default() };
                     config.optimizer.kind = kind;
                     config.optimizer.schedule = schedule;
                     config.negatives.proposal = proposal;

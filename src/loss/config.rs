@@ -44,7 +44,9 @@ impl LossKind {
         match self {
             Self::Bpr => "pairwise: the positive above each negative; a good start with dot products and biases",
             Self::Logistic => "pointwise: positives up, negatives down; scores are log-odds, up to the sampling",
-            Self::Softmax => "listwise: the positive against hundreds of shared negatives; temperature, log-Q correction",
+            Self::Softmax => {
+                "listwise: the positive against hundreds of shared negatives; temperature, log-Q correction"
+            }
             Self::Bsl => "listwise: softmax without the positive in its denominator, and an exponent on the negatives",
             Self::Ccl => "listwise: hinges on cosines, with a margin and a weight of the negatives",
             Self::Psl => "listwise: softmax over pairs by tanh, atan or relu in the place of the exponential",

@@ -18,7 +18,7 @@ pub use error::ModelError;
 pub use factors::Factors;
 pub(crate) use hogwild::{LossSample, MAX_NEGATIVES, MAX_STRIDE, Optimizer, Runs, Side, Tables, Update, train};
 pub use kernel::InstructionSet;
-pub(crate) use listwise::{Block, Workspace, train_block};
+pub(crate) use listwise::{Block, SquareProduct, Workspace, train_block};
 pub use manifest::{ModelManifest, Similarity};
 pub use published::Model;
 pub(crate) use published::publish;

@@ -215,3 +215,137 @@ impl<P: Propose> SharedSampler<P> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Popularity, Uniform};
+    use super::*;
+    use crate::dataset::{Dataset, Part};
+    use crate::rank::fixture;
+    use proptest::prelude::*;
+    use rand::SeedableRng;
+    use rand_xoshiro::Xoshiro256PlusPlus;
+
+    fn dataset(folder: &tempfile::TempDir, items: usize, users: Vec<Vec<u32>>) -> Dataset {
+        fixture::dataset(&folder.path().join("d"), items, &[(Part::Train, users)])
+    }
+
+    #[test]
+    fn shared_negatives_follow_the_proposal() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = dataset(&folder, 50, vec![vec![1, 2]]);
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(3);
+        let mut block = SharedBlock::default();
+        let rounds = 20_000;
+        // One negative a block: the proposal itself. Many: still every item alike.
+        for count in [1, 20] {
+            let mut sampler = SharedSampler::new(Uniform, (4, count), 50, false, false);
+            let mut seen = [0f64; 50];
+            for _ in 0..rounds {
+                sampler.fill(&[1], data.train(), &mut rng, &mut block);
+                block.items[..block.negatives].iter().for_each(|i| seen[*i as usize] += 1.0);
+            }
+            let expected = f64::from(rounds) * count as f64 / 50.0;
+            let chi2: f64 = seen.iter().map(|s| (s - expected).powi(2) / expected).sum();
+            // 49 degrees of freedom: 99.9 % of the time below 85.4; without replacement it varies less.
+            assert!(chi2 < 85.4, "χ² {chi2}");
+        }
+        let weights: Vec<u32> = (0..50).map(|i| i % 9).collect();
+        let mut sampler = SharedSampler::new(Popularity::new(weights.iter().copied(), 1.0), (4, 1), 50, true, true);
+        let mut seen = [0f64; 50];
+        for _ in 0..rounds {
+            sampler.fill(&[3], data.train(), &mut rng, &mut block);
+            seen[block.items[0] as usize] += 1.0;
+        }
+        let total: f64 = weights.iter().map(|w| f64::from(*w)).sum();
+        let mut chi2 = 0.0;
+        for (seen, weight) in seen.iter().zip(&weights) {
+            let expected = f64::from(*weight) / total * f64::from(rounds);
+            if expected == 0.0 { assert_eq!(*seen, 0.0) } else { chi2 += (seen - expected).powi(2) / expected }
+        }
+        // 43 degrees of freedom: 99.9 % of the time below 77.4.
+        assert!(chi2 < 77.4, "χ² {chi2}");
+    }
+
+    #[test]
+    fn corrections_are_the_logs_of_how_often_items_come() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = dataset(&folder, 30, vec![vec![4]]);
+        let weights: Vec<u32> = (1..=30).collect();
+        let mut sampler = SharedSampler::new(Popularity::new(weights.into_iter(), 1.0), (1, 6), 30, true, true);
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(8);
+        let mut block = SharedBlock::default();
+        let rounds = 30_000;
+        let (mut seen, mut corrections) = ([0f64; 30], vec![Vec::new(); 30]);
+        for _ in 0..rounds {
+            sampler.fill(&[4], data.train(), &mut rng, &mut block);
+            assert_eq!((block.negatives, block.corrections.len()), (6, block.items.len()));
+            let own = block.corrections[block.item_of[0] as usize];
+            for (i, c) in block.items.iter().zip(&block.corrections).take(6) {
+                seen[*i as usize] += 1.0;
+                corrections[*i as usize].push(f64::from(c - own));
+            }
+        }
+        for item in [0usize, 9, 20, 29] {
+            let mean = corrections[item].iter().sum::<f64>() / corrections[item].len() as f64;
+            let observed = (seen[item] / seen[4]).ln();
+            assert!((mean - observed).abs() < 0.1, "item {item}: corrected by {mean}, observed {observed}");
+        }
+    }
+
+    #[test]
+    fn a_catalogue_that_is_too_small_gives_what_it_has() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = dataset(&folder, 5, vec![(0..5).collect(), vec![2]]);
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(1);
+        let mut block = SharedBlock::default();
+        let mut sampler = SharedSampler::new(Uniform, (2, 800), 5, false, false);
+        sampler.fill(&[1, 1 << 32 | 2], data.train(), &mut rng, &mut block);
+        assert_eq!((block.negatives, block.items.len()), (5, 5));
+        let of = |p: u32| block.masked.iter().filter(|m| m.0 == p).count();
+        assert_eq!((of(0), of(1)), (5, 1), "one user has everything: all of it is masked, and nothing hangs");
+        // Two items have all the popularity.
+        let counts = (0..5).map(|i| u32::from(i < 2));
+        let mut sampler = SharedSampler::new(Popularity::new(counts, 1.0), (2, 4), 5, false, true);
+        sampler.fill(&[1], data.train(), &mut rng, &mut block);
+        assert_eq!(block.negatives, 2);
+    }
+
+    proptest! {
+        #[test]
+        fn blocks_are_consistent_and_masks_exact(
+            users in proptest::collection::vec(proptest::collection::btree_set(0u32..300, 1..290), 1..6),
+            count in 1usize..120, picks in proptest::collection::vec(any::<u32>(), 1..40), seed: u64,
+        ) {
+            let folder = tempfile::tempdir().unwrap();
+            let users: Vec<Vec<u32>> = users.into_iter().map(|u| u.into_iter().collect()).collect();
+            let data = dataset(&folder, 300, users.clone());
+            let pairs: Vec<u64> = picks.iter().map(|pick| {
+                let user = *pick as usize % users.len();
+                (user as u64) << 32 | u64::from(users[user][*pick as usize / 7 % users[user].len()])
+            }).collect();
+            let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
+            let mut block = SharedBlock::default();
+            let mut sampler = SharedSampler::new(Uniform, (pairs.len(), count), 300, false, false);
+            // The second use must not see what the first left.
+            for _ in 0..2 {
+                sampler.fill(&pairs, data.train(), &mut rng, &mut block);
+                let distinct = |list: &[u32]| list.iter().collect::<std::collections::BTreeSet<_>>().len() == list.len();
+                prop_assert!(distinct(&block.items) && distinct(&block.users));
+                prop_assert_eq!(block.negatives, count);
+                let mut expected = Vec::new();
+                for (p, pair) in pairs.iter().enumerate() {
+                    prop_assert_eq!(block.users[block.user_of[p] as usize], (pair >> 32) as u32);
+                    prop_assert_eq!(block.items[block.item_of[p] as usize], *pair as u32);
+                    let taken = &users[(pair >> 32) as usize];
+                    let hit = |j: &usize| taken.contains(&block.items[*j]);
+                    expected.extend((0..count).filter(hit).map(|j| (p as u32, j as u32)));
+                }
+                let mut masked = block.masked.clone();
+                prop_assert!(masked.is_sorted_by_key(|m| m.0));
+                masked.sort_unstable();
+                prop_assert_eq!(masked, expected);
+            }
+        }
+    }
+}

@@ -61,7 +61,12 @@ pub fn bench_train(dataset: &Dataset, config: &TrainConfig, ctx: &Context) -> Re
     let inverse_temperature = 1.0 / config.temperature();
     match config.loss.kind {
         LossKind::Bpr => with_loss(dataset, config, Bpr { inverse_temperature }, ctx),
-        _ => with_loss(dataset, config, Logistic { inverse_temperature }, ctx),
+        LossKind::Logistic => with_loss(dataset, config, Logistic { inverse_temperature }, ctx),
+        LossKind::Softmax | LossKind::Bsl | LossKind::Ccl | LossKind::Psl => Err(TrainError::Config {
+            key: "loss.kind",
+            value: config.loss.kind.name().to_string(),
+            must: "be \"bpr\" or \"logistic\" here; listwise losses have a measurement of their own",
+        }),
     }
 }
 

@@ -355,7 +355,8 @@ impl TrainConfig {
             return fail("stream.block_items", self.stream.block_items.unwrap_or_default().to_string(), must);
         }
         if !listwise && self.negatives.allow_positives {
-            let must = "be false with pairwise and pointwise losses; listwise ones such as loss.kind = \"bsl\" may have it";
+            let must =
+                "be false with pairwise and pointwise losses; listwise ones such as loss.kind = \"bsl\" may have it";
             return fail("negatives.allow_positives", "true".into(), must);
         }
         Ok(())

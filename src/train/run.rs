@@ -194,7 +194,11 @@ pub(super) fn epoch<'a, L: Loss>(
         tables,
         set: InstructionSet::detect(),
         loss,
-        update: Update { learning_rate: rate(config, f64::from(epoch)), l2: config.l2(), similarity: config.similarity() },
+        update: Update {
+            learning_rate: rate(config, f64::from(epoch)),
+            l2: config.l2(),
+            similarity: config.similarity(),
+        },
         negatives_each: config.negatives(),
         ctx,
         stage,

@@ -58,8 +58,7 @@ pub(super) unsafe fn gather<V: Lanes>(side: &Side, rows: &[u32], out: &mut [f32]
 pub(super) unsafe fn update<V: Lanes, R: Rule, const UNIT: bool>(
     side: &Side,
     rows: &[u32],
-    gradients: &[f32],
-    counts: &[f32],
+    (gradients, counts): (&[f32], &[f32]),
     (step, rule): (Step, R),
     buffer: &mut [f32],
 ) {

@@ -11,14 +11,15 @@ pub(super) struct Buffer {
 }
 
 impl Buffer {
-    fn zeros(floats: usize) -> Self {
+    /// Zeros.
+    pub(super) fn new(floats: usize) -> Self {
         Self { lines: vec![Line([0.0; 16]); floats.div_ceil(16)] }
     }
 
     /// Makes room for at least `floats`; what is in them then is of no meaning.
     fn reserve(&mut self, floats: usize) {
         if self.lines.len() * 16 < floats {
-            *self = Self::zeros(floats);
+            *self = Self::new(floats);
         }
     }
 }
@@ -69,7 +70,7 @@ pub(crate) struct Workspace {
 impl Workspace {
     /// Empty; see [`Workspace::bytes`] for what it grows to.
     pub(crate) fn new() -> Self {
-        let none = || Buffer::zeros(0);
+        let none = || Buffer::new(0);
         Self {
             users: none(),
             user_gradients: none(),

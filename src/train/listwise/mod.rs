@@ -1,5 +1,9 @@
-//! Training with listwise losses: lanes as in [`lane`](super::lane), but what goes through them are blocks of positives
+//! Training with listwise losses: lanes as for the others, but what goes through them are blocks of positives
 //! in random order that share negatives.
+
+mod bench;
+
+pub use bench::{ListwiseBench, bench_listwise};
 
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -10,49 +14,60 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_xoshiro::Xoshiro256PlusPlus;
 
-use super::config::{Proposal, TrainConfig};
-use super::error::TrainError;
-use super::lane::{Done, IN_FLIGHT, stream_seed};
-use super::run::{EpochReport, TrainReport, finite, initialize, rate};
 use crate::context::{ByteSize, Context, Stage, Unit};
 use crate::dataset::{Dataset, Interactions};
 use crate::loss::{Atan, Bsl, Ccl, Listwise, LossKind, Psl, Relu, Softmax, Surrogate, Tanh};
-use crate::model::{
-    Block, InstructionSet, LossSample, Similarity, Tables, Update, Workspace, stride_of, train_block,
-};
+use crate::model::{Block, InstructionSet, LossSample, Similarity, Tables, Update, Workspace, stride_of, train_block};
 use crate::negatives::{Popularity, Propose, SharedBlock, SharedSampler, Uniform};
 use crate::stream::{Window, plan};
+use crate::train::config::{Proposal, TrainConfig};
+use crate::train::error::TrainError;
+use crate::train::lane::{Done, IN_FLIGHT, stream_seed};
+use crate::train::run::{EpochReport, TrainReport, finite, initialize, rate};
 
 const WINDOWS_AN_EPOCH: u64 = 8;
 /// Interactions of a window by default, at most: blocks are drawn from that many.
 const WINDOW: u64 = 1 << 23;
 
-/// Does something with a loss, whichever it is.
-pub(super) trait WithLoss {
+/// Something to do with a loss and a proposal, whichever they are.
+trait WithLoss {
     type Result;
-    fn with<L: Listwise>(self, loss: L) -> Self::Result;
+    fn with<L: Listwise, P: Propose + Clone>(self, loss: L, proposal: &P) -> Self::Result;
 }
 
-/// Makes the listwise loss of `config`.
-pub(super) fn with_loss<W: WithLoss>(config: &TrainConfig, then: W) -> W::Result {
+/// Makes the proposal and the listwise loss of `config`.
+fn with_proposal<W: WithLoss>(dataset: &Dataset, config: &TrainConfig, then: W) -> W::Result {
+    match config.negatives.proposal {
+        Proposal::Uniform => with_loss(config, &Uniform, then),
+        Proposal::Popularity => {
+            let counts = dataset.popularity().iter().map(|c| c.to_native());
+            with_loss(config, &Popularity::new(counts, config.negatives.alpha), then)
+        }
+    }
+}
+
+fn with_loss<W: WithLoss, P: Propose + Clone>(config: &TrainConfig, proposal: &P, then: W) -> W::Result {
     let numbers = config.numbers();
     let inverse_temperature = 1.0 / config.temperature();
     match numbers.kind {
-        LossKind::Bsl => then.with(Bsl { inverse_temperature, exponent: numbers.exponent.unwrap_or(1.0) }),
+        LossKind::Bsl => {
+            then.with(Bsl { inverse_temperature, exponent: numbers.exponent.unwrap_or_default() }, proposal)
+        }
         LossKind::Ccl => {
-            then.with(Ccl { margin: numbers.margin.unwrap_or_default(), weight: numbers.weight.unwrap_or_default() })
+            let (margin, weight) = (numbers.margin.unwrap_or_default(), numbers.weight.unwrap_or_default());
+            then.with(Ccl { margin, weight }, proposal)
         }
         LossKind::Psl => match numbers.surrogate.unwrap_or_default() {
-            Surrogate::Tanh => then.with(Psl { inverse_temperature, surrogate: Tanh }),
-            Surrogate::Atan => then.with(Psl { inverse_temperature, surrogate: Atan }),
-            Surrogate::Relu => then.with(Psl { inverse_temperature, surrogate: Relu }),
+            Surrogate::Tanh => then.with(Psl { inverse_temperature, surrogate: Tanh }, proposal),
+            Surrogate::Atan => then.with(Psl { inverse_temperature, surrogate: Atan }, proposal),
+            Surrogate::Relu => then.with(Psl { inverse_temperature, surrogate: Relu }, proposal),
         },
-        LossKind::Softmax | LossKind::Bpr | LossKind::Logistic => then.with(Softmax { inverse_temperature }),
+        LossKind::Softmax | LossKind::Bpr | LossKind::Logistic => then.with(Softmax { inverse_temperature }, proposal),
     }
 }
 
 /// Trains with a listwise loss.
-pub(super) fn train_listwise(
+pub(in crate::train) fn train_listwise(
     dataset: &Dataset,
     config: &TrainConfig,
     ctx: &Context,
@@ -60,25 +75,23 @@ pub(super) fn train_listwise(
     struct Run<'a>(&'a Dataset, &'a TrainConfig, &'a Context);
     impl WithLoss for Run<'_> {
         type Result = Result<(Tables, TrainReport), TrainError>;
-        fn with<L: Listwise>(self, loss: L) -> Self::Result {
-            let Run(dataset, config, ctx) = self;
-            match config.negatives.proposal {
-                Proposal::Uniform => run(dataset, config, loss, &Uniform, ctx),
-                Proposal::Popularity => {
-                    let counts = dataset.popularity().iter().map(|c| c.to_native());
-                    run(dataset, config, loss, &Popularity::new(counts, config.negatives.alpha), ctx)
-                }
-            }
+        fn with<L: Listwise, P: Propose + Clone>(self, loss: L, proposal: &P) -> Self::Result {
+            run(self.0, self.1, loss, proposal, self.2)
         }
     }
-    with_loss(config, Run(dataset, config, ctx))
+    with_proposal(dataset, config, Run(dataset, config, ctx))
+}
+
+/// What a producer keeps from epoch to epoch.
+struct Source<P> {
+    window: Window,
+    pairs: Vec<u64>,
+    sampler: SharedSampler<P>,
 }
 
 /// What a lane keeps from epoch to epoch.
 struct Lane<P> {
-    window: Window,
-    pairs: Vec<u64>,
-    sampler: SharedSampler<P>,
+    source: Source<P>,
     spare: Vec<SharedBlock>,
     workspace: Workspace,
 }
@@ -114,13 +127,13 @@ impl<L: Listwise> Epoch<'_, L> {
             // Never more than were in use before, so that there is room.
             let _ = empty.try_send(block);
         }
-        let Lane { window, pairs, sampler, workspace, .. } = lane;
+        let Lane { source, workspace, .. } = lane;
         let kept = spare.clone();
         let done = std::thread::scope(|scope| {
             let trainer = scope.spawn(move || self.train(&blocks, &empty, workspace));
             let send =
                 |block| if full.send(block).is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) };
-            let skipped = self.produce(window, pairs, sampler, || spare.try_recv().ok(), send, rate);
+            let skipped = self.produce(source, || spare.try_recv().ok(), send, rate);
             drop(full);
             let mut done = trainer.join().ok()?;
             done.skipped = skipped;
@@ -134,13 +147,12 @@ impl<L: Listwise> Epoch<'_, L> {
     /// says to stop; returns how many positives no negative could be proposed for.
     fn produce<P: Propose>(
         &self,
-        window: &mut Window,
-        pairs: &mut Vec<u64>,
-        sampler: &mut SharedSampler<P>,
+        source: &mut Source<P>,
         mut spare: impl FnMut() -> Option<SharedBlock>,
         mut emit: impl FnMut(SharedBlock) -> ControlFlow<()>,
         rate: impl Fn(usize) -> f32,
     ) -> u64 {
+        let Source { window, pairs, sampler } = source;
         let mut skipped = 0;
         loop {
             let number = self.next.fetch_add(1, Ordering::Relaxed);
@@ -183,12 +195,7 @@ impl<L: Listwise> Epoch<'_, L> {
         train_block(self.set, self.tables, view, self.loss, update, workspace)
     }
 
-    fn train(
-        &self,
-        blocks: &Receiver<SharedBlock>,
-        empty: &Sender<SharedBlock>,
-        workspace: &mut Workspace,
-    ) -> Done {
+    fn train(&self, blocks: &Receiver<SharedBlock>, empty: &Sender<SharedBlock>, workspace: &mut Workspace) -> Done {
         let mut done = Done::default();
         for block in blocks {
             let sample = self.learn(&block, workspace);
@@ -236,9 +243,8 @@ fn prepare<P: Propose + Clone>(
     let (users, items) = (dataset.users().len(), dataset.items().len());
     let (positives, negatives) = (config.shared_by(), config.negatives().min(items as usize));
     let width = config.dimensions + if config.biases() { 2 } else { 0 };
-    let window = config.stream.window.unwrap_or_else(|| {
-        WINDOW.min(dataset.train().len().div_ceil(WINDOWS_AN_EPOCH)).max(1)
-    });
+    let window =
+        config.stream.window.unwrap_or_else(|| WINDOW.min(dataset.train().len().div_ceil(WINDOWS_AN_EPOCH)).max(1));
     let lanes = ctx.threads();
     let table_bytes = Tables::bytes(users as usize, items as usize, width, config.optimizer());
     let in_window = window + (1 << 16);
@@ -269,21 +275,41 @@ fn prepare<P: Propose + Clone>(
     }
     let sizes = (positives, negatives);
     let lanes = (0..lanes)
-        .map(|_| Lane {
-            window: Window::new(items, items),
-            pairs: Vec::new(),
-            sampler: SharedSampler::new(
-                proposal.clone(),
-                sizes,
-                items,
-                config.negatives.allow_positives,
-                config.log_q(),
-            ),
-            spare: Vec::new(),
-            workspace: Workspace::new(),
+        .map(|_| {
+            let allowed = config.negatives.allow_positives;
+            let sampler = SharedSampler::new(proposal.clone(), sizes, items, allowed, config.log_q());
+            let source = Source { window: Window::new(items, items), pairs: Vec::new(), sampler };
+            Lane { source, spare: Vec::new(), workspace: Workspace::new() }
         })
         .collect();
     Ok((tables, lanes, window))
+}
+
+/// The work of epoch `number`, from 0.
+fn epoch<'a, L: Listwise>(
+    dataset: &'a Dataset,
+    config: &TrainConfig,
+    (number, window): (u32, u64),
+    loss: L,
+    tables: &'a Tables,
+    (ctx, stage): (&'a Context, &'a Stage<'a>),
+) -> Epoch<'a, L> {
+    let seed = stream_seed(config.seed, 2 + u64::from(number));
+    let learning_rate = rate(config, f64::from(number));
+    Epoch {
+        interactions: dataset.train(),
+        windows: plan(dataset.train(), window, &mut Xoshiro256PlusPlus::seed_from_u64(seed)),
+        next: AtomicUsize::new(0),
+        diverged: AtomicBool::new(false),
+        seed,
+        tables,
+        set: InstructionSet::detect(),
+        loss,
+        update: Update { learning_rate, l2: config.l2(), similarity: config.similarity() },
+        shared_by: config.shared_by(),
+        ctx,
+        stage,
+    }
 }
 
 fn run<P: Propose + Clone>(
@@ -301,22 +327,8 @@ fn run<P: Propose + Clone>(
     let mut epochs = Vec::new();
     for number in 0..config.epochs {
         let start = Instant::now();
-        let seed = stream_seed(config.seed, 2 + u64::from(number));
-        let learning_rate = rate(config, f64::from(number));
-        let work = Epoch {
-            interactions: dataset.train(),
-            windows: plan(dataset.train(), window, &mut Xoshiro256PlusPlus::seed_from_u64(seed)),
-            next: AtomicUsize::new(0),
-            diverged: AtomicBool::new(false),
-            seed,
-            tables: &tables,
-            set: InstructionSet::detect(),
-            loss,
-            update: Update { learning_rate, l2: config.l2(), similarity: config.similarity() },
-            shared_by: config.shared_by(),
-            ctx,
-            stage: &stage,
-        };
+        let work = epoch(dataset, config, (number, window), loss, &tables, (ctx, &stage));
+        let learning_rate = work.update.learning_rate;
         let windows = work.windows.len() as f64;
         let rate = |window: usize| rate(config, f64::from(number) + window as f64 / windows);
         let done = all_lanes(&work, &mut lanes, rate).ok_or(TrainError::Panicked)?;
