@@ -28,7 +28,7 @@ configuration as used. A user's positives never are negatives, unless listwise l
   [loss]
   kind = \"bpr\"             # or one of --list-losses
   temperature = 1.0        # 0.1 for cosines
-  exponent = 1.0           # bsl
+  exponent = 1.2           # bsl
   margin = 0.4             # ccl
   weight = 150.0           # ccl
   surrogate = \"tanh\"       # or \"atan\", \"relu\"; psl

@@ -67,7 +67,7 @@ pub struct LossConfig {
     pub kind: LossKind,
     /// Scores are divided by it; `ccl` has none. Default: 1 for dot products, 0.1 for cosines.
     pub temperature: Option<f32>,
-    /// c, the exponent of the negatives' mean, for `bsl`. Default: 1.
+    /// c, the exponent of the negatives' mean, for `bsl`. Default: 1.2.
     pub exponent: Option<f32>,
     /// Scores of negatives below it cost nothing, for `ccl`. Default: 0.4.
     pub margin: Option<f32>,

@@ -368,7 +368,7 @@ impl TrainConfig {
         LossConfig {
             kind: loss.kind,
             temperature: (loss.kind != LossKind::Ccl).then(|| self.temperature()),
-            exponent: (loss.kind == LossKind::Bsl).then(|| loss.exponent.unwrap_or(1.0)),
+            exponent: (loss.kind == LossKind::Bsl).then(|| loss.exponent.unwrap_or(1.2)),
             margin: (loss.kind == LossKind::Ccl).then(|| loss.margin.unwrap_or(0.4)),
             weight: (loss.kind == LossKind::Ccl).then(|| loss.weight.unwrap_or(150.0)),
             surrogate: (loss.kind == LossKind::Psl).then(|| loss.surrogate.unwrap_or_default()),
