@@ -63,7 +63,7 @@ pub(super) fn atan(x: f32) -> f32 {
     let p = p * square + 0.042_909_614;
     let p = p * square - 0.075_289_64;
     let p = p * square + 0.106_562_64;
-    let p = p * square - 0.142_088_99;
+    let p = p * square - 0.142_089;
     let p = p * square + 0.199_935_5;
     let p = p * square - 0.333_331_45;
     let a = r + r * square * p;

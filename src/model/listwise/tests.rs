@@ -62,8 +62,8 @@ impl Oracle {
         let add = |to: &mut Vec<f64>, from: &[f64], factor: f64| {
             to.iter_mut().zip(from).for_each(|(t, f)| *t += factor * f);
         };
-        for j in 0..block.negatives {
-            add(&mut item_gradients[j], &self.items[block.items[j] as usize], l2);
+        for (gradient, item) in item_gradients.iter_mut().zip(block.items).take(block.negatives) {
+            add(gradient, &self.items[*item as usize], l2);
         }
         for (p, (&u, &i)) in block.user_of.iter().zip(block.item_of).enumerate() {
             let user = &self.users[block.users[u as usize] as usize];
@@ -177,7 +177,7 @@ fn check<L: Listwise>(loss: L, how: Update, optimizer: Optimizer, shape: (usize,
             for (row, expected) in side.factors.as_mut_slice().chunks_exact(stride).zip(expected) {
                 for (x, e) in row.iter().zip(expected) {
                     let error = (f64::from(*x) - e).abs();
-                    assert!(error < 2e-3 * (1.0 + e.abs()), "{}, {optimizer:?}, {how:?}: {x} {e}", set.name());
+                    assert!(error < 5e-4 * (1.0 + e.abs()), "{}, {optimizer:?}, {how:?}: {x} {e}", set.name());
                 }
                 assert!(row[width..].iter().all(|x| *x == 0.0), "padding stays zero");
             }
@@ -199,7 +199,7 @@ proptest! {
             _ => Optimizer::Adam { beta1: 0.9, beta2: 0.99, epsilon: 1e-2 },
         };
         let (similarity, l2) = if cosine { (Similarity::Cosine, 0.0) } else { (Similarity::Dot, 0.01) };
-        let how = Update { learning_rate: 0.003, l2, similarity };
+        let how = Update { learning_rate: 0.01, l2, similarity };
         let shape = (width, positives, negatives);
         match choice {
             0 => check(Softmax { inverse_temperature: t }, how, optimizer, shape, corrected),

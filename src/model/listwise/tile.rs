@@ -129,8 +129,8 @@ unsafe impl Tile for TilePortable {
     #[inline(always)]
     unsafe fn mul_add(self, factor: Self, addend: Self) -> Self {
         let mut out = addend.0;
-        for i in 0..16 {
-            out[i] += self.0[i] * factor.0[i];
+        for ((out, x), y) in out.iter_mut().zip(self.0).zip(factor.0) {
+            *out += x * y;
         }
         Self(out)
     }
