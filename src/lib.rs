@@ -87,7 +87,7 @@ pub use ingest::{
     IngestRun, IngestSummary, Input, Inputs, Leftover, OnError, ReadError, ReadOptions, Role, Split, Survey,
     Thresholds, TimeUnit, bench_ingest, ingest, plan_ingest, survey,
 };
-pub use loss::LossKind;
+pub use loss::{LossConfig, LossKind, Surrogate};
 pub use model::{
     Factors, InstructionSet, MODEL_FORMAT_VERSION, Model, ModelError, ModelManifest, Precision, Similarity,
 };
@@ -103,7 +103,7 @@ pub use synth::{
     write_synth, write_truth,
 };
 pub use train::{
-    EpochReport, NegativesConfig, OptimizerConfig, OptimizerKind, OutOfCoreBench, Proposal, Schedule, StreamConfig,
-    TablePlace, TrainBench, TrainConfig, TrainCounts, TrainError, TrainPlan, TrainReport, bench_out_of_core,
-    bench_train, plan_train, train,
+    EpochReport, ListwiseBench, NegativesConfig, OptimizerConfig, OptimizerKind, OutOfCoreBench, Proposal, Schedule,
+    StreamConfig, TablePlace, TrainBench, TrainConfig, TrainCounts, TrainError, TrainPlan, TrainReport, bench_listwise,
+    bench_out_of_core, bench_train, plan_train, train,
 };

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use peccary::{
-    ByteSize, Context, Dataset, EvaluateOptions, LossKind, Model, OptimizerKind, Proposal, Similarity, TrainConfig,
-    TrainError, evaluate, train,
+    ByteSize, Context, Dataset, EvaluateOptions, LossKind, Model, OptimizerKind, Precision, Proposal, Similarity,
+    TrainConfig, TrainError, evaluate, train,
 };
 use tempfile::TempDir;
 
@@ -31,7 +31,7 @@ fn dataset(folder: &TempDir, users: u32) -> PathBuf {
 
 fn config() -> TrainConfig {
     let mut config = TrainConfig { deterministic: true, dimensions: 20, epochs: 2, seed: 3, ..TrainConfig::default() };
-    config.negatives.count = 3;
+    config.negatives.count = Some(3);
     config
 }
 
@@ -66,7 +66,8 @@ fn every_combination_gives_the_same_bits_on_any_number_of_threads() {
         for similarity in [Similarity::Dot, Similarity::Cosine] {
             for kind in [OptimizerKind::Sgd, OptimizerKind::Adagrad, OptimizerKind::Adam] {
                 for (proposal, with_replacement) in [(Proposal::Uniform, true), (Proposal::Popularity, false)] {
-                    let mut config = TrainConfig { loss, similarity, ..config() };
+                    let mut config = TrainConfig { similarity: Some(similarity), ..config() };
+                    config.loss.kind = loss;
                     config.optimizer.kind = kind;
                     config.negatives.proposal = proposal;
                     config.negatives.with_replacement = with_replacement;
@@ -75,6 +76,18 @@ fn every_combination_gives_the_same_bits_on_any_number_of_threads() {
             }
         }
     }
+}
+
+#[test]
+fn listwise_losses_and_bfloat16_give_the_same_bits_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = Dataset::open(dataset(&folder, 2_000)).unwrap();
+    let model = folder.path().join("m");
+    let mut listwise = config();
+    listwise.loss.kind = LossKind::Bsl;
+    listwise.negatives.count = Some(50);
+    the_same_for_any_threads(&data, &listwise, &model);
+    the_same_for_any_threads(&data, &TrainConfig { precision: Precision::Bf16, ..config() }, &model);
 }
 
 #[test]
@@ -132,7 +145,7 @@ fn divergence_is_found_at_the_same_place_and_a_small_budget_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let data = Dataset::open(dataset(&folder, 2_000)).unwrap();
     let model = folder.path().join("m");
-    let mut wild = TrainConfig { epochs: 9, l2: 0.0, ..config() };
+    let mut wild = TrainConfig { epochs: 9, l2: Some(0.0), ..config() };
     wild.optimizer.learning_rate = Some(1e9);
     let message = |threads| {
         let error = train(&data, &wild, &model, true, &Context::new(threads, ByteSize(1 << 30))).unwrap_err();

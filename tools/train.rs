@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use peccary::{
-    Dataset, EpochReport, LossKind, OptimizerKind, Proposal, Schedule, Similarity, TrainConfig, TrainReport, train,
+    Dataset, EpochReport, LossKind, OptimizerKind, Proposal, Schedule, Similarity, Surrogate, TrainConfig, TrainReport,
+    train,
 };
 use serde::Serialize;
 
@@ -14,22 +15,30 @@ use crate::numbers::{duration, short};
 
 const EXAMPLES: &str = "\
 A run is described by a TOML file, by flags, or by both: a flag wins over the file. The model's manifest keeps the \
-configuration as used. A user's positives never are negatives.
+configuration as used. A user's positives never are negatives, unless listwise losses are allowed them.
 
   # run.toml: every key there is, with its default or an example
   dimensions = 64
   epochs = 30
   seed = 0
   deterministic = false    # same bits whatever the number of threads
-  loss = \"bpr\"             # or \"logistic\"
-  similarity = \"dot\"       # or \"cosine\"
+  similarity = \"dot\"       # or \"cosine\", the default of listwise losses
   biases = true            # dot product only
-  temperature = 1.0
-  l2 = 0.003
+  l2 = 0.003               # 0 for listwise losses on cosines
   init_deviation = 0.0125
   precision = \"f32\"        # or \"bf16\": half the memory
+  [loss]
+  kind = \"bpr\"             # or one of --list-losses
+  temperature = 1.0        # 0.1 for cosines
+  exponent = 1.2           # bsl
+  margin = 0.4             # ccl
+  weight = 150.0           # ccl
+  surrogate = \"tanh\"       # or \"atan\", \"relu\"; psl
+  log_q = true             # softmax and bsl, with popularity
   [negatives]
-  count = 8
+  count = 8                # 800 for listwise losses, shared
+  shared_by = 128          # positives, by listwise losses
+  allow_positives = false  # listwise losses only
   proposal = \"uniform\"     # or \"popularity\"
   alpha = 0.75             # exponent of popularity
   with_replacement = true
@@ -48,17 +57,22 @@ Examples:
   peccary train clicks.pec --output clicks.model
   peccary train clicks.pec --output clicks.model --config run.toml --epochs 5
   peccary train clicks.pec --output clicks.model --loss logistic --optimizer adam --negatives 4
-  peccary train clicks.pec --output clicks.model --proposal popularity --alpha 0.5 --json";
+  peccary train clicks.pec --output clicks.model --proposal popularity --alpha 0.5 --json
+  peccary train clicks.pec --output clicks.model --loss bsl --temperature 0.08 --exponent 1.2";
 
 /// Train a model on a dataset
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES, allow_negative_numbers = true)]
 pub struct Args {
     /// Dataset made by `peccary ingest`
-    dataset: PathBuf,
+    #[arg(required_unless_present = "list_losses")]
+    dataset: Option<PathBuf>,
     /// Folder to write the model to
-    #[arg(long, short, value_name = "MODEL")]
-    output: PathBuf,
+    #[arg(long, short, value_name = "MODEL", required_unless_present = "list_losses")]
+    output: Option<PathBuf>,
+    /// List the losses, with a line on each
+    #[arg(long)]
+    list_losses: bool,
     /// Replace the output if it is a model
     #[arg(long)]
     force: bool,
@@ -89,6 +103,21 @@ pub struct Args {
     /// Divides scores in the loss
     #[arg(long, value_name = "T")]
     temperature: Option<f32>,
+    /// Exponent of the negatives' mean, with --loss bsl
+    #[arg(long, value_name = "C")]
+    exponent: Option<f32>,
+    /// Scores of negatives below it cost nothing, with --loss ccl
+    #[arg(long, value_name = "M")]
+    margin: Option<f32>,
+    /// What the mean over the negatives is multiplied by, with --loss ccl
+    #[arg(long, value_name = "W")]
+    weight: Option<f32>,
+    /// What takes the place of the exponential, with --loss psl
+    #[arg(long, value_enum)]
+    surrogate: Option<Shape>,
+    /// Whether softmax and bsl undo the distribution of popularity negatives
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    log_q: Option<bool>,
     /// L2 regularization of every row that a term touches
     #[arg(long, value_name = "LAMBDA")]
     l2: Option<f32>,
@@ -98,9 +127,15 @@ pub struct Args {
     /// How factors are kept while training; models are f32 either way
     #[arg(long, value_enum)]
     precision: Option<Kept>,
-    /// Negatives for each positive
+    /// Negatives for each positive; for listwise losses, those that a block of positives shares
     #[arg(long, value_name = "N")]
     negatives: Option<usize>,
+    /// Positives that share a set of negatives, for listwise losses
+    #[arg(long, value_name = "P")]
+    shared_by: Option<usize>,
+    /// Whether a user's positives may be among the shared negatives of listwise losses
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    allow_positives: Option<bool>,
     /// The distribution that negatives are drawn from
     #[arg(long, value_enum)]
     proposal: Option<Negatives>,
@@ -138,9 +173,10 @@ pub struct Args {
 
 /// Declares the values of a flag and what they stand for in the library.
 macro_rules! choices {
-    ($name:ident => $target:ident { $($(#[$doc:meta])* $variant:ident),* }) => {
+    ($(#[$what:meta])* $name:ident => $target:ident { $($(#[$doc:meta])* $variant:ident),* }) => {
+        $(#[$what])*
         #[derive(Clone, Copy, clap::ValueEnum)]
-        enum $name { $($(#[$doc])* $variant),* }
+        pub enum $name { $($(#[$doc])* $variant),* }
         impl From<$name> for $target {
             fn from(value: $name) -> Self {
                 match value { $($name::$variant => Self::$variant),* }
@@ -149,11 +185,29 @@ macro_rules! choices {
     };
 }
 
-choices!(Loss => LossKind {
+choices!(
+/// A loss, as a flag
+Loss => LossKind {
     /// Bayesian personalized ranking, on pairs
     Bpr,
     /// Logistic loss, on single scores
-    Logistic
+    Logistic,
+    /// Sampled softmax, listwise
+    Softmax,
+    /// Bilateral softmax loss, listwise
+    Bsl,
+    /// Cosine contrastive loss, listwise
+    Ccl,
+    /// Pairwise softmax loss, listwise
+    Psl
+});
+choices!(Shape => Surrogate {
+    /// tanh(d) + 1
+    Tanh,
+    /// atan(d) + 1
+    Atan,
+    /// max(0, d + 1)
+    Relu
 });
 choices!(Score => Similarity {
     /// Dot product
@@ -209,18 +263,28 @@ impl Args {
                 *target = value.into();
             }
         }
+        fn maybe<T>(target: &mut Option<T>, flag: Option<impl Into<T>>) {
+            *target = flag.map(Into::into).or(target.take());
+        }
         set(&mut config.dimensions, self.dimensions);
         set(&mut config.epochs, self.epochs);
         set(&mut config.seed, self.seed);
         set(&mut config.deterministic, self.deterministic);
-        set(&mut config.loss, self.loss);
-        set(&mut config.similarity, self.similarity);
+        set(&mut config.loss.kind, self.loss);
+        maybe(&mut config.loss.temperature, self.temperature);
+        maybe(&mut config.loss.exponent, self.exponent);
+        maybe(&mut config.loss.margin, self.margin);
+        maybe(&mut config.loss.weight, self.weight);
+        maybe(&mut config.loss.surrogate, self.surrogate);
+        maybe(&mut config.loss.log_q, self.log_q);
+        maybe(&mut config.similarity, self.similarity);
         set(&mut config.biases, self.biases);
-        set(&mut config.temperature, self.temperature);
-        set(&mut config.l2, self.l2);
+        maybe(&mut config.l2, self.l2);
         set(&mut config.init_deviation, self.init_deviation);
         set(&mut config.precision, self.precision);
-        set(&mut config.negatives.count, self.negatives);
+        maybe(&mut config.negatives.count, self.negatives);
+        maybe(&mut config.negatives.shared_by, self.shared_by);
+        set(&mut config.negatives.allow_positives, self.allow_positives);
         set(&mut config.negatives.proposal, self.proposal);
         set(&mut config.negatives.alpha, self.alpha);
         set(&mut config.negatives.with_replacement, self.with_replacement);
@@ -243,6 +307,30 @@ impl Args {
     /// A flag that would change nothing, and what would make it count. A key of the file may well wait for its time.
     fn without_effect(&self, config: &TrainConfig) -> Option<&'static str> {
         let rule = config.optimizer.kind;
+        let loss = config.loss.kind;
+        let given = [self.shared_by.is_some(), self.allow_positives.is_some()];
+        if given.contains(&true) && !loss.is_listwise() {
+            return Some(
+                "--shared-by and --allow-positives are for listwise losses: add --loss softmax, bsl, ccl or psl",
+            );
+        }
+        if self.with_replacement.is_some() && loss.is_listwise() {
+            return Some(
+                "--with-replacement is not for listwise losses, whose shared negatives are distinct: leave it out",
+            );
+        }
+        if self.temperature.is_some() && loss == LossKind::Ccl {
+            return Some("--temperature is not ccl's: give --margin and --weight, or add --loss softmax");
+        }
+        if self.exponent.is_some() && loss != LossKind::Bsl {
+            return Some("--exponent is that of the bilateral softmax loss: add --loss bsl, or leave it out");
+        }
+        if (self.margin.is_some() || self.weight.is_some()) && loss != LossKind::Ccl {
+            return Some("--margin and --weight are of the cosine contrastive loss: add --loss ccl, or leave them out");
+        }
+        if self.surrogate.is_some() && loss != LossKind::Psl {
+            return Some("--surrogate is of the pairwise softmax loss: add --loss psl, or leave it out");
+        }
         if self.alpha.is_some() && config.negatives.proposal != Proposal::Popularity {
             Some("--alpha is the exponent of popularity: add --proposal popularity, or leave it out")
         } else if (self.beta1.is_some() || self.beta2.is_some()) && rule != OptimizerKind::Adam {
@@ -257,14 +345,19 @@ impl Args {
 
 /// Runs the command.
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
+    let (Some(dataset), Some(output)) = (&args.dataset, &args.output) else {
+        let losses = LossKind::ALL.map(|loss| (loss.name(), loss.summary()));
+        let text: Vec<_> = losses.iter().map(|(name, summary)| format!("{name:<10}{summary}")).collect();
+        return globals.print(&losses, text.join("\n"));
+    };
     let config = args.config()?;
     let ctx = globals.context();
-    let dataset = Dataset::open(&args.dataset)?;
-    let (manifest, report) = train(&dataset, &config, &args.output, args.force, &ctx)?;
+    let dataset = Dataset::open(dataset)?;
+    let (manifest, report) = train(&dataset, &config, output, args.force, &ctx)?;
     let last = report.epochs.last();
     let text = format!(
         "{}: {} epochs in {}, {} triples/s ({}, {} threads), loss {:.4} -> {:.4}{}",
-        args.output.display(),
+        output.display(),
         report.epochs.len(),
         duration(Duration::from_secs_f64(report.seconds)),
         short(report.triples_per_second),
@@ -275,7 +368,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
         skipped(last),
     );
     let fingerprint = manifest.fingerprint();
-    globals.print(&Report { model: &args.output, fingerprint, config: &manifest.config, report: &report }, text)
+    globals.print(&Report { model: output, fingerprint, config: &manifest.config, report: &report }, text)
 }
 
 /// Says how many positives have no negative, if any.

@@ -63,9 +63,19 @@ pub struct TrainBench {
 pub fn bench_train(dataset: &Dataset, config: &TrainConfig, ctx: &Context) -> Result<TrainBench, TrainError> {
     config.validate()?;
     let inverse_temperature = 1.0 / config.temperature();
-    match config.loss {
+    match config.loss.kind {
         LossKind::Bpr => with_loss(dataset, config, Bpr { inverse_temperature }, ctx),
         LossKind::Logistic => with_loss(dataset, config, Logistic { inverse_temperature }, ctx),
+        LossKind::Softmax | LossKind::Bsl | LossKind::Ccl | LossKind::Psl => Err(not_listwise(config)),
+    }
+}
+
+/// The error where a listwise loss cannot be measured.
+pub(super) fn not_listwise(config: &TrainConfig) -> TrainError {
+    TrainError::Config {
+        key: "loss.kind",
+        value: config.loss.kind.name().to_string(),
+        must: "be \"bpr\" or \"logistic\" here; listwise losses have a measurement of their own",
     }
 }
 
@@ -100,7 +110,7 @@ fn stages<P: Propose + Clone, L: Loss>(
         true => Some(prepare(dataset, config, proposal, &plan_train(dataset, config, ctx)?, beside(dataset))?.crew),
         false => None,
     };
-    let each = config.negatives.count as u64;
+    let each = config.negatives() as u64;
     let interactions = dataset.train().len();
     let stage = ctx.stage("measuring", None, Unit::Triples);
     let mut number = 0;

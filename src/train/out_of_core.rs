@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::bench::beside;
+use super::bench::{beside, not_listwise};
 use super::config::{Proposal, TrainConfig};
 use super::error::TrainError;
 use super::paging::ExactReading;
@@ -56,9 +56,10 @@ pub fn bench_out_of_core(
     }
     let inverse_temperature = 1.0 / config.temperature();
     let how = (fraction, rounds.max(1));
-    match config.loss {
+    match config.loss.kind {
         LossKind::Bpr => with_loss(dataset, config, Bpr { inverse_temperature }, how, ctx),
         LossKind::Logistic => with_loss(dataset, config, Logistic { inverse_temperature }, how, ctx),
+        LossKind::Softmax | LossKind::Bsl | LossKind::Ccl | LossKind::Psl => Err(not_listwise(config)),
     }
 }
 
@@ -110,7 +111,7 @@ fn in_turn<P: Propose + Clone, L: Loss>(
             let rate = work.update.learning_rate;
             let began = Instant::now();
             let done = crew.train(&work, |_| rate).ok_or(TrainError::Panicked)?;
-            both[i] = done.positives as f64 * config.negatives.count as f64 / began.elapsed().as_secs_f64();
+            both[i] = done.positives as f64 * config.negatives() as f64 / began.elapsed().as_secs_f64();
             ctx.check()?;
             drop(exact);
             if i == 1 && round > 0 {

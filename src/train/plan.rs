@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::config::{Proposal, TrainConfig};
 use super::error::TrainError;
 use super::lane::{BATCH, IN_FLIGHT};
-use super::strata;
+use super::{listwise, strata};
 use crate::context::{ByteSize, Context};
 use crate::dataset::Dataset;
 use crate::model::{Tables, stride_of};
@@ -163,6 +163,8 @@ struct Sizes {
     item_table: u64,
     model: u64,
     batches: u64,
+    /// Bytes of an interaction of a window.
+    interaction: u64,
     item_arrays: u64,
 }
 
@@ -171,25 +173,32 @@ impl Sizes {
         let TrainCounts { users, items, .. } = counts;
         let width = config.dimensions + if config.biases() { 2 } else { 0 };
         let popularity = config.negatives.proposal == Proposal::Popularity;
+        let listwise = config.loss.kind.is_listwise();
         let block_items = match config.stream.block_items {
             Some(0) => items,
+            None if listwise => items,
             Some(n) => u64::from(n).min(items),
             None if popularity => items,
             None => {
                 let fitting =
                     ((BLOCK_BYTES / (config.precision.stride(width) * 4)) as u64).clamp(256, 1 << 16).min(items);
-                let dealt = |fitting| strata::block_items(items as u32, fitting as u32, config.negatives.count).into();
+                let dealt = |fitting| strata::block_items(items as u32, fitting as u32, config.negatives()).into();
                 if config.deterministic { dealt(fitting) } else { fitting }
             }
         };
         // A deterministic run has one window, which all threads share, and its size must not depend on their number.
         let (lanes, open, deals, in_flight) = match config.deterministic {
+            true if listwise => (1, 1, 1, 0),
             true => (lanes.max(SHARING), 1, 2, 1),
             false => (lanes, lanes, lanes, IN_FLIGHT as u64 + 3),
         };
         let table = |rows: u64| Tables::bytes(rows, width, config.optimizer(), config.precision);
         // A user and an end for each positive at most, and its negatives. Vectors may have twice the room they need.
-        let batch = BATCH as u64 * (12 + 4 * config.negatives.count as u64) * 2;
+        let batch = BATCH as u64 * (12 + 4 * config.negatives() as u64) * 2;
+        let batches = match listwise {
+            true => listwise::lane_bytes(config, items as u32),
+            false => in_flight * batch,
+        };
         // Two words an item for the partition, a bit for the positives of a user. Weights and alias tables: one of each
         // a lane, and a pattern to copy, which takes as much again in the making.
         let arrays = deals * items * 8 + lanes * block_items / 8;
@@ -203,7 +212,8 @@ impl Sizes {
             user_table: table(users),
             item_table: table(items),
             model: (users + items) * stride_of(width) as u64 * 4,
-            batches: lanes * in_flight * batch,
+            batches: lanes * batches,
+            interaction: if listwise { INTERACTION + 8 } else { INTERACTION },
             item_arrays: arrays + weights,
         }
     }
@@ -211,7 +221,8 @@ impl Sizes {
     /// The window to have where memory allows.
     fn window(&self, config: &TrainConfig) -> u64 {
         let TrainCounts { items, interactions, .. } = self.counts;
-        let by_items = || (items * PER_ITEM).max(1 << 20).min(interactions.div_ceil(WINDOWS_AN_EPOCH));
+        let most = if config.loss.kind.is_listwise() { listwise::WINDOW } else { (items * PER_ITEM).max(1 << 20) };
+        let by_items = || most.min(interactions.div_ceil(WINDOWS_AN_EPOCH));
         let wanted = config.stream.window.unwrap_or_else(by_items).clamp(1, interactions.max(1));
         let (sizes, lanes) = windows_of(config, items, wanted, self.lanes as usize);
         sizes.next(interactions, lanes)
@@ -224,7 +235,7 @@ impl Sizes {
 
     fn windows(&self, window: u64) -> u64 {
         // The planned order of chunks takes a few bytes each, too.
-        self.open * self.read(window) * INTERACTION + self.counts.interactions / CHUNK * 32
+        self.open * self.read(window) * self.interaction + self.counts.interactions / CHUNK * 32
     }
 
     /// Rows of the users of a window and of the next, for each lane.

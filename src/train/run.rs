@@ -8,9 +8,10 @@ use rand::{RngExt, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use serde::{Deserialize, Serialize};
 
-use super::config::{NegativesConfig, Proposal, TrainConfig};
+use super::config::{Proposal, TrainConfig};
 use super::error::TrainError;
 use super::lane::{Done, Epoch, Lane, stream_seed};
+use super::listwise::train_listwise;
 use super::paging::{ExactReading, Paging};
 use super::plan::{TablePlace, TrainPlan, plan_train, windows_of};
 use super::strata::Strata;
@@ -84,9 +85,12 @@ pub fn train(
     let staging = Staging::new(output, force, "peccary-model")?;
     let inverse_temperature = 1.0 / config.temperature();
     let place = (staging.path(), ctx);
-    let (tables, report) = match config.loss {
+    let (tables, report) = match config.loss.kind {
         LossKind::Bpr => with_loss(dataset, config, Bpr { inverse_temperature }, &plan, place)?,
         LossKind::Logistic => with_loss(dataset, config, Logistic { inverse_temperature }, &plan, place)?,
+        LossKind::Softmax | LossKind::Bsl | LossKind::Ccl | LossKind::Psl => {
+            train_listwise(dataset, config, &plan, place)?
+        }
     };
     let manifest = publish_tables(staging, dataset, config, tables, &report)?;
     Ok((manifest, report))
@@ -144,7 +148,7 @@ pub(super) struct Prepared<P> {
     pub(super) crew: Crew<P>,
 }
 
-/// Fills the tables and makes up the crew. Tables that do not fit the budget are in files without names in `folder`.
+/// Fills the tables and makes up the crew.
 pub(super) fn prepare<P: Propose + Clone>(
     dataset: &Dataset,
     config: &TrainConfig,
@@ -152,6 +156,26 @@ pub(super) fn prepare<P: Propose + Clone>(
     plan: &TrainPlan,
     folder: &Path,
 ) -> Result<Prepared<P>, TrainError> {
+    let items = dataset.items().len();
+    let tables = filled_tables(dataset, config, plan, folder)?;
+    let (count, with_replacement) = (config.negatives(), config.negatives.with_replacement);
+    let sampler = |largest| Sampler::new(proposal.clone(), count, with_replacement, largest);
+    let crew = if config.deterministic {
+        Crew::Strata(Box::new(Strata::new((items, plan.block_items), plan, sampler)))
+    } else {
+        let lane = |_| Lane::new(Window::new(items, plan.block_items), sampler, plan.kept_room());
+        Crew::Lanes((0..plan.threads).map(lane).collect())
+    };
+    Ok(Prepared { tables, crew })
+}
+
+/// The tables, filled with initial factors. Those that do not fit the budget are in files without names in `folder`.
+pub(super) fn filled_tables(
+    dataset: &Dataset,
+    config: &TrainConfig,
+    plan: &TrainPlan,
+    folder: &Path,
+) -> Result<Tables, TrainError> {
     let (users, items) = (dataset.users().len(), dataset.items().len());
     let folders = match plan.tables {
         TablePlace::Memory => [None, None],
@@ -162,15 +186,7 @@ pub(super) fn prepare<P: Propose + Clone>(
     let mut tables = Tables::new(users as usize, items as usize, config.dimensions, config.biases(), kept, folders)?;
     initialize(&mut tables.users, 0, config);
     initialize(&mut tables.items, 1, config);
-    let NegativesConfig { count, with_replacement, .. } = config.negatives;
-    let sampler = |largest| Sampler::new(proposal.clone(), count, with_replacement, largest);
-    let crew = if config.deterministic {
-        Crew::Strata(Box::new(Strata::new((items, plan.block_items), plan, sampler)))
-    } else {
-        let lane = |_| Lane::new(Window::new(items, plan.block_items), sampler, plan.kept_room());
-        Crew::Lanes((0..plan.threads).map(lane).collect())
-    };
-    Ok(Prepared { tables, crew })
+    Ok(tables)
 }
 
 /// The learning rate when `done` of the run's epochs are over.
@@ -206,8 +222,12 @@ pub(super) fn epoch<'a, L: Loss>(
         lanes: plan.threads,
         set: InstructionSet::detect(),
         loss,
-        update: Update { learning_rate: rate(config, f64::from(epoch)), l2: config.l2, similarity: config.similarity },
-        negatives_each: config.negatives.count,
+        update: Update {
+            learning_rate: rate(config, f64::from(epoch)),
+            l2: config.l2(),
+            similarity: config.similarity(),
+        },
+        negatives_each: config.negatives(),
         ctx,
         stage,
     }
@@ -224,7 +244,7 @@ fn run<P: Propose + Clone>(
     return_large_buffers();
     let _exact = ExactReading::begin(dataset.train(), plan);
     let Prepared { mut tables, mut crew } = prepare(dataset, config, proposal, plan, folder)?;
-    let total = dataset.train().len() * config.negatives.count as u64 * u64::from(config.epochs);
+    let total = dataset.train().len() * config.negatives() as u64 * u64::from(config.epochs);
     let stage = ctx.stage("training", Some(total), Unit::Triples);
     let began = Instant::now();
     let mut epochs = Vec::new();
@@ -246,7 +266,7 @@ fn run<P: Propose + Clone>(
             return Err(TrainError::NothingToLearn(why.to_string()));
         }
         let seconds = start.elapsed().as_secs_f64();
-        let triples = done.positives * config.negatives.count as u64;
+        let triples = done.positives * config.negatives() as u64;
         let loss = done.loss.sum / done.loss.terms.max(1) as f64;
         stage.note(format!("epoch {}/{}, loss {loss:.4}", number + 1, config.epochs));
         epochs.push(EpochReport {
@@ -291,13 +311,19 @@ fn all_lanes<P: Propose, L: Loss>(
 pub(super) fn initialize(side: &mut Side, number: u64, config: &TrainConfig) {
     let bound = config.init_deviation() * 3f32.sqrt();
     let own = stream_seed(config.seed, number);
+    // Listwise losses keep the rows of cosines on the unit sphere from the start.
+    let unit = config.loss.kind.is_listwise() && config.similarity() == Similarity::Cosine;
     side.fill(|i, row| {
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(stream_seed(own, i as u64));
         row[..config.dimensions].fill_with(|| rng.random_range(-bound..bound));
+        if unit {
+            let norm = row.iter().map(|x| x * x).sum::<f32>().sqrt().max(1e-12);
+            row.iter_mut().for_each(|x| *x /= norm);
+        }
     });
 }
 
-fn finite(tables: &mut Tables) -> bool {
+pub(super) fn finite(tables: &mut Tables) -> bool {
     tables.users.is_finite() && tables.items.is_finite()
 }
 
@@ -311,7 +337,11 @@ pub(super) fn publish_tables(
     let json = |value: serde_json::Result<serde_json::Value>| value.unwrap_or(serde_json::Value::Null);
     let mut used = config.clone();
     used.biases = Some(config.biases());
-    used.temperature = Some(config.temperature());
+    used.similarity = Some(config.similarity());
+    used.l2 = Some(config.l2());
+    used.loss = config.numbers();
+    used.negatives.count = Some(config.negatives());
+    used.negatives.shared_by = config.loss.kind.is_listwise().then(|| config.shared_by());
     used.init_deviation = Some(config.init_deviation());
     used.optimizer.learning_rate = Some(config.learning_rate());
     let manifest = ModelManifest {
@@ -321,13 +351,13 @@ pub(super) fn publish_tables(
         items: dataset.items().len(),
         dimensions: config.dimensions,
         biases: config.biases(),
-        similarity: config.similarity,
+        similarity: config.similarity(),
         config: json(serde_json::to_value(&used)),
         history: json(serde_json::to_value(report)),
         files: Vec::new(),
     };
     let width = tables.width;
-    let unit = config.similarity == Similarity::Cosine;
+    let unit = config.similarity() == Similarity::Cosine;
     let Tables { users, items, .. } = &mut tables;
     let row = |side: &mut Side, i: usize, out: &mut [f32]| {
         side.rows().read(i, out);

@@ -58,7 +58,7 @@ fn fully_shuffled(dataset: &Dataset, config: &TrainConfig) -> Tables {
         .flat_map(|user| train.user(user).items.iter().map(move |item| (user, item.to_native())))
         .collect();
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(config.seed ^ 0xabcd);
-    let each = config.negatives.count;
+    let each = config.negatives();
     let ends: Vec<u32> = (1..=1024).collect();
     for epoch in 0..config.epochs {
         pairs.shuffle(&mut rng);
@@ -80,7 +80,7 @@ fn fully_shuffled(dataset: &Dataset, config: &TrainConfig) -> Tables {
             let ends = &ends[..batch.len()];
             let runs = Runs { users: &users, ends, positives: &positives, negatives: &negatives, negatives_each: each };
             let done = f64::from(epoch) + (b * 1024) as f64 / count as f64;
-            let update = Update { learning_rate: rate(config, done), l2: config.l2, similarity: config.similarity };
+            let update = Update { learning_rate: rate(config, done), l2: config.l2(), similarity: config.similarity() };
             crate::model::train(InstructionSet::detect(), &tables, runs, Bpr { inverse_temperature: 1.0 }, update);
         }
     }

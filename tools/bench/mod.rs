@@ -2,6 +2,7 @@
 
 mod evaluate;
 mod ingest;
+mod listwise;
 mod out_of_core;
 mod shape;
 mod train;
@@ -16,6 +17,7 @@ Examples:
   peccary bench ingest --shape ml-20m --memory 2GiB
   peccary bench train --dataset clicks.pec --dim 128 --negatives 8
   peccary bench train --shape ml-20m --threads 1 --json
+  peccary bench listwise --shape gowalla --loss bsl
   peccary bench out-of-core --shape ml-20m --fraction 0.25
   peccary bench evaluate --shape gowalla
   peccary bench evaluate --dataset clicks.pec --model clicks.model --users 1000";
@@ -34,6 +36,7 @@ enum What {
     Train(train::Args),
     OutOfCore(out_of_core::Args),
     Evaluate(evaluate::Args),
+    Listwise(listwise::Args),
 }
 
 /// Runs the command.
@@ -43,5 +46,6 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
         What::Train(args) => train::run(args, globals),
         What::OutOfCore(args) => out_of_core::run(args, globals),
         What::Evaluate(args) => evaluate::run(args, globals),
+        What::Listwise(args) => listwise::run(args, globals),
     }
 }

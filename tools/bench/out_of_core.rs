@@ -38,7 +38,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
     let path = args.subject.dataset(&ctx)?;
     let dataset = Dataset::open(&path)?;
     let mut config = TrainConfig { dimensions: args.dimensions, biases: Some(false), ..TrainConfig::default() };
-    config.negatives.count = args.negatives;
+    config.negatives.count = Some(args.negatives);
     let bench = bench_out_of_core(&dataset, &config, args.fraction, args.rounds, &ctx)?;
     let mut report = serde_json::to_value(&bench)?;
     report["path"] = json!(path);

@@ -38,7 +38,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
     let path = args.subject.dataset(&ctx)?;
     let dataset = Dataset::open(&path)?;
     let mut config = TrainConfig { dimensions: args.dimensions, biases: Some(false), ..TrainConfig::default() };
-    config.negatives.count = args.negatives;
+    config.negatives.count = Some(args.negatives);
     config.precision = args.precision.into();
     config.deterministic = args.deterministic;
     let bench = bench_train(&dataset, &config, &ctx)?;
@@ -55,7 +55,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
     report["dataset"] = json!(path);
     report["dimensions"] = json!(config.dimensions);
     report["precision"] = json!(config.precision);
-    report["negatives"] = json!(config.negatives.count);
+    report["negatives"] = json!(config.negatives());
     report["deterministic"] = json!(config.deterministic);
     let scaling: Vec<_> =
         scaling.iter().map(|(threads, rate)| json!({ "threads": threads, "triples_per_second": rate })).collect();
@@ -72,7 +72,7 @@ fn table(path: &Path, dataset: &Dataset, config: &TrainConfig, bench: &TrainBenc
         grouped(bench.interactions),
         config.dimensions,
         config.precision.name(),
-        config.negatives.count,
+        config.negatives(),
         bench.instruction_set,
         bench.threads,
         if config.deterministic { ", deterministic" } else { "" },

@@ -31,7 +31,7 @@ impl Optimizer {
 pub(crate) struct Side {
     pub(crate) factors: SharedTable,
     state: SharedTable,
-    pub(super) momentum: Option<SharedTable>,
+    pub(in crate::model) momentum: Option<SharedTable>,
     /// The column that is fixed at 1, and multiplies the other side's bias.
     fixed: Option<usize>,
     width: usize,
@@ -68,7 +68,7 @@ impl Side {
     }
 
     /// The column that is always 1, if there are biases.
-    pub(super) fn fixed(&self) -> Option<usize> {
+    pub(in crate::model) fn fixed(&self) -> Option<usize> {
         self.fixed
     }
 
@@ -106,7 +106,7 @@ impl Side {
         finite
     }
 
-    pub(super) fn state_ptr(&self, row: usize) -> *mut f32 {
+    pub(in crate::model) fn state_ptr(&self, row: usize) -> *mut f32 {
         if self.state.rows() == 0 { std::ptr::null_mut() } else { self.state.row_ptr(row) }
     }
 }
