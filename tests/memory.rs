@@ -98,18 +98,21 @@ fn evaluation_and_recommendation_stay_within_a_quarter_of_what_they_read() {
     let arguments = ["--k", "20,400", "--json"];
     let evaluated = wide.run(budget, "evaluate", "24MiB", &arguments);
     within("evaluate", &evaluated);
-    let sampled = wide.run(budget, "evaluate", "24MiB", &["--protocol", "sampled:99", "--k", "10"]);
+    let by_sampling = ["--protocol", "sampled:99", "--k", "10", "--json"];
+    let sampled = wide.run(budget, "evaluate", "24MiB", &by_sampling);
     within("evaluate --protocol sampled:99", &sampled);
     // The same with a budget that the machine would not give: it is the budget that keeps it within.
     let bitten = wide.run(budget, "evaluate", "4GiB", &arguments);
     assert!(!bitten.output.status.success(), "the limit holds nobody: {}", bitten.describe());
     let unlimited = wide.run(1 << 40, "evaluate", "4GiB", &arguments);
+    let sampled_unlimited = wide.run(1 << 40, "evaluate", "4GiB", &by_sampling);
     let metrics = |run: &Run| {
         let mut json: serde_json::Value = serde_json::from_slice(&run.output.stdout).expect("one JSON object");
         json.as_object_mut().unwrap().remove("seconds");
         json
     };
     assert_eq!(metrics(&evaluated), metrics(&unlimited), "the budget changes no bit of the result");
+    assert_eq!(metrics(&sampled), metrics(&sampled_unlimited), "nor of the sampled protocol's");
 
     for name in ["top.ndjson", "top.csv", "top.parquet"] {
         let output = wide.folder.path().join(name);

@@ -38,7 +38,7 @@ pub struct Args {
     #[arg(long, value_name = "N", conflicts_with_all = ["user", "all"], value_parser = clap::value_parser!(u32).range(1..))]
     users: Option<u32>,
     /// Seed of the sample of users
-    #[arg(long, value_name = "N", default_value_t = 42, requires = "users")]
+    #[arg(long, value_name = "N", default_value_t = 42, requires = "users", conflicts_with_all = ["user", "all"])]
     seed: u64,
     /// All users with train interactions, in the order of the dataset
     #[arg(long)]
