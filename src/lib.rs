@@ -11,7 +11,7 @@
 //! | train | [`train()`] | a [`Dataset`] and a [`TrainConfig`] | a [`Model`] |
 //! | evaluate | [`evaluate()`] | any [`Scorer`] and a [`Dataset`] | an [`Evaluation`] beside [`Baselines`] |
 //! | recommend | [`recommend()`], [`save_recommendations`], [`similar`] | the same | items for users, items like items |
-//! | plan | [`plan_train`], [`TrainPlan::new`] | a [`Dataset`], or the sizes of one | what training will take |
+//! | plan | [`plan_train`], [`rehearse_train`], [`plan_ingest`] | a [`Dataset`] or a log | what a run will take |
 //! | check | [`Dataset::verify`], [`Model::verify`], [`Stored`] | a folder | what is wrong with it |
 //! | measure | [`bench_train`], [`bench_out_of_core`], [`bench_evaluate`] | a [`Dataset`], and a [`Scorer`] to evaluate | rates, stage by stage |
 //!
@@ -103,7 +103,7 @@ pub use synth::{
     write_synth, write_truth,
 };
 pub use train::{
-    EpochReport, ListwiseBench, NegativesConfig, OptimizerConfig, OptimizerKind, OutOfCoreBench, Proposal, Schedule,
-    StreamConfig, TablePlace, TrainBench, TrainConfig, TrainCounts, TrainError, TrainPlan, TrainReport, bench_listwise,
-    bench_out_of_core, bench_train, plan_train, train,
+    EpochReport, ListwiseBench, NegativesConfig, OptimizerConfig, OptimizerKind, OutOfCoreBench, Proposal, Rehearsal,
+    Schedule, StreamConfig, TablePlace, TrainBench, TrainConfig, TrainCounts, TrainError, TrainPlan, TrainReport,
+    bench_listwise, bench_out_of_core, bench_train, plan_train, rehearse_train, train,
 };

@@ -52,6 +52,48 @@ pub struct Args {
     /// Seconds of reading after which it is made durable, to be resumed from there; 0 is after every block
     #[arg(long, value_name = "SECONDS", default_value_t = IngestRun::CHECKPOINT.as_secs_f64(), value_parser = seconds)]
     checkpoint: f64,
+    #[command(flatten)]
+    reading: Reading,
+    /// Drop users with fewer items, until nothing changes
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    min_user_count: u32,
+    /// Drop items with fewer users, until nothing changes
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    min_item_count: u32,
+    /// Hold out for test: none, leave-one-out, random:0.1, time:0.1 or time:2024-01-01
+    #[arg(long, value_name = "SPLIT", default_value_t = Split::None)]
+    split: Split,
+    /// Hold out of the rest for validation, likewise
+    #[arg(long, value_name = "SPLIT", default_value_t = Split::None)]
+    valid_split: Split,
+    /// Ready-made validation part
+    #[arg(long, value_name = "FILE")]
+    valid: Vec<Input>,
+    /// Ready-made test part
+    #[arg(long, value_name = "FILE")]
+    test: Vec<Input>,
+    /// At rows that cannot be used: fail, or skip them
+    #[arg(long, value_enum, default_value_t = AtError::Fail)]
+    on_error: AtError,
+    /// Where skipped rows go, as NDJSON [default: OUTPUT.rejects.ndjson]
+    #[arg(long, value_name = "FILE")]
+    rejects: Option<PathBuf>,
+    /// Seed of random splits and ties
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// Seed of the hash that orders users and items
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    hash_seed: u64,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    let seconds = text.parse().ok().filter(|s| Duration::try_from_secs_f64(*s).is_ok());
+    seconds.ok_or_else(|| format!("'{text}' is not a number of seconds; write one such as 30"))
+}
+
+/// The flags that say how a log is read.
+#[derive(clap::Args)]
+pub struct Reading {
     /// csv, tsv, ndjson or parquet [default: by extension and content]
     #[arg(long)]
     format: Option<Format>,
@@ -91,41 +133,6 @@ pub struct Args {
     /// Keep rows with these event types only
     #[arg(long, value_name = "TYPE,...", value_delimiter = ',', requires = "event_column")]
     keep_events: Vec<String>,
-    /// Drop users with fewer items, until nothing changes
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    min_user_count: u32,
-    /// Drop items with fewer users, until nothing changes
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    min_item_count: u32,
-    /// Hold out for test: none, leave-one-out, random:0.1, time:0.1 or time:2024-01-01
-    #[arg(long, value_name = "SPLIT", default_value_t = Split::None)]
-    split: Split,
-    /// Hold out of the rest for validation, likewise
-    #[arg(long, value_name = "SPLIT", default_value_t = Split::None)]
-    valid_split: Split,
-    /// Ready-made validation part
-    #[arg(long, value_name = "FILE")]
-    valid: Vec<Input>,
-    /// Ready-made test part
-    #[arg(long, value_name = "FILE")]
-    test: Vec<Input>,
-    /// At rows that cannot be used: fail, or skip them
-    #[arg(long, value_enum, default_value_t = AtError::Fail)]
-    on_error: AtError,
-    /// Where skipped rows go, as NDJSON [default: OUTPUT.rejects.ndjson]
-    #[arg(long, value_name = "FILE")]
-    rejects: Option<PathBuf>,
-    /// Seed of random splits and ties
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    seed: u64,
-    /// Seed of the hash that orders users and items
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    hash_seed: u64,
-}
-
-fn seconds(text: &str) -> Result<f64, String> {
-    let seconds = text.parse().ok().filter(|s| Duration::try_from_secs_f64(*s).is_ok());
-    seconds.ok_or_else(|| format!("'{text}' is not a number of seconds; write one such as 30"))
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -142,8 +149,9 @@ struct Report<'a> {
     summary: &'a IngestSummary,
 }
 
-impl Args {
-    fn into_parts(self) -> (Inputs, IngestOptions, PathBuf, IngestRun) {
+impl Reading {
+    /// The options that these flags make; all others are their defaults.
+    pub fn options(self) -> IngestOptions {
         let read = ReadOptions {
             format: self.format,
             delimiter: self.delimiter,
@@ -160,10 +168,13 @@ impl Args {
             event: self.event_column,
             time_unit: self.time_unit,
         };
+        IngestOptions { read, min_weight: self.min_weight, keep_events: self.keep_events, ..IngestOptions::default() }
+    }
+}
+
+impl Args {
+    fn into_parts(self) -> (Inputs, IngestOptions, PathBuf, IngestRun) {
         let options = IngestOptions {
-            read,
-            min_weight: self.min_weight,
-            keep_events: self.keep_events,
             min_user_count: self.min_user_count,
             min_item_count: self.min_item_count,
             split: self.split,
@@ -175,6 +186,7 @@ impl Args {
             rejects: self.rejects,
             seed: self.seed,
             hash_seed: self.hash_seed,
+            ..self.reading.options()
         };
         let leftover = match (self.resume, self.restart) {
             (true, _) => Leftover::Resume,

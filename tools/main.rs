@@ -6,6 +6,7 @@ mod evaluate;
 mod ingest;
 mod inspect;
 mod numbers;
+mod plan;
 mod progress;
 mod quickstart;
 mod recommend;
@@ -22,6 +23,7 @@ const EXAMPLES: &str = "\
 Examples:
   peccary synth --output clicks.csv
   peccary synth --users 5000000 --items 500000 --interactions 100000000 --output big.csv.zst
+  peccary plan clicks.csv
   peccary ingest --output clicks.pec clicks.csv
   peccary ingest --help
 
@@ -61,10 +63,11 @@ macro_rules! commands {
     };
 }
 
-// In the order of work: quickstart, synth, ingest, inspect, verify, train, evaluate, recommend, similar.
+// In the order of work: quickstart, synth, plan, ingest, inspect, verify, train, evaluate, recommend, similar.
 commands! {
     Quickstart => quickstart,
     Synth => synth,
+    Plan => plan,
     Ingest => ingest,
     Inspect => inspect,
     Verify => verify,

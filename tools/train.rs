@@ -76,6 +76,13 @@ pub struct Args {
     /// Replace the output if it is a model
     #[arg(long)]
     force: bool,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+/// The flags that make up the configuration of a run.
+#[derive(clap::Args)]
+pub struct Settings {
     /// TOML file with the configuration of the run; flags win over it
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -248,8 +255,9 @@ struct Report<'a> {
     report: &'a TrainReport,
 }
 
-impl Args {
-    fn config(&self) -> anyhow::Result<TrainConfig> {
+impl Settings {
+    /// The configuration that file and flags make.
+    pub fn config(&self) -> anyhow::Result<TrainConfig> {
         let mut config: TrainConfig = match &self.config {
             None => TrainConfig::default(),
             Some(path) => {
@@ -303,7 +311,7 @@ impl Args {
     }
 }
 
-impl Args {
+impl Settings {
     /// A flag that would change nothing, and what would make it count. A key of the file may well wait for its time.
     fn without_effect(&self, config: &TrainConfig) -> Option<&'static str> {
         let rule = config.optimizer.kind;
@@ -350,7 +358,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
         let text: Vec<_> = losses.iter().map(|(name, summary)| format!("{name:<10}{summary}")).collect();
         return globals.print(&losses, text.join("\n"));
     };
-    let config = args.config()?;
+    let config = args.settings.config()?;
     let ctx = globals.context();
     let dataset = Dataset::open(dataset)?;
     let (manifest, report) = train(&dataset, &config, output, args.force, &ctx)?;

@@ -34,24 +34,28 @@ pub struct IngestPlan {
     pub seconds: Option<f64>,
 }
 
-/// Plans the ingest of a log to a dataset in `folder`, where a sample of it is ingested and removed again.
+/// Plans the ingest of a log to a dataset in `folder`, where a sample of it, its first two million rows, is ingested and
+/// removed again. What `sampled` finds out about the sample's dataset is returned beside the plan.
 ///
 /// # Errors
 /// As for [`survey`] and [`ingest`](super::ingest()).
-pub fn plan_ingest(
+pub fn plan_ingest<T>(
     inputs: &Inputs,
     options: &IngestOptions,
     folder: &Path,
     ctx: &Context,
-) -> Result<IngestPlan, IngestError> {
+    sampled: impl FnOnce(&Path) -> T,
+) -> Result<(IngestPlan, Option<T>), IngestError> {
     let survey = survey(inputs, options, ctx)?;
-    Ok(IngestPlan {
+    let (seconds, sampled) = rehearse(inputs, options, &survey, folder, ctx, sampled)?.unzip();
+    let plan = IngestPlan {
         survey,
         memory: ctx.memory(),
         temporary: ByteSize(survey.temporary_bytes),
         dataset: ByteSize(dataset_bytes(&survey)),
-        seconds: rehearse(inputs, options, &survey, folder, ctx)?,
-    })
+        seconds,
+    };
+    Ok((plan, sampled))
 }
 
 /// Bytes of the dataset that a log becomes; see `docs/format.md`. Most of it follows from counts; how many containers of
@@ -69,13 +73,14 @@ fn dataset_bytes(survey: &Survey) -> u64 {
 }
 
 /// How long it takes: what counting took, and for each row what ingesting a sample took longer than counting it.
-fn rehearse(
+fn rehearse<T>(
     inputs: &Inputs,
     options: &IngestOptions,
     survey_of_all: &Survey,
     folder: &Path,
     ctx: &Context,
-) -> Result<Option<f64>, IngestError> {
+    sampled: impl FnOnce(&Path) -> T,
+) -> Result<Option<(f64, T)>, IngestError> {
     if survey_of_all.rows == 0 {
         return Ok(None);
     }
@@ -101,9 +106,10 @@ fn rehearse(
     let counted = survey(&sample, &options, &silent)?;
     ctx.check()?;
     let begun = Instant::now();
-    ingest(&sample, &options, &scratch.path().join("sample.pec"), IngestRun::default(), &silent)?;
+    let data = scratch.path().join("sample.pec");
+    ingest(&sample, &options, &data, IngestRun::default(), &silent)?;
     let a_row = (begun.elapsed().as_secs_f64() - counted.seconds).max(0.0) / counted.rows.max(1) as f64;
-    Ok(Some(survey_of_all.seconds + a_row * survey_of_all.rows as f64))
+    Ok(Some((survey_of_all.seconds + a_row * survey_of_all.rows as f64, sampled(&data))))
 }
 
 /// Writes the first rows of the log's train part as CSV.
@@ -205,7 +211,8 @@ mod tests {
         std::fs::write(&log, text).unwrap();
         let ctx = Context::new(2, ByteSize(128 << 20));
         let (inputs, options) = (Inputs::from(vec![Input::Path(log)]), IngestOptions::default());
-        let plan = plan_ingest(&inputs, &options, folder.path(), &ctx).unwrap();
+        let (plan, sampled) = plan_ingest(&inputs, &options, folder.path(), &ctx, Path::exists).unwrap();
+        assert_eq!(sampled, Some(true));
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "the sample is gone");
         let data = folder.path().join("log.pec");
         let done = ingest(&inputs, &options, &data, false, &ctx).unwrap();

@@ -55,7 +55,7 @@ pub fn survey(inputs: &Inputs, options: &IngestOptions, ctx: &Context) -> Result
     options.validate(inputs)?;
     if [&inputs.main, &inputs.valid, &inputs.test].into_iter().flatten().any(|input| *input == Input::Stdin) {
         return Err(IngestError::Options(
-            "a pipe can be read only once: give the log as a file, or its size by --rows, --users and --items".into(),
+            "standard input can be read only once, and a plan is made before the run: give the log as a file".into(),
         ));
     }
     let begun = Instant::now();

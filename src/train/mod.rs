@@ -9,6 +9,7 @@ mod listwise;
 mod out_of_core;
 mod paging;
 mod plan;
+mod rehearse;
 mod run;
 mod strata;
 #[cfg(test)]
@@ -20,4 +21,5 @@ pub use error::TrainError;
 pub use listwise::{ListwiseBench, bench_listwise};
 pub use out_of_core::{OutOfCoreBench, bench_out_of_core};
 pub use plan::{TablePlace, TrainCounts, TrainPlan, plan_train};
+pub use rehearse::{Rehearsal, rehearse_train};
 pub use run::{EpochReport, TrainReport, train};
