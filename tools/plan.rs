@@ -194,7 +194,9 @@ fn place(train: &TrainPlan) -> String {
     let [users, items] = [train.user_table, train.item_table];
     match train.tables {
         TablePlace::Memory => format!("tables in memory, {} of users, {} of items", users, items),
-        TablePlace::UsersInFile => format!("items in memory, {items}; users in a file, {users}"),
+        TablePlace::UsersInFile => {
+            format!("items in memory, {items}; users in a file, {users}, {} of it resident", train.user_rows)
+        }
         TablePlace::BothInFiles => format!("both tables in files, {users} of users, {items} of items"),
     }
 }

@@ -157,7 +157,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
     let shown: Vec<_> =
         shown.iter().map(|u| json!({ "user": u.id, "history": u.history, "recommended": u.recommended })).collect();
     let report = json!({
-        "log": log, "dataset": data, "model": trained, "rows": rows, "metrics": metrics, "users": shown,
+        "log": log, "dataset": data, "model": trained, "rows": rows, "metrics": metrics, "by_user": shown,
         "triples_per_second": report.triples_per_second, "seconds": seconds,
     });
     globals.print(&report, text)

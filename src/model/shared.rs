@@ -102,16 +102,24 @@ impl SharedTable {
         }
     }
 
-    /// Lets go of `rows` of the table's file: they are no longer memory of this process, writing what has changed
-    /// begins, and what is written already leaves the page cache. What is touched nevertheless comes back.
+    /// Lets go of `rows` of the table's file: they are no longer memory of this process, but stay in the page cache while
+    /// the system has room. What is touched nevertheless comes back.
+    pub(crate) fn release(&self, rows: Range<usize>) {
+        if self.file.is_some() && !rows.is_empty() {
+            let range = self.range(rows);
+            let advice = memmap2::UncheckedAdvice::DontNeed;
+            // SAFETY: a shared map of a file: changes to a page that is let go of are kept with the file, where the next
+            // touch of the page finds them, whoever else uses it at the time.
+            let _ = unsafe { self.map.unchecked_advise_range(advice, range.start, range.len()) };
+        }
+    }
+
+    /// The same, and writing what has changed begins, and what is written already leaves the page cache.
     pub(crate) fn let_go(&self, rows: Range<usize>) {
-        let Some(file) = self.file.as_ref().filter(|_| !rows.is_empty()) else { return };
-        let range = self.range(rows);
-        // SAFETY: a shared map of a file: changes to a page that is let go of are kept with the file, where the next
-        // touch of the page finds them, whoever else uses it at the time.
-        let _ =
-            unsafe { self.map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, range.start, range.len()) };
-        evict(file, &range);
+        self.release(rows.clone());
+        if let Some(file) = self.file.as_ref().filter(|_| !rows.is_empty()) {
+            evict(file, &self.range(rows));
+        }
     }
 
     fn range(&self, rows: Range<usize>) -> Range<usize> {

@@ -1,10 +1,12 @@
 //! Alias tables: draws from any discrete distribution in O(1) (Walker 1977; construction by Vose 1991).
 
-/// Draws index i with probability proportional to weight i.
+use std::sync::Arc;
+
+/// Draws index i with probability proportional to weight i. Clones share the table.
 #[derive(Clone, Debug)]
 pub(crate) struct Alias {
     /// The chance, out of 2³², to keep a slot, and the index to take otherwise.
-    slots: Vec<(u32, u32)>,
+    slots: Arc<[(u32, u32)]>,
 }
 
 impl Alias {
@@ -24,7 +26,8 @@ impl Alias {
                 small.push(high);
             }
         }
-        Self { slots }
+        drop((share, small, large));
+        Self { slots: slots.into() }
     }
 
     /// The index that two random words pick.

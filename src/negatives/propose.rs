@@ -1,5 +1,7 @@
 //! Proposals: the distributions that candidates are drawn from.
 
+use std::sync::Arc;
+
 use rand::Rng;
 
 use super::Alias;
@@ -30,16 +32,17 @@ impl Propose for Uniform {
 }
 
 /// Items by popularity^α. Works on a single block, whose positions are item ids: popular rows are in cache anyway.
+/// Clones share weights and table.
 #[derive(Clone, Debug)]
 pub(crate) struct Popularity {
-    weights: Vec<f64>,
+    weights: Arc<[f64]>,
     alias: Alias,
 }
 
 impl Popularity {
     /// `counts` are train interactions by item; items without any are never proposed (unless α is 0).
     pub(crate) fn new(counts: impl Iterator<Item = u32>, alpha: f64) -> Self {
-        let weights: Vec<f64> =
+        let weights: Arc<[f64]> =
             counts.map(|c| if c == 0 && alpha != 0.0 { 0.0 } else { f64::from(c).powf(alpha) }).collect();
         let alias = Alias::new(&weights);
         Self { weights, alias }

@@ -176,7 +176,7 @@ impl<L: Loss> Epoch<'_, L> {
     pub(super) fn fill(&self, window: &mut Window, kept_room: u64) -> Option<(usize, Xoshiro256PlusPlus)> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let chunks = self.windows.get(number).filter(|_| !self.stopped())?;
-        let first = if number == 0 { 1 } else { number + self.lanes };
+        let first = if number == 0 { 0 } else { number + self.lanes };
         for soon in first..=number + self.lanes {
             self.paging.ask(self.windows.get(soon).map_or(&[], Vec::as_slice));
         }

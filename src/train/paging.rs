@@ -40,7 +40,8 @@ impl<'a> Paging<'a> {
             chunks.iter().for_each(|chunk| self.tables.users.let_go(self.users(*chunk)));
         }
         if self.place == TablePlace::BothInFiles {
-            self.tables.items.let_go(0..self.tables.items.factors.rows());
+            // The next window has the same items: what the system has room for should stay in its cache.
+            self.tables.items.release_all();
         }
     }
 

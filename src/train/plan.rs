@@ -23,14 +23,19 @@ const CHUNK: u64 = 1 << 16;
 /// A window smaller than this is only taken if users in a file do not allow a larger one.
 const COMFORTABLE: u64 = 1 << 18;
 /// The program itself, what its threads touch of their stacks, and what small things take.
-const FIXED: u64 = 4 << 20;
+const FIXED: u64 = 2 << 20;
 const LANE: u64 = 256 << 10;
 /// Deterministic training is planned for as many threads at least, so that up to this number nothing depends on it.
 const SHARING: u64 = 8;
-/// Bytes that an interaction of a window takes: 8, and the room that buckets keep or gain when they grow.
-const INTERACTION: u64 = 12;
-/// The room that buckets may keep from window to window is this many halves of a window.
-const KEPT_HALVES: u64 = 3;
+/// Bytes that an interaction of a window takes: 8, and what buckets keep from windows in which they were larger.
+const INTERACTION: u64 = 10;
+/// Bytes that an item takes for popularity negatives: weight and alias table, which all lanes share.
+const WEIGHTS: u64 = 16;
+/// The same while the table is made, before there is anything else.
+const MAKING_WEIGHTS: u64 = 36;
+/// The room that buckets may keep from window to window is this many quarters of a window. Growing doubles them, and
+/// what is never touched of their room takes no memory; making them anew for every window takes a fifth of its time.
+const KEPT_QUARTERS: u64 = 9;
 
 /// What a plan is made for: the sizes of the train part of a dataset, or of one that is yet to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,13 +82,14 @@ pub struct TrainPlan {
     pub window: u64,
     /// Windows of all lanes.
     pub windows: ByteSize,
-    /// Rows of users in a file that are in memory at a time, being trained or asked for.
+    /// Rows of users in a file that are in memory at a time, being trained or asked for: pages of the file, which are
+    /// not in `memory`, but within the budget together with it.
     pub user_rows: ByteSize,
     /// Batches on their way from producers to trainers.
     pub batches: ByteSize,
     /// What has an entry an item: partitions into blocks, alias tables, sets of positives.
     pub item_arrays: ByteSize,
-    /// Everything: tables in memory, and the above, and the program itself.
+    /// Anonymous memory at its peak: tables in memory, windows, batches, arrays, and the program itself.
     pub memory: ByteSize,
     /// What an epoch reads of the dataset. If `releases_cache` is false it stays in the page cache after the first.
     pub epoch_read: ByteSize,
@@ -137,8 +143,8 @@ impl TrainPlan {
 
     /// Interactions that the buckets of a lane may keep room for from window to window.
     pub(super) fn kept_room(&self) -> u64 {
-        let spare = self.budget.0.saturating_sub(self.memory.0) / 8 / self.threads as u64;
-        ((self.window + CHUNK).min(self.counts.interactions) * KEPT_HALVES / 2).saturating_add(spare)
+        let spare = self.budget.0.saturating_sub(self.memory.0 + self.user_rows.0) / 8 / self.threads as u64;
+        ((self.window + CHUNK).min(self.counts.interactions) * KEPT_QUARTERS / 4).saturating_add(spare)
     }
 }
 
@@ -168,6 +174,8 @@ struct Sizes {
     /// Bytes of an interaction of a window.
     interaction: u64,
     item_arrays: u64,
+    /// What there is an entry an item of before there are tables and windows.
+    making: u64,
 }
 
 impl Sizes {
@@ -195,16 +203,15 @@ impl Sizes {
             false => (lanes, lanes, lanes, IN_FLIGHT as u64 + 3),
         };
         let table = |rows: u64| Tables::bytes(rows, width, config.optimizer(), config.precision);
-        // A user and an end for each positive at most, and its negatives. Vectors may have twice the room they need.
-        let batch = BATCH as u64 * (12 + 4 * config.negatives() as u64) * 2;
+        // A user and an end for each positive at most, and its negatives.
+        let batch = BATCH as u64 * (12 + 4 * config.negatives() as u64);
         let batches = match listwise {
             true => listwise::lane_bytes(config, items as u32),
             false => in_flight * batch,
         };
-        // Two words an item for the partition, a bit for the positives of a user. Weights and alias tables: one of each
-        // a lane, and a pattern to copy, which takes as much again in the making.
+        // Two words an item for the partition, a bit for the positives of a user.
         let arrays = deals * items * 8 + lanes * block_items / 8;
-        let weights = if popularity { items * 16 * (lanes + 2) } else { 0 };
+        let (weights, making) = if popularity { (items * WEIGHTS, items * MAKING_WEIGHTS) } else { (0, 0) };
         Self {
             counts,
             lanes,
@@ -217,6 +224,7 @@ impl Sizes {
             batches: lanes * batches,
             interaction: if listwise { INTERACTION + 8 } else { INTERACTION },
             item_arrays: arrays + weights,
+            making,
         }
     }
 
@@ -248,14 +256,20 @@ impl Sizes {
         if place == TablePlace::Memory { 0 } else { rows * self.user_row }
     }
 
-    fn total(&self, place: TablePlace, window: u64) -> u64 {
+    /// Anonymous memory.
+    fn memory(&self, place: TablePlace, window: u64) -> u64 {
         let tables = match place {
             TablePlace::Memory => self.user_table + self.item_table,
             TablePlace::UsersInFile => self.item_table,
             TablePlace::BothInFiles => 0,
         };
-        let rest = FIXED + self.lanes * LANE + self.batches + self.item_arrays;
-        tables + self.windows(window) + self.user_rows(place, window) + rest
+        let training = tables + self.windows(window) + self.batches + self.item_arrays;
+        FIXED + self.lanes * LANE + training.max(self.making)
+    }
+
+    /// All that the budget has to hold.
+    fn total(&self, place: TablePlace, window: u64) -> u64 {
+        self.memory(place, window) + self.user_rows(place, window)
     }
 
     /// The largest window up to `wanted` that fits `budget`, if any does.
@@ -275,7 +289,7 @@ impl Sizes {
     fn plan(&self, place: TablePlace, window: u64, ctx: &Context) -> TrainPlan {
         let budget = ctx.memory();
         let TrainCounts { users, interactions, .. } = self.counts;
-        let memory = self.total(place, window);
+        let (memory, user_rows) = (self.memory(place, window), self.user_rows(place, window));
         // Items and offsets: the columns that training reads.
         let epoch_read = (interactions + users + interactions.div_ceil(CHUNK)) * 4;
         let in_files = match place {
@@ -293,13 +307,13 @@ impl Sizes {
             block_items: self.block_items as u32,
             window,
             windows: ByteSize(self.windows(window)),
-            user_rows: ByteSize(self.user_rows(place, window)),
+            user_rows: ByteSize(user_rows),
             batches: ByteSize(self.batches),
             item_arrays: ByteSize(self.item_arrays),
             memory: ByteSize(memory),
             epoch_read: ByteSize(epoch_read),
             epoch_tables: ByteSize(in_files),
-            releases_cache: epoch_read > budget.0.saturating_sub(memory),
+            releases_cache: epoch_read > budget.0.saturating_sub(memory + user_rows),
             table_files: ByteSize(in_files),
             model: ByteSize(self.model),
         }
@@ -322,7 +336,7 @@ mod tests {
         for mib in (1..2048).rev() {
             match plan(mib << 20) {
                 Ok(plan) => {
-                    assert!(plan.memory <= plan.budget && plan.window > 0, "{plan:?}");
+                    assert!(plan.memory.0 + plan.user_rows.0 <= plan.budget.0 && plan.window > 0, "{plan:?}");
                     last = Some(plan);
                 }
                 Err(TrainError::Memory { smallest, .. }) => {

@@ -52,17 +52,18 @@ fn table(path: &Path, bench: &OutOfCoreBench) -> String {
     let line = |name: &str, rate: f64, plan: &TrainPlan| {
         let place = serde_json::to_value(plan.tables).ok().and_then(|v| v.as_str().map(str::to_string));
         format!(
-            "{name:<13}{:>12}{:>12}{:>12}{:>12}  {}\n",
+            "{name:<13}{:>12}{:>12}{:>12}{:>12}{:>12}  {}\n",
             short(rate),
             plan.budget.to_string(),
             plan.memory.to_string(),
+            plan.user_rows.to_string(),
             plan.window,
             place.unwrap_or_default()
         )
     };
     let moved = |bytes: Option<u64>| bytes.map_or("unknown".to_string(), |bytes| ByteSize(bytes).to_string());
     let mut text = format!(
-        "{}: {} on disk, {} interactions, {} threads\n\n{:<13}{:>12}{:>12}{:>12}{:>12}  tables\n",
+        "{}: {} on disk, {} interactions, {} threads\n\n{:<13}{:>12}{:>12}{:>12}{:>12}{:>12}  tables\n",
         path.display(),
         bench.dataset,
         bench.in_memory.counts.interactions,
@@ -70,7 +71,8 @@ fn table(path: &Path, bench: &OutOfCoreBench) -> String {
         "",
         "triples/s",
         "budget",
-        "planned",
+        "memory",
+        "file rows",
         "window",
     );
     text += &line("in memory", bench.in_memory_triples_per_second, &bench.in_memory);

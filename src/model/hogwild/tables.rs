@@ -63,6 +63,11 @@ impl Side {
         self.tables().for_each(|table| table.let_go(rows.start.min(table.rows())..rows.end.min(table.rows())));
     }
 
+    /// Makes all rows in a file, with their optimizer state, no longer memory of this process; they stay in the page cache.
+    pub(crate) fn release_all(&self) {
+        self.tables().for_each(|table| table.release(0..table.rows()));
+    }
+
     fn tables(&self) -> impl Iterator<Item = &SharedTable> {
         [&self.factors, &self.state].into_iter().chain(&self.momentum)
     }
