@@ -85,6 +85,10 @@ pub use ingest::{
 };
 pub use loss::LossKind;
 pub use model::{Factors, InstructionSet, MODEL_FORMAT_VERSION, Model, ModelError, ModelManifest, Similarity};
+pub use negatives::{
+    ComponentShare, Curve, MixConfig, NegativesConfig, NegativesReport, Proposal, Propose, Scheduled, Select, Shape,
+    Weigh,
+};
 pub use rank::{Popularity, RandomScores, RankError, Scorer};
 pub use recommend::{
     RecommendError, RecommendFormat, RecommendOptions, RecommendSummary, RecommendUsers, Recommendations, recommend,
@@ -97,6 +101,6 @@ pub use synth::{
     write_synth, write_truth,
 };
 pub use train::{
-    EpochReport, NegativesConfig, OptimizerConfig, OptimizerKind, Proposal, Schedule, StreamConfig, TrainBench,
-    TrainConfig, TrainError, TrainReport, bench_train, train,
+    ConfidenceConfig, EpochReport, OptimizerConfig, OptimizerKind, Schedule, StreamConfig, TrainBench, TrainConfig,
+    TrainError, TrainReport, WeightScale, bench_train, train,
 };

@@ -5,6 +5,7 @@ mod error;
 mod factors;
 mod hogwild;
 mod kernel;
+mod live;
 mod manifest;
 mod published;
 mod rule;
@@ -15,8 +16,9 @@ mod verify;
 
 pub use error::ModelError;
 pub use factors::Factors;
-pub(crate) use hogwild::{LossSample, MAX_NEGATIVES, MAX_STRIDE, Optimizer, Runs, Side, Tables, Update, train};
+pub(crate) use hogwild::{Adjust, LossSample, MAX_NEGATIVES, MAX_STRIDE, Optimizer, Runs, Side, Tables, Update, train};
 pub use kernel::InstructionSet;
+pub(crate) use live::{cosines_of, scores_of};
 pub use manifest::{ModelManifest, Similarity};
 pub use published::Model;
 pub(crate) use published::publish;

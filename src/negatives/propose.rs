@@ -1,11 +1,13 @@
 //! Proposals: the distributions that candidates are drawn from.
 
+use std::sync::Arc;
+
 use rand::Rng;
 
 use super::Alias;
 
 /// Draws candidates among the items of a block, by position.
-pub(crate) trait Propose: Send {
+pub(crate) trait Distribution: Send {
     /// One candidate. `block` holds the items by position.
     fn draw(&self, block: &[u32], rng: &mut impl Rng) -> u32;
 
@@ -17,7 +19,7 @@ pub(crate) trait Propose: Send {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Uniform;
 
-impl Propose for Uniform {
+impl Distribution for Uniform {
     #[inline(always)]
     fn draw(&self, block: &[u32], rng: &mut impl Rng) -> u32 {
         // Multiply-shift (Lemire 2019); without its rejection step the bias is below block / 2³².
@@ -46,7 +48,7 @@ impl Popularity {
     }
 }
 
-impl Propose for Popularity {
+impl Distribution for Popularity {
     #[inline(always)]
     fn draw(&self, _: &[u32], rng: &mut impl Rng) -> u32 {
         let word = rng.next_u64();
@@ -55,5 +57,16 @@ impl Propose for Popularity {
 
     fn weight(&self, item: u32) -> f64 {
         self.weights[item as usize]
+    }
+}
+
+impl<D: Distribution + Sync> Distribution for Arc<D> {
+    #[inline(always)]
+    fn draw(&self, block: &[u32], rng: &mut impl Rng) -> u32 {
+        (**self).draw(block, rng)
+    }
+
+    fn weight(&self, item: u32) -> f64 {
+        (**self).weight(item)
     }
 }

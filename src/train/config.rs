@@ -2,9 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::TrainError;
+use super::{ConfidenceConfig, TrainError};
 use crate::loss::LossKind;
 use crate::model::{MAX_NEGATIVES, MAX_STRIDE, Optimizer, Similarity};
+use crate::negatives::{Mistake, NegativesConfig};
 
 /// Everything that decides what is learnt, but for the dataset. Every field has a default.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -31,6 +32,8 @@ pub struct TrainConfig {
     pub init_deviation: Option<f32>,
     /// Where negatives come from.
     pub negatives: NegativesConfig,
+    /// How much each interaction counts.
+    pub confidence: ConfidenceConfig,
     /// How gradients become steps.
     pub optimizer: OptimizerConfig,
     /// How interactions are streamed.
@@ -50,41 +53,11 @@ impl Default for TrainConfig {
             l2: 0.003,
             init_deviation: None,
             negatives: NegativesConfig::default(),
+            confidence: ConfidenceConfig::default(),
             optimizer: OptimizerConfig::default(),
             stream: StreamConfig::default(),
         }
     }
-}
-
-/// Where negatives come from. A user's positives never are negatives.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct NegativesConfig {
-    /// Negatives for each positive.
-    pub count: usize,
-    /// The distribution that they are drawn from.
-    pub proposal: Proposal,
-    /// Exponent of popularity, for `proposal = "popularity"`.
-    pub alpha: f64,
-    /// Whether an item may come twice among the negatives of one positive.
-    pub with_replacement: bool,
-}
-
-impl Default for NegativesConfig {
-    fn default() -> Self {
-        Self { count: 8, proposal: Proposal::Uniform, alpha: 0.75, with_replacement: true }
-    }
-}
-
-/// The distribution that negatives are drawn from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Proposal {
-    /// All items alike.
-    #[default]
-    Uniform,
-    /// By train popularity to the power α (Mikolov et al., 2013, use 0.75).
-    Popularity,
 }
 
 /// How gradients become steps.
@@ -213,7 +186,9 @@ impl TrainConfig {
     /// # Errors
     /// [`TrainError::Config`] names the key, its value and what it may be.
     pub fn validate(&self) -> Result<(), TrainError> {
-        let fail = |key: &'static str, value: String, must: &'static str| Err(TrainError::Config { key, value, must });
+        let fail = |key: &str, value: String, must: &str| {
+            Err(TrainError::Config { key: key.to_string(), value, must: must.to_string() })
+        };
         let positive = |x: f32| x.is_finite() && x > 0.0;
         if self.dimensions == 0 || self.dimensions + 2 > MAX_STRIDE {
             return fail("dimensions", self.dimensions.to_string(), "be from 1 to 2046");
@@ -221,12 +196,10 @@ impl TrainConfig {
         if self.epochs == 0 {
             return fail("epochs", "0".into(), "be at least 1");
         }
-        if self.negatives.count == 0 || self.negatives.count > MAX_NEGATIVES {
-            return fail("negatives.count", self.negatives.count.to_string(), "be from 1 to 255");
+        if let Some(Mistake { key, value, must }) = self.negatives.mistake(MAX_NEGATIVES) {
+            return Err(TrainError::Config { key, value, must });
         }
-        if !self.negatives.alpha.is_finite() || self.negatives.alpha.abs() > 8.0 {
-            return fail("negatives.alpha", self.negatives.alpha.to_string(), "be a number from -8 to 8");
-        }
+        self.confidence.validate()?;
         if !positive(self.learning_rate()) {
             return fail("optimizer.learning_rate", self.learning_rate().to_string(), "be a number above 0");
         }
@@ -250,11 +223,11 @@ impl TrainConfig {
         if self.biases() && self.similarity == Similarity::Cosine {
             return fail("biases", "true".into(), "be false with similarity = \"cosine\", which has no place for them");
         }
-        if self.negatives.proposal == Proposal::Popularity && self.stream.block_items.is_some_and(|b| b != 0) {
+        if self.negatives.needs_whole_catalogue() && self.stream.block_items.is_some_and(|b| b != 0) {
             return fail(
                 "stream.block_items",
                 self.stream.block_items.unwrap_or_default().to_string(),
-                "be 0 or absent with negatives.proposal = \"popularity\", which draws from all items",
+                "be 0 or absent with popularity, recent and cooccurrence negatives, which are drawn from all items",
             );
         }
         if self.stream.window == Some(0) {

@@ -13,11 +13,11 @@ pub enum TrainError {
     #[error("{key} = {value}: it must {must}")]
     Config {
         /// The key, as in the TOML file.
-        key: &'static str,
+        key: String,
         /// Its value.
         value: String,
         /// What it must be.
-        must: &'static str,
+        must: String,
     },
     /// There is nothing to learn from.
     #[error("the dataset has {0}; ingest a log with more items, and at least one interaction in train")]

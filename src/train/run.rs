@@ -9,14 +9,15 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::config::{Proposal, TrainConfig};
+use super::confidence::Confidence;
+use super::config::TrainConfig;
 use super::error::TrainError;
 use super::lane::{Done, Epoch, Lane, stream_seed};
 use crate::context::{ByteSize, Context, Stage, Unit};
 use crate::dataset::Dataset;
 use crate::loss::{Bpr, Logistic, Loss, LossKind};
 use crate::model::{InstructionSet, ModelManifest, Side, Similarity, Tables, Update, publish, stride_of};
-use crate::negatives::{Popularity, Propose, Uniform};
+use crate::negatives::{NegativesReport, Sampling, Watch};
 use crate::storage::Staging;
 use crate::stream::{Window, plan};
 
@@ -39,6 +40,8 @@ pub struct EpochReport {
     pub triples: u64,
     /// Positives left out because their users have (nearly) every item.
     pub skipped: u64,
+    /// How the negatives were.
+    pub negatives: NegativesReport,
     /// Wall time.
     pub seconds: f64,
     /// Triples a second.
@@ -88,32 +91,17 @@ pub fn train(
     let staging = Staging::new(output, force, "peccary-model")?;
     let inverse_temperature = 1.0 / config.temperature();
     let (tables, report) = match config.loss {
-        LossKind::Bpr => with_loss(dataset, config, Bpr { inverse_temperature }, ctx)?,
-        LossKind::Logistic => with_loss(dataset, config, Logistic { inverse_temperature }, ctx)?,
+        LossKind::Bpr => run(dataset, config, Bpr { inverse_temperature }, ctx)?,
+        LossKind::Logistic => run(dataset, config, Logistic { inverse_temperature }, ctx)?,
     };
     let manifest = publish_tables(staging, dataset, config, tables, &report)?;
     Ok((manifest, report))
 }
 
-fn with_loss(
-    dataset: &Dataset,
-    config: &TrainConfig,
-    loss: impl Loss,
-    ctx: &Context,
-) -> Result<(Tables, TrainReport), TrainError> {
-    match config.negatives.proposal {
-        Proposal::Uniform => run(dataset, config, loss, &Uniform, ctx),
-        Proposal::Popularity => {
-            let counts = dataset.popularity().iter().map(|c| c.to_native());
-            run(dataset, config, loss, &Popularity::new(counts, config.negatives.alpha), ctx)
-        }
-    }
-}
-
 /// The sizes of blocks and windows in force.
 fn shape(dataset: &Dataset, config: &TrainConfig, width: usize) -> (u32, u64) {
     let items = dataset.items().len();
-    let whole = config.negatives.proposal == Proposal::Popularity;
+    let whole = config.negatives.needs_whole_catalogue();
     let block_items = match config.stream.block_items {
         Some(0) => items,
         Some(n) => n.min(items),
@@ -127,20 +115,33 @@ fn shape(dataset: &Dataset, config: &TrainConfig, width: usize) -> (u32, u64) {
 }
 
 /// Tables and lanes, ready to train.
-pub(super) struct Prepared<P> {
+pub(super) struct Prepared<'a> {
     pub(super) tables: Tables,
-    pub(super) lanes: Vec<Lane<P>>,
+    pub(super) lanes: Vec<Lane<'a>>,
+    pub(super) around: Around<'a>,
     pub(super) block_items: u32,
     pub(super) window: u64,
 }
 
+/// What surrounds the negatives of every epoch.
+pub(super) struct Around<'a> {
+    confidence: Option<Confidence<'a>>,
+    pub(super) watch: Watch<'a>,
+}
+
 /// Checks the budget, fills the tables and makes a lane a thread.
-pub(super) fn prepare<P: Propose + Clone>(
-    dataset: &Dataset,
+pub(super) fn prepare<'a>(
+    dataset: &'a Dataset,
     config: &TrainConfig,
-    proposal: &P,
     ctx: &Context,
-) -> Result<Prepared<P>, TrainError> {
+) -> Result<Prepared<'a>, TrainError> {
+    if config.negatives.needs_times() && !dataset.manifest().columns.time {
+        return Err(TrainError::Config {
+            key: "negatives.mix.propose".into(),
+            value: "\"recent\"".into(),
+            must: "be \"popularity\" instead: the dataset has no time column; or ingest the log with --time".into(),
+        });
+    }
     let (users, items) = (dataset.users().len(), dataset.items().len());
     let width = config.dimensions + if config.biases() { 2 } else { 0 };
     let (block_items, window) = shape(dataset, config, width);
@@ -159,13 +160,17 @@ pub(super) fn prepare<P: Propose + Clone>(
         Tables::new(users as usize, items as usize, config.dimensions, config.biases(), config.optimizer())?;
     initialize(&mut tables.users, 0, config);
     initialize(&mut tables.items, 1, config);
-    let lanes = (0..lanes)
-        .map(|_| {
-            let window = Window::new(items, block_items);
-            Lane::new(window, proposal.clone(), config.negatives.count, config.negatives.with_replacement)
-        })
-        .collect();
-    Ok(Prepared { tables, lanes, block_items, window })
+    // Half of what is left is for what samplers look up.
+    let left = ctx.memory().0.saturating_sub(table_bytes + window_bytes) / 2;
+    let score = (config.similarity, config.temperature());
+    let first = Window::new(items, block_items);
+    let sampling = Sampling::new(dataset, &config.negatives, score, first.partition.largest(), left);
+    let lanes = (0..lanes).map(|_| Lane::new(Window::new(items, block_items), sampling.clone())).collect();
+    let around = Around {
+        confidence: Confidence::new(dataset, &config.confidence)?,
+        watch: Watch::new(dataset, config.negatives.count, config.temperature()),
+    };
+    Ok(Prepared { tables, lanes, around, block_items, window })
 }
 
 /// The learning rate when `done` of the run's epochs are over.
@@ -179,7 +184,7 @@ pub(super) fn epoch<'a, L: Loss>(
     config: &TrainConfig,
     (epoch, window): (u32, u64),
     loss: L,
-    tables: &'a Tables,
+    (tables, around): (&'a Tables, &'a Around<'a>),
     (ctx, stage): (&'a Context, &'a Stage<'a>),
 ) -> Epoch<'a, L> {
     let seed = stream_seed(config.seed, 2 + u64::from(epoch));
@@ -194,26 +199,28 @@ pub(super) fn epoch<'a, L: Loss>(
         loss,
         update: Update { learning_rate: rate(config, f64::from(epoch)), l2: config.l2, similarity: config.similarity },
         negatives_each: config.negatives.count,
+        progress: (f64::from(epoch) / f64::from(config.epochs), f64::from(epoch + 1) / f64::from(config.epochs)),
+        confidence: around.confidence.as_ref(),
+        watch: &around.watch,
         ctx,
         stage,
     }
 }
 
-fn run<P: Propose + Clone>(
+fn run(
     dataset: &Dataset,
     config: &TrainConfig,
     loss: impl Loss,
-    proposal: &P,
     ctx: &Context,
 ) -> Result<(Tables, TrainReport), TrainError> {
-    let Prepared { mut tables, mut lanes, block_items, window } = prepare(dataset, config, proposal, ctx)?;
+    let Prepared { mut tables, mut lanes, around, block_items, window } = prepare(dataset, config, ctx)?;
     let total = dataset.train().len() * config.negatives.count as u64 * u64::from(config.epochs);
     let stage = ctx.stage("training", Some(total), Unit::Triples);
     let began = Instant::now();
     let mut epochs = Vec::new();
     for number in 0..config.epochs {
         let start = Instant::now();
-        let work = epoch(dataset, config, (number, window), loss, &tables, (ctx, &stage));
+        let work = epoch(dataset, config, (number, window), loss, (&tables, &around), (ctx, &stage));
         let windows = work.windows.len() as f64;
         let rate = |window: usize| rate(config, f64::from(number) + window as f64 / windows);
         let done = all_lanes(&work, &mut lanes, rate).ok_or(TrainError::Panicked)?;
@@ -238,9 +245,14 @@ fn run<P: Propose + Clone>(
             learning_rate,
             triples,
             skipped: done.skipped,
+            negatives: around.watch.report(&done.health, &config.negatives),
             seconds,
             triples_per_second: triples as f64 / seconds,
         });
+    }
+    drop(stage);
+    if let Some(last) = epochs.last() {
+        ctx.message(&last.negatives.to_string());
     }
     let seconds = began.elapsed().as_secs_f64();
     let triples: u64 = epochs.iter().map(|e| e.triples).sum();
@@ -257,20 +269,16 @@ fn run<P: Propose + Clone>(
 }
 
 /// Runs every lane to the end of the epoch; `None` if one of them panicked.
-pub(super) fn all_lanes<P: Propose, L: Loss>(
+pub(super) fn all_lanes<L: Loss>(
     work: &Epoch<'_, L>,
-    lanes: &mut [Lane<P>],
+    lanes: &mut [Lane<'_>],
     rate: impl Fn(usize) -> f32 + Send + Sync + Copy,
 ) -> Option<Done> {
     std::thread::scope(|scope| {
         let running: Vec<_> = lanes.iter_mut().map(|lane| scope.spawn(move || work.run(lane, rate))).collect();
         let mut all = Done::default();
         for lane in running {
-            let done = lane.join().ok()??;
-            all.positives += done.positives;
-            all.skipped += done.skipped;
-            all.loss.sum += done.loss.sum;
-            all.loss.terms += done.loss.terms;
+            all.add(&lane.join().ok()??);
         }
         Some(all)
     })

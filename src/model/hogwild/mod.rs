@@ -11,9 +11,11 @@ use super::kernel::{Avx2, Avx512};
 use super::kernel::{InstructionSet, Lanes, Portable};
 use super::rule::{Adagrad, Adam, Rule, Sgd};
 
+mod adjust;
 mod tables;
 
 use crate::loss::Loss;
+pub(crate) use adjust::Adjust;
 pub(crate) use tables::{Optimizer, Side, Tables};
 
 /// Items in a group, at most.
@@ -42,6 +44,8 @@ pub(crate) struct Runs<'a> {
     /// `negatives_each` for each positive.
     pub(crate) negatives: &'a [u32],
     pub(crate) negatives_each: usize,
+    /// Weights and offsets of the terms; without any, the kernel is compiled without them.
+    pub(crate) adjust: Option<Adjust<'a>>,
 }
 
 /// How to update.
@@ -71,16 +75,34 @@ pub(crate) fn train<L: Loss>(
     assert_eq!(runs.positives.len() * runs.negatives_each, runs.negatives.len());
     assert_eq!(runs.users.len(), runs.ends.len());
     assert!(set.is_available());
-    match tables.optimizer() {
-        Optimizer::Sgd => with_rule(set, tables, runs, loss, update, Sgd),
-        Optimizer::Adagrad { epsilon } => with_rule(set, tables, runs, loss, update, Adagrad { epsilon }),
-        Optimizer::Adam { beta1, beta2, epsilon } => {
-            with_rule(set, tables, runs, loss, update, Adam { beta1, beta2, epsilon })
+    match runs.adjust {
+        None => with_optimizer::<L, false>(set, tables, runs, loss, update),
+        Some(adjust) => {
+            adjust.check(runs.positives.len(), runs.negatives.len());
+            with_optimizer::<L, true>(set, tables, runs, loss, update)
         }
     }
 }
 
-fn with_rule<L: Loss, R: Rule>(
+fn with_optimizer<L: Loss, const WEIGHTED: bool>(
+    set: InstructionSet,
+    tables: &Tables,
+    runs: Runs<'_>,
+    loss: L,
+    update: Update,
+) -> LossSample {
+    match tables.optimizer() {
+        Optimizer::Sgd => with_rule::<L, Sgd, WEIGHTED>(set, tables, runs, loss, update, Sgd),
+        Optimizer::Adagrad { epsilon } => {
+            with_rule::<L, Adagrad, WEIGHTED>(set, tables, runs, loss, update, Adagrad { epsilon })
+        }
+        Optimizer::Adam { beta1, beta2, epsilon } => {
+            with_rule::<L, Adam, WEIGHTED>(set, tables, runs, loss, update, Adam { beta1, beta2, epsilon })
+        }
+    }
+}
+
+fn with_rule<L: Loss, R: Rule, const WEIGHTED: bool>(
     set: InstructionSet,
     tables: &Tables,
     runs: Runs<'_>,
@@ -93,15 +115,15 @@ fn with_rule<L: Loss, R: Rule>(
     unsafe {
         match (set, cosine) {
             #[cfg(target_arch = "x86_64")]
-            (InstructionSet::Avx512, false) => avx512::<L, R, false>(tables, runs, loss, update, rule),
+            (InstructionSet::Avx512, false) => avx512::<L, R, false, WEIGHTED>(tables, runs, loss, update, rule),
             #[cfg(target_arch = "x86_64")]
-            (InstructionSet::Avx512, true) => avx512::<L, R, true>(tables, runs, loss, update, rule),
+            (InstructionSet::Avx512, true) => avx512::<L, R, true, WEIGHTED>(tables, runs, loss, update, rule),
             #[cfg(target_arch = "x86_64")]
-            (InstructionSet::Avx2, false) => avx2::<L, R, false>(tables, runs, loss, update, rule),
+            (InstructionSet::Avx2, false) => avx2::<L, R, false, WEIGHTED>(tables, runs, loss, update, rule),
             #[cfg(target_arch = "x86_64")]
-            (InstructionSet::Avx2, true) => avx2::<L, R, true>(tables, runs, loss, update, rule),
-            (_, false) => all_runs::<Portable, L, R, false>(tables, runs, loss, update, rule),
-            (_, true) => all_runs::<Portable, L, R, true>(tables, runs, loss, update, rule),
+            (InstructionSet::Avx2, true) => avx2::<L, R, true, WEIGHTED>(tables, runs, loss, update, rule),
+            (_, false) => all_runs::<Portable, L, R, false, WEIGHTED>(tables, runs, loss, update, rule),
+            (_, true) => all_runs::<Portable, L, R, true, WEIGHTED>(tables, runs, loss, update, rule),
         }
     }
 }
@@ -110,18 +132,30 @@ fn with_rule<L: Loss, R: Rule>(
 /// The machine has AVX-512F.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx2,fma")]
-unsafe fn avx512<L: Loss, R: Rule, const COSINE: bool>(t: &Tables, r: Runs<'_>, l: L, u: Update, o: R) -> LossSample {
+unsafe fn avx512<L: Loss, R: Rule, const COSINE: bool, const WEIGHTED: bool>(
+    t: &Tables,
+    r: Runs<'_>,
+    l: L,
+    u: Update,
+    o: R,
+) -> LossSample {
     // SAFETY: passed on from the caller.
-    unsafe { all_runs::<Avx512, L, R, COSINE>(t, r, l, u, o) }
+    unsafe { all_runs::<Avx512, L, R, COSINE, WEIGHTED>(t, r, l, u, o) }
 }
 
 /// # Safety
 /// The machine has AVX2 and FMA.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
-unsafe fn avx2<L: Loss, R: Rule, const COSINE: bool>(t: &Tables, r: Runs<'_>, l: L, u: Update, o: R) -> LossSample {
+unsafe fn avx2<L: Loss, R: Rule, const COSINE: bool, const WEIGHTED: bool>(
+    t: &Tables,
+    r: Runs<'_>,
+    l: L,
+    u: Update,
+    o: R,
+) -> LossSample {
     // SAFETY: passed on from the caller.
-    unsafe { all_runs::<Avx2, L, R, COSINE>(t, r, l, u, o) }
+    unsafe { all_runs::<Avx2, L, R, COSINE, WEIGHTED>(t, r, l, u, o) }
 }
 
 /// The user and items of a group: positives first, then each positive's negatives in turn.
@@ -132,12 +166,13 @@ struct Group<'a> {
     items: &'a [u32],
     rows: &'a [*mut f32],
     positives: usize,
+    adjust: Adjust<'a>,
 }
 
 /// # Safety
 /// The machine has the instruction set of `V`.
 #[inline(always)]
-unsafe fn all_runs<V: Lanes, L: Loss, R: Rule, const COSINE: bool>(
+unsafe fn all_runs<V: Lanes, L: Loss, R: Rule, const COSINE: bool, const WEIGHTED: bool>(
     tables: &Tables,
     runs: Runs<'_>,
     loss: L,
@@ -190,9 +225,15 @@ unsafe fn all_runs<V: Lanes, L: Loss, R: Rule, const COSINE: bool>(
                 items: &items[..n],
                 rows: &rows[..n],
                 positives,
+                adjust: if WEIGHTED {
+                    runs.adjust.unwrap_or_default().group(k, positives, each)
+                } else {
+                    Adjust::default()
+                },
             };
             // SAFETY: `row_ptr` checked every row; the caller vouches for the instruction set.
-            let value = unsafe { step::<V, L, R, COSINE>(tables, &group, loss, update, rule, report, &mut scratch) };
+            let value =
+                unsafe { step::<V, L, R, COSINE, WEIGHTED>(tables, &group, loss, update, rule, report, &mut scratch) };
             if report {
                 sample.sum += f64::from(value);
                 sample.terms += if L::PAIRWISE { positives * each } else { n } as u64;
@@ -215,7 +256,7 @@ fn prefetch_row<V: Lanes>(row: *const f32, bytes: usize) {
 /// # Safety
 /// The rows of `group` are valid rows of `tables`, and the machine has the instruction set of `V`.
 #[inline(always)]
-unsafe fn step<V: Lanes, L: Loss, R: Rule, const COSINE: bool>(
+unsafe fn step<V: Lanes, L: Loss, R: Rule, const COSINE: bool, const WEIGHTED: bool>(
     tables: &Tables,
     group: &Group<'_>,
     loss: L,
@@ -228,7 +269,7 @@ unsafe fn step<V: Lanes, L: Loss, R: Rule, const COSINE: bool>(
     let p = group.positives;
     let each = (n - p) / p;
     let norms = COSINE || R::ADAPTIVE;
-    let Scratch { dots, squares, scores, gradient, toward_user, own, rates, user_gradient } = scratch;
+    let Scratch { dots, squares, scores, shifted, gradient, toward_user, own, rates, user_gradient } = scratch;
     let (dots, squares, scores) = (&mut dots[..n], &mut squares[..n], &mut scores[..n]);
     let (gradient, toward_user, own, rates) =
         (&mut gradient[..n], &mut toward_user[..n], &mut own[..n], &mut rates[..n]);
@@ -245,9 +286,13 @@ unsafe fn step<V: Lanes, L: Loss, R: Rule, const COSINE: bool>(
     }
     let scores = if COSINE { &*scores } else { &*dots };
     {
-        let (ps, ns) = scores.split_at(p);
+        let given = if WEIGHTED { group.adjust.shift(scores, &mut shifted[..n], p) } else { scores };
+        let (ps, ns) = given.split_at(p);
         let (pg, ng) = gradient.split_at_mut(p);
         loss.gradient(ps, ns, pg, ng);
+        if WEIGHTED {
+            group.adjust.weigh::<L>(pg, ng);
+        }
         if report {
             value = loss.value(ps, ns);
         }
@@ -365,6 +410,7 @@ struct Scratch {
     dots: [f32; GROUP],
     squares: [f32; GROUP],
     scores: [f32; GROUP],
+    shifted: [f32; GROUP],
     gradient: [f32; GROUP],
     toward_user: [f32; GROUP],
     own: [f32; GROUP],
@@ -379,6 +425,7 @@ impl Scratch {
             dots: zeros,
             squares: zeros,
             scores: zeros,
+            shifted: zeros,
             gradient: zeros,
             toward_user: zeros,
             own: zeros,

@@ -1,0 +1,1 @@
+//! Mixtures against their definitions.
