@@ -1,11 +1,13 @@
 //! `peccary train`: learns factors of users and items from a dataset.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use peccary::{
-    Dataset, EpochReport, LossKind, OptimizerKind, Proposal, Schedule, Similarity, TrainConfig, TrainReport, train,
+    Dataset, EpochReport, LossKind, OptimizerKind, Proposal, Propose, Schedule, Select, Similarity, TrainConfig,
+    TrainReport, Weigh, train,
 };
 use serde::Serialize;
 
@@ -14,7 +16,8 @@ use crate::numbers::{duration, short};
 
 const EXAMPLES: &str = "\
 A run is described by a TOML file, by flags, or by both: a flag wins over the file. The model's manifest keeps the \
-configuration as used. A user's positives never are negatives.
+configuration as used. A user's positives never are negatives, \
+unless allowed.
 
   # run.toml: every key there is, with its default or an example
   dimensions = 64
@@ -31,6 +34,19 @@ configuration as used. A user's positives never are negatives.
   proposal = \"uniform\"     # or \"popularity\"
   alpha = 0.75             # exponent of popularity
   with_replacement = true
+  allow_positives = false  # a negative may be another positive of the user
+  [[negatives.mix]]        # instead of proposal and alpha; see docs/training.md and --list-samplers
+  share = 1.0
+  propose = \"uniform\"
+  select = \"hardest\"
+  candidates = { schedule = \"linear\", from = 1, to = 8 }
+  weigh = \"one\"
+  [confidence]             # how much each interaction counts; by default all alike
+  weight = \"log\"           # or \"none\", \"linear\": 1 + alpha x weight
+  alpha = 1.0
+  half_life = 90.0         # days
+  clip = 10.0
+  events = { buy = 4.0 }
   [optimizer]
   kind = \"sgd\"             # or \"adagrad\", \"adam\"
   learning_rate = 0.05
@@ -53,10 +69,14 @@ Examples:
 #[command(after_help = EXAMPLES, allow_negative_numbers = true)]
 pub struct Args {
     /// Dataset made by `peccary ingest`
-    dataset: PathBuf,
+    #[arg(required_unless_present = "list_samplers")]
+    dataset: Option<PathBuf>,
     /// Folder to write the model to
-    #[arg(long, short, value_name = "MODEL")]
-    output: PathBuf,
+    #[arg(long, short, value_name = "MODEL", required_unless_present = "list_samplers")]
+    output: Option<PathBuf>,
+    /// List how negatives can be proposed, selected and weighed, one line each
+    #[arg(long)]
+    list_samplers: bool,
     /// Replace the output if it is a model
     #[arg(long)]
     force: bool,
@@ -99,6 +119,9 @@ pub struct Args {
     /// Exponent of popularity, with --proposal popularity
     #[arg(long, value_name = "A", allow_negative_numbers = true)]
     alpha: Option<f64>,
+    /// Whether a negative may be another positive of the user
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    allow_positives: Option<bool>,
     /// Whether an item may come twice among the negatives of one positive
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     with_replacement: Option<bool>,
@@ -193,7 +216,8 @@ impl Args {
             Some(path) => {
                 let text =
                     std::fs::read_to_string(path).with_context(|| format!("{}: cannot read it", path.display()))?;
-                toml::from_str(&text).with_context(|| format!("{}: not a valid configuration", path.display()))?
+                TrainConfig::from_toml(&text)
+                    .with_context(|| format!("{}: not a valid configuration", path.display()))?
             }
         };
         fn set<T>(target: &mut T, flag: Option<impl Into<T>>) {
@@ -214,6 +238,7 @@ impl Args {
         set(&mut config.negatives.proposal, self.proposal);
         set(&mut config.negatives.alpha, self.alpha);
         set(&mut config.negatives.with_replacement, self.with_replacement);
+        set(&mut config.negatives.allow_positives, self.allow_positives);
         set(&mut config.optimizer.kind, self.optimizer);
         set(&mut config.optimizer.learning_rate, self.learning_rate);
         set(&mut config.optimizer.schedule, self.schedule);
@@ -233,7 +258,9 @@ impl Args {
     /// A flag that would change nothing, and what would make it count. A key of the file may well wait for its time.
     fn without_effect(&self, config: &TrainConfig) -> Option<&'static str> {
         let rule = config.optimizer.kind;
-        if self.alpha.is_some() && config.negatives.proposal != Proposal::Popularity {
+        if (self.alpha.is_some() || self.proposal.is_some()) && !config.negatives.mix.is_empty() {
+            Some("--proposal and --alpha do not reach into the [[negatives.mix]] of the file: change it there")
+        } else if self.alpha.is_some() && config.negatives.proposal != Proposal::Popularity {
             Some("--alpha is the exponent of popularity: add --proposal popularity, or leave it out")
         } else if (self.beta1.is_some() || self.beta2.is_some()) && rule != OptimizerKind::Adam {
             Some("--beta1 and --beta2 are Adam's: add --optimizer adam, or leave them out")
@@ -247,14 +274,20 @@ impl Args {
 
 /// Runs the command.
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
+    if args.list_samplers {
+        return list_samplers(globals);
+    }
+    let (Some(dataset), Some(output)) = (&args.dataset, &args.output) else {
+        return Err(Usage("say what to train on and where to: DATASET --output MODEL".to_string()).into());
+    };
     let config = args.config()?;
     let ctx = globals.context();
-    let dataset = Dataset::open(&args.dataset)?;
-    let (manifest, report) = train(&dataset, &config, &args.output, args.force, &ctx)?;
+    let dataset = Dataset::open(dataset)?;
+    let (manifest, report) = train(&dataset, &config, output, args.force, &ctx)?;
     let last = report.epochs.last();
     let text = format!(
         "{}: {} epochs in {}, {} triples/s ({}, {} threads), loss {:.4} -> {:.4}{}",
-        args.output.display(),
+        output.display(),
         report.epochs.len(),
         duration(Duration::from_secs_f64(report.seconds)),
         short(report.triples_per_second),
@@ -265,7 +298,20 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
         skipped(last),
     );
     let fingerprint = manifest.fingerprint();
-    globals.print(&Report { model: &args.output, fingerprint, config: &manifest.config, report: &report }, text)
+    globals.print(&Report { model: output, fingerprint, config: &manifest.config, report: &report }, text)
+}
+
+/// Prints the choices of every step.
+fn list_samplers(globals: &Globals) -> anyhow::Result<()> {
+    let steps = [("propose", Propose::ALL), ("select", Select::ALL), ("weigh", Weigh::ALL)];
+    let mut text = String::from("Keys of [[negatives.mix]]; docs/training.md has them all.");
+    for (step, choices) in steps {
+        text += &format!("\n\n{step}");
+        for (name, line) in choices {
+            text += &format!("\n  {name:<14}{line}");
+        }
+    }
+    globals.print(&steps.into_iter().collect::<BTreeMap<_, _>>(), text)
 }
 
 /// Says how many positives have no negative, if any.

@@ -96,32 +96,72 @@ unsafe fn products<V: Lanes>(
     }
     // SAFETY: `row_ptr` checked every row, all of `stride` floats; the caller vouches for the instruction set.
     unsafe {
-        let own = if cosine { dot::<V>(from, from, stride, bias).max(1e-24) } else { 1.0 };
-        for (row, out) in rows.iter().zip(out) {
-            let row = others.factors.row_ptr(*row as usize);
-            let product = dot::<V>(from, row, stride, bias);
-            *out = if cosine { product / (own * dot::<V>(row, row, stride, bias).max(1e-24)).sqrt() } else { product };
+        let own = if cosine { dot::<V, 1>([from], from, stride, bias)[0].max(1e-24) } else { 1.0 };
+        let fours = rows.len() - rows.len() % 4;
+        let mut k = 0;
+        while k < fours {
+            let mut four = [from.cast_const(); 4];
+            for (j, row) in four.iter_mut().enumerate() {
+                *row = others.factors.row_ptr(rows[k + j] as usize);
+            }
+            let products = dot::<V, 4>(four, from, stride, bias);
+            for j in 0..4 {
+                let square = if cosine { dot::<V, 1>([four[j]], four[j], stride, bias)[0].max(1e-24) } else { 1.0 };
+                out[k + j] = if cosine { products[j] / (own * square).sqrt() } else { products[j] };
+            }
+            k += 4;
+        }
+        while k < rows.len() {
+            let row = others.factors.row_ptr(rows[k] as usize);
+            let product = dot::<V, 1>([row], from, stride, bias)[0];
+            let square = if cosine { dot::<V, 1>([row], row, stride, bias)[0].max(1e-24) } else { 1.0 };
+            out[k] = if cosine { product / (own * square).sqrt() } else { product };
+            k += 1;
         }
     }
 }
 
+/// Dot products of `N` rows with row `b`.
+///
 /// # Safety
-/// Both rows are valid for `stride` floats, and the machine has the instruction set of `V`.
+/// All rows are valid for `stride` floats, and the machine has the instruction set of `V`.
 #[inline(always)]
-unsafe fn dot<V: Lanes>(a: *const f32, b: *const f32, stride: usize, bias: Option<usize>) -> f32 {
+unsafe fn dot<V: Lanes, const N: usize>(
+    rows: [*const f32; N],
+    b: *const f32,
+    stride: usize,
+    bias: Option<usize>,
+) -> [f32; N] {
     // SAFETY: passed on from the caller; `bias` and the column behind it lie in the row.
     unsafe {
-        let mut sum = V::splat(0.0);
-        for offset in (0..stride / LANES * 64).step_by(64) {
-            sum = V::load(a, offset).mul_add(V::load(b, offset), sum);
+        let mut sums = [V::splat(0.0); N];
+        let mut offset = 0;
+        while offset < stride / LANES * 64 {
+            let tile = V::load(b, offset);
+            for j in 0..N {
+                sums[j] = V::load(rows[j], offset).mul_add(tile, sums[j]);
+            }
+            offset += 64;
         }
-        let mut sum = sum.sum();
-        if let Some(column) = bias {
-            for column in [column, column + 1] {
-                sum -= V::load_one(a.add(column)) * V::load_one(b.add(column));
+        let mut out = [0f32; N];
+        if N == 4 {
+            let four = V::sum4([sums[0], sums[1 % N], sums[2 % N], sums[3 % N]]);
+            for j in 0..N {
+                out[j] = four[j];
+            }
+        } else {
+            for j in 0..N {
+                out[j] = sums[j].sum();
             }
         }
-        sum
+        if let Some(column) = bias {
+            for j in 0..N {
+                for at in [column, column + 1] {
+                    out[j] -= V::load_one(rows[j].add(at)) * V::load_one(b.add(at));
+                }
+            }
+        }
+        out
     }
 }
 
@@ -159,9 +199,9 @@ mod tests {
             let (users, items) = (rows(tables.users.factors.as_slice()), rows(tables.items.factors.as_slice()));
             let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(x, y)| x * y).sum::<f64>();
             let cosine = |a: &[f64], b: &[f64]| dot(a, b) / (dot(a, a) * dot(b, b)).sqrt().max(1e-12);
-            let wanted = [3u32, 0, 8, 3, 5];
+            let wanted = [3u32, 0, 8, 3, 5, 1];
             for set in InstructionSet::available() {
-                let mut out = [0f32; 5];
+                let mut out = [0f32; 6];
                 for similarity in [Similarity::Dot, Similarity::Cosine] {
                     scores_of(set, &tables, similarity, 1, &wanted, &mut out);
                     for (got, i) in out.iter().zip(wanted) {

@@ -19,6 +19,9 @@ pub enum TrainError {
         /// What it must be.
         must: String,
     },
+    /// The text of a configuration cannot be read: where, why, and the nearest right key or value.
+    #[error("{0}")]
+    Toml(String),
     /// There is nothing to learn from.
     #[error("the dataset has {0}; ingest a log with more items, and at least one interaction in train")]
     NothingToLearn(String),

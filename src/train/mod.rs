@@ -7,6 +7,7 @@ mod error;
 mod lane;
 mod live;
 mod run;
+mod suggest;
 
 pub use bench::{TrainBench, bench_train};
 pub use confidence::{ConfidenceConfig, WeightScale};

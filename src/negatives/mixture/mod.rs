@@ -1,44 +1,16 @@
 //! A mixture of components: for every negative one of them is drawn by its share, and it proposes candidates, filters
 //! them, selects one and weighs it.
 
+mod component;
+
 use rand::Rng;
 
-use super::select::{Now, choose, normal};
+use self::component::{Catalogue, Component, Outcome, Positive, Room};
+use super::select::Now;
 use super::source::{Case, Chance, Source};
-use super::{Batch, Excluded, MixConfig, NegativesConfig, Run, Scores, Select, Weigh};
+use super::{Batch, Excluded, MAX_CANDIDATES, MixConfig, NegativesConfig, Run, Scores, Select, Weigh};
 use crate::dataset::{Dataset, Interactions};
 use crate::model::Similarity;
-
-/// One component, with its numbers at the moment.
-#[derive(Clone)]
-struct Component<'a> {
-    config: MixConfig,
-    source: Source<'a>,
-    now: Now,
-    /// Of the positive at hand (see [`Source::until`]).
-    until: usize,
-}
-
-/// Room to work in.
-#[derive(Clone, Default)]
-struct Room {
-    positions: Vec<u32>,
-    items: Vec<u32>,
-    scores: Vec<f32>,
-    noisy: Vec<f32>,
-    order: Vec<u32>,
-    /// Of the positive at hand: which component drew each negative, and whether it was filled in, or is void.
-    drawn: Vec<(u8, Outcome)>,
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum Outcome {
-    Drawn,
-    /// Uniform, where the component had nothing to propose.
-    Filled,
-    /// No candidate was left: the negative has weight 0.
-    Void,
-}
 
 /// What all lanes share; each has a copy.
 #[derive(Clone)]
@@ -53,12 +25,9 @@ pub(crate) struct Mixture<'a> {
     needs_times: bool,
     weighted: bool,
     margin: f64,
-    inverse_temperature: f32,
     /// Positives of the mean user.
     mean_activity: f64,
-    /// For propensities: exposure of the most popular item.
-    popularity: &'a [rkyv::rend::u32_le],
-    most: f32,
+    catalogue: Catalogue<'a>,
     excluded: Excluded,
     room: Room,
 }
@@ -96,10 +65,8 @@ impl<'a> Mixture<'a> {
             needs_times: config.needs_times(),
             weighted: config.mix.iter().any(weighs),
             margin,
-            inverse_temperature: 1.0 / temperature,
             mean_activity: summary.interactions as f64 / f64::from(summary.users.max(1)),
-            popularity: dataset.popularity(),
-            most: dataset.popularity().iter().map(|c| c.to_native()).max().unwrap_or(1).max(1) as f32,
+            catalogue: Catalogue::new(dataset, temperature),
             excluded: Excluded::new(largest_block),
             room: Room::default(),
         }
@@ -190,7 +157,7 @@ impl<'a> Mixture<'a> {
         }
         if !self.chances.is_empty() {
             let total: f64 = self.components.iter().map(|c| c.now.share).sum();
-            let least = 1e-3 / self.popularity.len() as f64;
+            let least = 1e-3 / self.catalogue.items() as f64;
             let offset = |item: u32| {
                 let parts = self.chances.iter().zip(&self.components).map(|(q, c)| q.of(item) * c.now.share);
                 let q = (parts.sum::<f64>() / total).max(least);
@@ -208,10 +175,14 @@ impl<'a> Mixture<'a> {
         for component in &mut self.components {
             component.until = component.source.until(case);
         }
-        let mut positive = None;
+        let item = case.block[case.position as usize];
+        let mut positive = Positive { case, item, score: None, scores };
         for _ in 0..self.each {
             let c = self.component(rng);
-            let Some((position, weight, outcome)) = self.one(c, case, &mut positive, scores, rng) else { return };
+            let most = self.candidates(&self.components[c], case.user);
+            let Self { components, catalogue, excluded, room, .. } = self;
+            let negative = components[c].negative(&mut positive, most, *catalogue, excluded, room, rng);
+            let Some((position, weight, outcome)) = negative else { return };
             if !self.with_replacement {
                 self.excluded.insert(position);
             }
@@ -241,155 +212,14 @@ impl<'a> Mixture<'a> {
         last
     }
 
-    /// One negative of component `c`: its position, its weight, and how it came about.
-    fn one(
-        &mut self,
-        c: usize,
-        case: &Case<'_>,
-        positive: &mut Option<f32>,
-        scores: &impl Scores,
-        rng: &mut impl Rng,
-    ) -> Option<(u32, f32, Outcome)> {
-        let Self { components, room, excluded, .. } = self;
-        let Component { config, source, now, until } = &components[c];
-        let item = case.block[case.position as usize];
-        let mut score = || {
-            *positive.get_or_insert_with(|| {
-                let mut out = [0f32];
-                scores.of_user(case.user, &[item], &mut out);
-                out[0]
-            })
-        };
-        let mut most = now.candidates;
-        if let Some(exponent) = config.activity {
-            let own = self.interactions.user(case.user).items.len() as f64;
+    /// Candidates for each negative of `component`, for `user`.
+    fn candidates(&self, component: &Component<'_>, user: u32) -> usize {
+        let mut most = component.now.candidates;
+        if let Some(exponent) = component.config.activity {
+            let own = self.interactions.user(user).items.len() as f64;
             most *= (own / self.mean_activity.max(1e-9)).powf(exponent);
         }
-        let most = (most.round() as usize).clamp(1, super::MAX_CANDIDATES);
-        let by_score = !matches!(config.select, Select::First) || config.band.is_some() || config.weigh == Weigh::Gap;
-        let filters = config.filters();
-        // Candidates come in rounds: all at once, or for violations a few at a time until one does.
-        let round = if config.select == Select::Violation { most.min(4) } else { most };
-        let mut tries = 0;
-        let mut last = None;
-        while tries < most {
-            room.positions.clear();
-            for _ in 0..round.min(most - tries) {
-                room.positions.extend(source.draw(case, *until, excluded, rng));
-            }
-            if room.positions.is_empty() {
-                break;
-            }
-            last = room.positions.last().copied();
-            room.items.clear();
-            room.items.extend(room.positions.iter().map(|p| case.block[*p as usize]));
-            room.scores.resize(room.items.len(), 0.0);
-            if by_score {
-                scores.of_user(case.user, &room.items, &mut room.scores);
-            }
-            if config.select == Select::Violation {
-                let least = score() - now.margin;
-                for k in 0..room.positions.len() {
-                    tries += 1;
-                    let noise = if now.noise > 0.0 { now.noise * normal(rng) } else { 0.0 };
-                    let (at, s) = (room.items[k], room.scores[k]);
-                    if s + noise > least
-                        && (!filters || keeps(config, self.inverse_temperature, item, score(), (at, s), scores))
-                    {
-                        let weight = weigh(
-                            config,
-                            (self.popularity, self.most),
-                            self.inverse_temperature,
-                            score(),
-                            (at, s),
-                            tries,
-                        );
-                        return Some((room.positions[k], weight, Outcome::Drawn));
-                    }
-                }
-                continue;
-            }
-            if filters {
-                let positive = if config.band.is_some() { score() } else { 0.0 };
-                let mut kept = 0;
-                for k in 0..room.positions.len() {
-                    let candidate = (room.items[k], room.scores[k]);
-                    if keeps(config, self.inverse_temperature, item, positive, candidate, scores) {
-                        room.positions[kept] = room.positions[k];
-                        (room.items[kept], room.scores[kept]) = candidate;
-                        kept += 1;
-                    }
-                }
-                room.positions.truncate(kept);
-                room.items.truncate(kept);
-                room.scores.truncate(kept);
-                if kept == 0 {
-                    break;
-                }
-            }
-            room.noisy.clear();
-            if now.noise > 0.0 {
-                room.noisy.extend(room.scores.iter().map(|s| s + now.noise * normal(rng)));
-            } else {
-                room.noisy.extend_from_slice(&room.scores);
-            }
-            let s = if config.select == Select::Adaptive || config.weigh == Weigh::Gap { score() } else { 0.0 };
-            let k = choose(config, now, s, &room.noisy, &mut room.order, rng);
-            let candidate = (room.items[k], room.scores[k]);
-            let weight = weigh(config, (self.popularity, self.most), self.inverse_temperature, s, candidate, 1);
-            return Some((room.positions[k], weight, Outcome::Drawn));
-        }
-        match last {
-            // None violates, or the filters dropped them all: there is nothing to learn from.
-            Some(position) => Some((position, 0.0, Outcome::Void)),
-            None if source.may_be_filled() => {
-                let position = Source::Uniform.draw(case, 0, excluded, rng)?;
-                Some((position, 1.0, Outcome::Filled))
-            }
-            None => None,
-        }
-    }
-}
-
-/// Whether a candidate, an item and its score, passes the filters.
-fn keeps(
-    config: &MixConfig,
-    inverse_temperature: f32,
-    item: u32,
-    positive: f32,
-    (candidate, score): (u32, f32),
-    scores: &impl Scores,
-) -> bool {
-    let plausible = config.band.is_none_or(|[low, high]| {
-        let p = 1.0 / (1.0 + (inverse_temperature * (positive - score)).exp());
-        (low as f32..=high as f32).contains(&p)
-    });
-    plausible
-        && config.min_distance.is_none_or(|least| {
-            let mut cosine = [0f32];
-            scores.of_item(item, &[candidate], &mut cosine);
-            1.0 - cosine[0] >= least as f32
-        })
-}
-
-/// What a negative, an item and its score, counts.
-fn weigh(
-    config: &MixConfig,
-    (popularity, most): (&[rkyv::rend::u32_le], f32),
-    inverse_temperature: f32,
-    positive: f32,
-    (item, score): (u32, f32),
-    tries: usize,
-) -> f32 {
-    let clip = |default: f64| config.clip.unwrap_or(default) as f32;
-    match config.weigh {
-        Weigh::One | Weigh::LogQ => 1.0,
-        Weigh::Propensity => {
-            let exposure = popularity[item as usize].to_native() as f32 / most;
-            exposure.powf(-config.gamma.unwrap_or(0.5) as f32).min(clip(10.0))
-        }
-        Weigh::Gap => 2.0 / (1.0 + (inverse_temperature * (score - positive)).exp()),
-        Weigh::Rank => (((popularity.len() - 1) / tries).max(1) as f32).ln().min(clip(f64::INFINITY)),
+        (most.round() as usize).clamp(1, MAX_CANDIDATES)
     }
 }
 
