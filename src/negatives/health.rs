@@ -195,3 +195,55 @@ impl std::fmt::Display for NegativesReport {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rank::fixture::dataset;
+
+    /// Item i scores i for everybody.
+    struct ById;
+
+    impl Scores for ById {
+        fn of_user(&self, _: u32, items: &[u32], out: &mut [f32]) {
+            out.iter_mut().zip(items).for_each(|(out, item)| *out = *item as f32);
+        }
+
+        fn of_item(&self, _: u32, _: &[u32], _: &mut [f32]) {}
+    }
+
+    #[test]
+    fn a_report_says_what_was_in_the_batches() {
+        let folder = tempfile::tempdir().unwrap();
+        // Item 0 has two train interactions, item 1 one, the others none; user 0's held-out positive is item 3.
+        let parts = [(Part::Train, vec![vec![0, 1], vec![0]]), (Part::Valid, vec![vec![3], vec![]])];
+        let data = dataset(&folder.path().join("d"), 4, &parts);
+        let watch = Watch::new(&data, 2, 1.0);
+        // Of every positive 1 the negatives are 3, with weight 1, and 0, with weight 0.
+        let n = 64 * 50;
+        let batch = Batch {
+            users: vec![0],
+            ends: vec![n],
+            positives: vec![1; n as usize],
+            negatives: [3, 0].repeat(n as usize),
+            weights: [1.0, 0.0].repeat(n as usize),
+            void: u64::from(n),
+            ..Batch::default()
+        };
+        let mut health = Health::default();
+        for _ in 0..3 {
+            let mut lane = Health::default();
+            watch.look(&batch, &ById, &mut lane);
+            health.add(&lane);
+        }
+        let report = watch.report(&health, &NegativesConfig::default());
+        assert_eq!(report.sampled, 3 * 50 * 2);
+        assert_eq!((report.harder, report.void, report.false_negatives), (0.5, 0.5, Some(0.5)));
+        assert!((report.mean_gap - (-2.0 + 1.0) / 2.0).abs() < 1e-9);
+        // σ(2) = 0.88 and σ(−1) = 0.27.
+        assert_eq!((report.difficulty[8], report.difficulty[2]), (0.5, 0.5));
+        assert!((report.log_popularity - 3f64.ln() / 2.0).abs() < 1e-9);
+        assert!((report.positive_log_popularity - 2f64.ln()).abs() < 1e-9);
+        assert!((report.effective_sample_size - 0.5).abs() < 1e-9);
+    }
+}

@@ -3,6 +3,7 @@
 use rand::Rng;
 
 use super::below;
+use crate::context::{Context, Interrupted};
 use crate::dataset::Interactions;
 use crate::mix::{GOLDEN, mix};
 
@@ -16,12 +17,18 @@ pub(crate) struct Neighbours<'a> {
 
 impl<'a> Neighbours<'a> {
     /// From all interactions, or a random sample of them where `budget` bytes do not hold 4 bytes for each. Two passes.
-    pub(crate) fn new(interactions: &'a Interactions, items: u32, budget: u64) -> Self {
+    pub(crate) fn new(
+        interactions: &'a Interactions,
+        items: u32,
+        budget: u64,
+        ctx: &Context,
+    ) -> Result<Self, Interrupted> {
         let share = (budget.saturating_sub(u64::from(items) * 8) / 4) as f64 / interactions.len().max(1) as f64;
         let keep = |k: u64| share >= 1.0 || (mix(k.wrapping_mul(GOLDEN)) as f64) < share * 2f64.powi(64);
-        let each = |visit: &mut dyn FnMut(u32, u32)| {
+        let each = |visit: &mut dyn FnMut(u32, u32)| -> Result<(), Interrupted> {
             let mut k = 0;
             for c in 0..interactions.chunks() {
+                ctx.check()?;
                 let chunk = interactions.chunk(c);
                 for u in 0..chunk.users() {
                     for item in chunk.user(u).items {
@@ -32,9 +39,10 @@ impl<'a> Neighbours<'a> {
                     }
                 }
             }
+            Ok(())
         };
         let mut starts = vec![0u64; items as usize + 1];
-        each(&mut |_, item| starts[item as usize + 1] += 1);
+        each(&mut |_, item| starts[item as usize + 1] += 1)?;
         for i in 1..starts.len() {
             starts[i] += starts[i - 1];
         }
@@ -43,8 +51,8 @@ impl<'a> Neighbours<'a> {
         each(&mut |user, item| {
             users[next[item as usize] as usize] = user;
             next[item as usize] += 1;
-        });
-        Self { interactions, starts, users }
+        })?;
+        Ok(Self { interactions, starts, users })
     }
 
     /// An item of a random user of `item`; `None` if that is `user`, or there is none.

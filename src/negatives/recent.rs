@@ -2,6 +2,7 @@
 
 use rand::{Rng, RngExt};
 
+use crate::context::{Context, Interrupted};
 use crate::dataset::Interactions;
 use crate::mix::{GOLDEN, mix};
 
@@ -24,12 +25,18 @@ pub(crate) struct Recent {
 
 impl Recent {
     /// From all interactions, or a random sample of them where `budget` bytes do not hold all. O(n log n).
-    pub(crate) fn new(interactions: &Interactions, half_life_days: f64, budget: u64) -> Self {
+    pub(crate) fn new(
+        interactions: &Interactions,
+        half_life_days: f64,
+        budget: u64,
+        ctx: &Context,
+    ) -> Result<Self, Interrupted> {
         let share = (budget / BYTES) as f64 / interactions.len().max(1) as f64;
         let keep = |k: u64| share >= 1.0 || (mix(k.wrapping_mul(GOLDEN)) as f64) < share * 2f64.powi(64);
         let mut events = Vec::new();
         let mut k = 0;
         for c in 0..interactions.chunks() {
+            ctx.check()?;
             let chunk = interactions.chunk(c);
             for u in 0..chunk.users() {
                 let user = chunk.user(u);
@@ -41,7 +48,7 @@ impl Recent {
                 }
             }
         }
-        Self::of(events, half_life_days)
+        Ok(Self::of(events, half_life_days))
     }
 
     /// From (time in milliseconds, item) pairs.

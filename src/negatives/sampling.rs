@@ -5,6 +5,7 @@ use std::sync::Arc;
 use rand::Rng;
 
 use super::{Batch, Mixture, NegativesConfig, Popularity, Proposal, Sampler, Uniform};
+use crate::context::{Context, Interrupted};
 use crate::dataset::Dataset;
 use crate::model::Similarity;
 
@@ -47,15 +48,16 @@ impl<'a> Sampling<'a> {
         score: (Similarity, f32),
         largest_block: usize,
         budget: u64,
-    ) -> Self {
-        match config.simple() {
+        ctx: &Context,
+    ) -> Result<Self, Interrupted> {
+        Ok(match config.simple() {
             Some((Proposal::Uniform, _)) => Self::Uniform(Sampler::new(Uniform, config, largest_block)),
             Some((Proposal::Popularity, alpha)) => {
                 let counts = dataset.popularity().iter().map(|c| c.to_native());
                 Self::Popularity(Sampler::new(Arc::new(Popularity::new(counts, alpha)), config, largest_block))
             }
-            None => Self::Mixture(Box::new(Mixture::new(dataset, config, score, largest_block, budget))),
-        }
+            None => Self::Mixture(Box::new(Mixture::new(dataset, config, score, largest_block, budget, ctx)?)),
+        })
     }
 
     /// Whether it depends on the scores of the moment, and so on how far training is.

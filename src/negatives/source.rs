@@ -8,6 +8,7 @@ use super::neighbours::Neighbours;
 use super::recent::Recent;
 use super::sampler::{TRIES, draw_exactly};
 use super::{Distribution, Excluded, MixConfig, Popularity, Propose, Uniform, below};
+use crate::context::{Context, Interrupted};
 use crate::dataset::Dataset;
 
 /// The positive at hand, and what is around it.
@@ -37,22 +38,27 @@ pub(super) enum Source<'a> {
 
 impl<'a> Source<'a> {
     /// Builds what `config` proposes by, within `budget` bytes.
-    pub(super) fn new(dataset: &'a Dataset, config: &MixConfig, budget: u64) -> Self {
-        match config.propose {
+    pub(super) fn new(
+        dataset: &'a Dataset,
+        config: &MixConfig,
+        budget: u64,
+        ctx: &Context,
+    ) -> Result<Self, Interrupted> {
+        Ok(match config.propose {
             Propose::Uniform => Self::Uniform,
             Propose::Popularity => {
                 let counts = dataset.popularity().iter().map(|c| c.to_native());
                 Self::Popularity(Arc::new(Popularity::new(counts, config.alpha.unwrap_or(0.75))))
             }
             Propose::Recent => {
-                Self::Recent(Arc::new(Recent::new(dataset.train(), config.half_life.unwrap_or(30.0), budget)))
+                Self::Recent(Arc::new(Recent::new(dataset.train(), config.half_life.unwrap_or(30.0), budget, ctx)?))
             }
             Propose::InBatch => Self::InBatch,
             Propose::Reservoir => Self::Reservoir { held: Vec::new(), size: config.size.unwrap_or(1 << 14) },
             Propose::Cooccurrence => {
-                Self::Cooccurrence(Arc::new(Neighbours::new(dataset.train(), dataset.items().len(), budget)))
+                Self::Cooccurrence(Arc::new(Neighbours::new(dataset.train(), dataset.items().len(), budget, ctx)?))
             }
-        }
+        })
     }
 
     /// A block begins: what is held must be of it. `bucket` are its pairs.

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::TrainError;
+use crate::context::Context;
 use crate::dataset::{Dataset, Interactions, UserItems};
 use crate::negatives::Batch;
 
@@ -91,7 +92,11 @@ pub(super) struct Confidence<'a> {
 
 impl<'a> Confidence<'a> {
     /// `None` where all count alike. Reads the train part once, for the mean. O(interactions).
-    pub(super) fn new(dataset: &'a Dataset, config: &ConfidenceConfig) -> Result<Option<Self>, TrainError> {
+    pub(super) fn new(
+        dataset: &'a Dataset,
+        config: &ConfidenceConfig,
+        ctx: &Context,
+    ) -> Result<Option<Self>, TrainError> {
         if config.is_off() {
             return Ok(None);
         }
@@ -124,6 +129,7 @@ impl<'a> Confidence<'a> {
         };
         let mut sum = 0.0;
         for c in 0..interactions.chunks() {
+            ctx.check()?;
             let chunk = interactions.chunk(c);
             for u in 0..chunk.users() {
                 let user = chunk.user(u);
@@ -164,5 +170,50 @@ impl<'a> Confidence<'a> {
                 k += 1;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dataset::{Columns, Event, Part};
+    use crate::rank::fixture::dataset_with;
+
+    #[test]
+    fn confidence_is_the_product_of_its_factors_over_its_mean() {
+        let folder = tempfile::tempdir().unwrap();
+        let columns = Columns { time: true, weight: true, ..Columns::default() };
+        let (weight, days) =
+            (|u: usize, i: u32| (u as f32 + 1.0) * i as f32, |u: usize, i: u32| u as i64 + i64::from(i));
+        let event =
+            |u, item| Event { item, time: days(u, item) * DAY as i64, weight: weight(u, item), count: 1, event: 0 };
+        let users: Vec<Vec<u32>> = vec![vec![0, 1, 4], vec![2], vec![1, 3, 4, 5]];
+        let data = dataset_with(&folder.path().join("d"), 6, &[(Part::Train, users.clone())], columns, event);
+        let config = ConfidenceConfig {
+            weight: WeightScale::Log,
+            alpha: 3.0,
+            half_life: Some(2.0),
+            clip: 1.5,
+            ..ConfidenceConfig::default()
+        };
+        let raw = |u: usize, i: u32| {
+            let age = (7 - days(u, i)) as f64;
+            (1.0 + 3.0 * f64::from(weight(u, i)).ln_1p()) * (-age / 2.0).exp2()
+        };
+        let all: Vec<f64> =
+            users.iter().enumerate().flat_map(|(u, items)| items.iter().map(move |i| raw(u, *i))).collect();
+        let mean = all.iter().sum::<f64>() / all.len() as f64;
+        let ctx = Context::default();
+        let confidence = Confidence::new(&data, &config, &ctx).unwrap().unwrap();
+        let mut batch = Batch { users: vec![2, 0], ends: vec![2, 3], positives: vec![5, 1, 4], ..Batch::default() };
+        confidence.fill(&mut batch);
+        for (got, (u, i)) in batch.confidence.iter().zip([(2, 5), (2, 1), (0, 4)]) {
+            let want = (raw(u, i) / mean).min(1.5);
+            assert!((f64::from(*got) - want).abs() < 1e-5, "{u} {i}: {got}, not {want}");
+        }
+        assert!(Confidence::new(&data, &ConfidenceConfig::default(), &ctx).unwrap().is_none());
+        let events = BTreeMap::from([("buy".to_string(), 2.0)]);
+        let refused = Confidence::new(&data, &ConfidenceConfig { events, ..config }, &ctx).err().unwrap();
+        assert!(refused.to_string().contains("no event column"), "{refused}");
     }
 }

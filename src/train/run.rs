@@ -164,10 +164,10 @@ pub(super) fn prepare<'a>(
     let left = ctx.memory().0.saturating_sub(table_bytes + window_bytes) / 2;
     let score = (config.similarity, config.temperature());
     let first = Window::new(items, block_items);
-    let sampling = Sampling::new(dataset, &config.negatives, score, first.partition.largest(), left);
+    let sampling = Sampling::new(dataset, &config.negatives, score, first.partition.largest(), left, ctx)?;
     let lanes = (0..lanes).map(|_| Lane::new(Window::new(items, block_items), sampling.clone())).collect();
     let around = Around {
-        confidence: Confidence::new(dataset, &config.confidence)?,
+        confidence: Confidence::new(dataset, &config.confidence, ctx)?,
         watch: Watch::new(dataset, config.negatives.count, config.temperature()),
     };
     Ok(Prepared { tables, lanes, around, block_items, window })

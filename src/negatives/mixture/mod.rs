@@ -9,6 +9,7 @@ use self::component::{Catalogue, Component, Outcome, Positive, Room};
 use super::select::Now;
 use super::source::{Case, Chance, Source};
 use super::{Batch, Excluded, MAX_CANDIDATES, MixConfig, NegativesConfig, Run, Scores, Select, Weigh};
+use crate::context::{Context, Interrupted};
 use crate::dataset::{Dataset, Interactions};
 use crate::model::Similarity;
 
@@ -40,14 +41,13 @@ impl<'a> Mixture<'a> {
         (similarity, temperature): (Similarity, f32),
         largest_block: usize,
         budget: u64,
-    ) -> Self {
+        ctx: &Context,
+    ) -> Result<Self, Interrupted> {
         let margin = if similarity == Similarity::Cosine { 0.1 } else { 1.0 };
         let own = budget / config.mix.len().max(1) as u64;
-        let component = |c: &MixConfig| Component {
-            config: c.clone(),
-            source: Source::new(dataset, c, own),
-            now: Now::at(c, 0.0, margin),
-            until: 0,
+        let component = |c: &MixConfig| {
+            let source = Source::new(dataset, c, own, ctx)?;
+            Ok(Component { config: c.clone(), source, now: Now::at(c, 0.0, margin), until: 0 })
         };
         let log_q = config.mix.iter().any(|c| c.weigh == Weigh::LogQ);
         let chances = if log_q { config.mix.iter().map(|c| Chance::new(dataset, c)).collect() } else { Vec::new() };
@@ -55,9 +55,9 @@ impl<'a> Mixture<'a> {
             !matches!(c.weigh, Weigh::One | Weigh::LogQ) || c.filters() || c.select == Select::Violation
         };
         let summary = dataset.train().summary();
-        Self {
+        Ok(Self {
             interactions: dataset.train(),
-            components: config.mix.iter().map(component).collect(),
+            components: config.mix.iter().map(component).collect::<Result<_, _>>()?,
             chances: std::sync::Arc::new(chances),
             each: config.count,
             with_replacement: config.with_replacement,
@@ -69,7 +69,7 @@ impl<'a> Mixture<'a> {
             catalogue: Catalogue::new(dataset, temperature),
             excluded: Excluded::new(largest_block),
             room: Room::default(),
-        }
+        })
     }
 
     /// Whether it depends on the scores of the moment.

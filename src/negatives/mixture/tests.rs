@@ -6,6 +6,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 
 use super::super::tests::assert_follows;
 use super::super::{Batch, NegativesConfig, Run, Sampling, Scores};
+use crate::context::Context;
 use crate::dataset::{Columns, Dataset, Event, Part};
 use crate::model::Similarity;
 use crate::rank::fixture::dataset_with;
@@ -60,7 +61,8 @@ fn pairs(user: u32, items: &[u32]) -> Vec<u64> {
 fn draw_at(progress: f64, dataset: &Dataset, text: &str, user: u32, rounds: usize) -> Batch {
     let config: NegativesConfig = toml::from_str(text).unwrap();
     assert!(config.mistake(255).is_none_or(|m| panic!("{} {} {}", m.key, m.value, m.must)));
-    let mut sampling = Sampling::new(dataset, &config, (Similarity::Dot, 1.0), ITEMS as usize, 1 << 30);
+    let mut sampling =
+        Sampling::new(dataset, &config, (Similarity::Dot, 1.0), ITEMS as usize, 1 << 30, &Context::default()).unwrap();
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(31);
     let block: Vec<u32> = (0..ITEMS).collect();
     let all: Vec<u64> = users().iter().enumerate().flat_map(|(u, items)| pairs(u as u32, items)).collect();
