@@ -105,9 +105,9 @@ unsafe fn products<V: Lanes>(
                 *row = others.factors.row_ptr(rows[k + j] as usize);
             }
             let products = dot::<V, 4>(four, from, stride, bias);
-            for j in 0..4 {
-                let square = if cosine { dot::<V, 1>([four[j]], four[j], stride, bias)[0].max(1e-24) } else { 1.0 };
-                out[k + j] = if cosine { products[j] / (own * square).sqrt() } else { products[j] };
+            for (to, (row, product)) in out[k..k + 4].iter_mut().zip(four.into_iter().zip(products)) {
+                let square = if cosine { dot::<V, 1>([row], row, stride, bias)[0].max(1e-24) } else { 1.0 };
+                *to = if cosine { product / (own * square).sqrt() } else { product };
             }
             k += 4;
         }
@@ -138,26 +138,26 @@ unsafe fn dot<V: Lanes, const N: usize>(
         let mut offset = 0;
         while offset < stride / LANES * 64 {
             let tile = V::load(b, offset);
-            for j in 0..N {
-                sums[j] = V::load(rows[j], offset).mul_add(tile, sums[j]);
+            for (sum, row) in sums.iter_mut().zip(rows) {
+                *sum = V::load(row, offset).mul_add(tile, *sum);
             }
             offset += 64;
         }
         let mut out = [0f32; N];
         if N == 4 {
             let four = V::sum4([sums[0], sums[1 % N], sums[2 % N], sums[3 % N]]);
-            for j in 0..N {
-                out[j] = four[j];
+            for (to, sum) in out.iter_mut().zip(four) {
+                *to = sum;
             }
         } else {
-            for j in 0..N {
-                out[j] = sums[j].sum();
+            for (to, sum) in out.iter_mut().zip(sums) {
+                *to = sum.sum();
             }
         }
         if let Some(column) = bias {
-            for j in 0..N {
+            for (to, row) in out.iter_mut().zip(rows) {
                 for at in [column, column + 1] {
-                    out[j] -= V::load_one(rows[j].add(at)) * V::load_one(b.add(at));
+                    *to -= V::load_one(row.add(at)) * V::load_one(b.add(at));
                 }
             }
         }

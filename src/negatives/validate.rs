@@ -20,7 +20,7 @@ impl NegativesConfig {
         if self.count == 0 || self.count > largest_count {
             return wrong("count", self.count.to_string(), format!("be from 1 to {largest_count}"));
         }
-        if !(self.alpha.abs() <= 8.0) {
+        if self.alpha.is_nan() || self.alpha.abs() > 8.0 {
             return wrong("alpha", self.alpha.to_string(), "be a number from -8 to 8".into());
         }
         if self.mix.is_empty() {

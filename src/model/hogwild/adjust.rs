@@ -56,15 +56,14 @@ impl<'a> Adjust<'a> {
         if self.positive_offsets.is_empty() && self.negative_offsets.is_empty() {
             return scores;
         }
-        let n = scores.len();
-        for i in 0..n {
-            out[i] = scores[i];
+        for (to, score) in out.iter_mut().zip(scores) {
+            *to = *score;
         }
-        for i in 0..self.positive_offsets.len() {
-            out[i] += self.positive_offsets[i];
+        for (to, offset) in out.iter_mut().zip(self.positive_offsets) {
+            *to += offset;
         }
-        for j in 0..self.negative_offsets.len() {
-            out[positives + j] += self.negative_offsets[j];
+        for (to, offset) in out[positives..].iter_mut().zip(self.negative_offsets) {
+            *to += offset;
         }
         out
     }
@@ -73,12 +72,12 @@ impl<'a> Adjust<'a> {
     #[inline(always)]
     pub(super) fn weigh<L: Loss>(&self, positives: &mut [f32], negatives: &mut [f32]) {
         let each = negatives.len() / positives.len();
-        for j in 0..self.negative_weights.len() {
-            negatives[j] *= self.negative_weights[j];
+        for (gradient, weight) in negatives.iter_mut().zip(self.negative_weights) {
+            *gradient *= weight;
         }
-        for i in 0..self.positive_weights.len() {
-            for j in i * each..(i + 1) * each {
-                negatives[j] *= self.positive_weights[i];
+        for (i, weight) in self.positive_weights.iter().enumerate() {
+            for gradient in &mut negatives[i * each..(i + 1) * each] {
+                *gradient *= weight;
             }
         }
         if L::PAIRWISE {
@@ -91,8 +90,8 @@ impl<'a> Adjust<'a> {
                 *positive = -sum;
             }
         } else {
-            for i in 0..self.positive_weights.len() {
-                positives[i] *= self.positive_weights[i];
+            for (gradient, weight) in positives.iter_mut().zip(self.positive_weights) {
+                *gradient *= weight;
             }
         }
     }

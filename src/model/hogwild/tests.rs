@@ -52,8 +52,7 @@ impl Oracle {
         items: &[usize],
         p: usize,
         loss: L,
-        update: Update,
-        optimizer: Optimizer,
+        (update, optimizer): (Update, Optimizer),
         adjust: Adjust<'_>,
     ) {
         let each = (items.len() - p) / p;
@@ -170,7 +169,7 @@ fn compare<L: Loss>(
                     .map(|i| *i as usize)
                     .collect();
                 let adjust = adjust.unwrap_or_default().group(k, p, each);
-                oracle.group(*user as usize, &group, p, loss, update, optimizer, adjust);
+                oracle.group(*user as usize, &group, p, loss, (update, optimizer), adjust);
                 k += p;
             }
         }
