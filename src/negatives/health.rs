@@ -7,11 +7,11 @@ use super::{Batch, NegativesConfig, Scores};
 use crate::dataset::{Dataset, Interactions, Part};
 
 /// One positive in this many is looked at.
-const EVERY: usize = 64;
+const EVERY: usize = 256;
 /// Difficulty is counted in so many classes.
 const CLASSES: usize = 10;
 
-/// How the negatives of an epoch were: a sample of one positive in 64, with the scores of the moment.
+/// How the negatives of an epoch were: a sample of one positive in 256, with the scores of the moment.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct NegativesReport {
     /// Negatives in the sample.
@@ -220,7 +220,7 @@ mod tests {
         let data = dataset(&folder.path().join("d"), 4, &parts);
         let watch = Watch::new(&data, 2, 1.0);
         // Of every positive 1 the negatives are 3, with weight 1, and 0, with weight 0.
-        let n = 64 * 50;
+        let n = EVERY as u32 * 50;
         let batch = Batch {
             users: vec![0],
             ends: vec![n],

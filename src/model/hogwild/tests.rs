@@ -138,7 +138,7 @@ fn compare<L: Loss>(
     let (pw, nw, po, no) = (numbers(p, 0.0), numbers(n, 0.0), numbers(p, -2.0), numbers(n, -2.0));
     let adjust = Adjust { positive_weights: &pw, negative_weights: &nw, positive_offsets: &po, negative_offsets: &no };
     // A slice may be absent by itself.
-    let adjust = if seed % 2 == 0 { adjust } else { Adjust { negative_weights: &nw, ..Adjust::default() } };
+    let adjust = if seed.is_multiple_of(2) { adjust } else { Adjust { negative_weights: &nw, ..Adjust::default() } };
     let adjust = weighted.then_some(adjust);
     let runs = Runs {
         users: &run_users,
