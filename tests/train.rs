@@ -208,7 +208,7 @@ fn hard_negatives_are_harder_say_so_and_are_reproducible_with_one_thread() {
     assert!(gap(&harder) < gap(&easy), "{harder} {easy}");
     assert!(run(hard, "c", "1").1 == first, "what is read of the tables depends on the seed alone");
 
-    let mixed = "[[negatives.mix]]\nshare = 3\npropose = \"recent\"\nselect = \"violation\"\nweigh = \"rank\"\n\
+    let mixed = "[[negatives.mix]]\nshare = 3\npropose = \"recent\"\nselect = \"violation\"\nweigh = \"rank\"\nclip = 1\n\
                  [[negatives.mix]]\npropose = \"popularity\"\nselect = \"softmax\"\nnoise = 0.1\n\
                  [confidence]\nhalf_life = 30\n";
     let (health, _) = run(mixed, "d", "2");

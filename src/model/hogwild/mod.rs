@@ -12,10 +12,12 @@ use super::kernel::{InstructionSet, Lanes, Portable};
 use super::rule::{Adagrad, Adam, Rule, Sgd};
 
 mod adjust;
+mod scratch;
 mod tables;
 
 use crate::loss::Loss;
 pub(crate) use adjust::Adjust;
+use scratch::{Scratch, UserGradient};
 pub(crate) use tables::{Optimizer, Side, Tables};
 
 /// Items in a group, at most.
@@ -398,40 +400,6 @@ impl Mixes<'_> {
     fn of(&self, i: usize) -> (f32, f32, f32) {
         let l2 = if i < self.l2.0 { self.l2.1 } else { self.l2.2 };
         (self.toward_user[i], self.own.map_or(l2, |own| own[i]), self.rates.map_or(self.learning_rate, |r| r[i]))
-    }
-}
-
-/// Room for a user's gradient.
-#[repr(align(64))]
-struct UserGradient([f32; MAX_STRIDE]);
-
-/// What a group needs while it is at work, by item; made once a batch.
-struct Scratch {
-    dots: [f32; GROUP],
-    squares: [f32; GROUP],
-    scores: [f32; GROUP],
-    shifted: [f32; GROUP],
-    gradient: [f32; GROUP],
-    toward_user: [f32; GROUP],
-    own: [f32; GROUP],
-    rates: [f32; GROUP],
-    user_gradient: UserGradient,
-}
-
-impl Scratch {
-    fn new() -> Self {
-        let zeros = [0f32; GROUP];
-        Self {
-            dots: zeros,
-            squares: zeros,
-            scores: zeros,
-            shifted: zeros,
-            gradient: zeros,
-            toward_user: zeros,
-            own: zeros,
-            rates: zeros,
-            user_gradient: UserGradient([0f32; MAX_STRIDE]),
-        }
     }
 }
 
