@@ -154,6 +154,13 @@ impl Context {
         Self { threads: threads.max(1), memory, progress: Arc::new(Silent), cancel: Arc::default() }
     }
 
+    /// The same with another memory budget.
+    #[must_use]
+    pub fn with_memory(mut self, memory: ByteSize) -> Self {
+        self.memory = memory;
+        self
+    }
+
     /// Shows progress through `progress`.
     #[must_use]
     pub fn with_progress(mut self, progress: Arc<dyn Progress>) -> Self {

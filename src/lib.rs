@@ -11,8 +11,9 @@
 //! | train | [`train()`] | a [`Dataset`] and a [`TrainConfig`] | a [`Model`] |
 //! | evaluate | [`evaluate()`] | any [`Scorer`] and a [`Dataset`] | an [`Evaluation`] beside [`Baselines`] |
 //! | recommend | [`recommend()`], [`save_recommendations`], [`similar`] | the same | items for users, items like items |
+//! | plan | [`plan_train`], [`TrainPlan::new`] | a [`Dataset`], or the sizes of one | what training will take |
 //! | check | [`Dataset::verify`], [`Model::verify`], [`Stored`] | a folder | what is wrong with it |
-//! | measure | [`bench_train`] | a [`Dataset`] | rates, stage by stage |
+//! | measure | [`bench_train`], [`bench_out_of_core`], [`bench_evaluate`] | a [`Dataset`], and a [`Scorer`] to evaluate | rates, stage by stage |
 //!
 //! Every long operation takes a [`Context`]: how many threads, how much memory, where progress goes, and a flag that
 //! stops it. Outputs appear whole or not at all. Errors name the file, line or setting, and the remedy.
@@ -78,13 +79,18 @@ pub use dataset::{
     Chunk, Columns, Dataset, DatasetError, DatasetStatistics, Dictionary, Distribution, FORMAT_VERSION, Interactions,
     Manifest, Part, PartSummary, Positives, Source, UserItems,
 };
-pub use evaluate::{Baselines, EvaluateError, EvaluateOptions, Evaluation, Metrics, Protocol, evaluate};
-pub use ingest::{
-    Column, Compression, Delimiter, Format, IngestCounts, IngestError, IngestOptions, IngestSummary, Input, Inputs,
-    OnError, ReadError, ReadOptions, Role, Split, Thresholds, TimeUnit, ingest,
+pub use evaluate::{
+    Baselines, EvaluateBench, EvaluateError, EvaluateOptions, Evaluation, Metrics, Protocol, bench_evaluate, evaluate,
 };
-pub use loss::LossKind;
-pub use model::{Factors, InstructionSet, MODEL_FORMAT_VERSION, Model, ModelError, ModelManifest, Similarity};
+pub use ingest::{
+    Column, Compression, Delimiter, Format, IngestBench, IngestCounts, IngestError, IngestOptions, IngestPlan,
+    IngestRun, IngestSummary, Input, Inputs, Leftover, OnError, ReadError, ReadOptions, Role, Split, Survey,
+    Thresholds, TimeUnit, bench_ingest, ingest, plan_ingest, survey,
+};
+pub use loss::{LossConfig, LossKind, Surrogate};
+pub use model::{
+    Factors, InstructionSet, MODEL_FORMAT_VERSION, Model, ModelError, ModelManifest, Precision, Similarity,
+};
 pub use negatives::{
     ComponentShare, Curve, MixConfig, NegativesConfig, NegativesReport, Proposal, Propose, Scheduled, Select, Shape,
     Weigh,
@@ -101,6 +107,7 @@ pub use synth::{
     write_synth, write_truth,
 };
 pub use train::{
-    ConfidenceConfig, EpochReport, OptimizerConfig, OptimizerKind, Schedule, StreamConfig, TrainBench, TrainConfig,
-    TrainError, TrainReport, WeightScale, bench_train, train,
+    ConfidenceConfig, EpochReport, ListwiseBench, OptimizerConfig, OptimizerKind, OutOfCoreBench, Schedule,
+    StreamConfig, TablePlace, TrainBench, TrainConfig, TrainCounts, TrainError, TrainPlan, TrainReport, WeightScale,
+    bench_listwise, bench_out_of_core, bench_train, plan_train, train,
 };

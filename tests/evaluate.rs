@@ -26,7 +26,7 @@ fn metrics_are_json_whatever_the_threads_and_memory() {
     let random = result["baselines"]["random"]["auc"].as_f64().unwrap();
     assert!((random - 0.5).abs() < 0.05, "{random}");
     assert!(result["baselines"]["popularity"]["auc"].as_f64().unwrap() > 0.55, "{result}");
-    let other = evaluate(&trained, &["--k", "5,20", "--threads", "3", "--memory", "1MiB"]);
+    let other = evaluate(&trained, &["--k", "5,20", "--threads", "3", "--memory", "7MiB"]);
     for key in ["metrics", "baselines", "users", "interactions", "cold_users"] {
         assert_eq!(result[key], other[key], "{key}");
     }
@@ -60,6 +60,7 @@ fn what_cannot_be_evaluated_is_refused_with_a_remedy() {
     };
     let (model, dataset) = (trained.model.as_str(), trained.dataset.as_str());
     refused(&[model, dataset, "--k", "5000"], &["--k 5000", "number of items"]);
+    peccary(&["evaluate", model, dataset, "--k", "5000"]).assert().code(2);
     refused(&[model, dataset, "--k", "0"], &["--k 0"]);
     refused(&[model, dataset, "--protocol", "half"], &["sampled:99"]);
     refused(&[model, dataset, "--memory", "1KiB"], &["--memory"]);

@@ -179,6 +179,10 @@ fn bad_input_is_refused_with_its_place_and_a_remedy() {
     row(b"user,item,time\na,x,1\nb,x,soon\n", &[], &["line 3", "'soon'"]);
     row(b"user,item,w\na,x,NaN\n", &["--weight-column", "w"], &["line 2", "NaN"]);
     row(b"user,item,w\na,x,-2\n", &["--weight-column", "w"], &["line 2", "'-2' is negative"]);
+    let german = Bench::new("kunde,produkt,wann\nanna,tee,1700000000\nbert,saft,1700000001\n");
+    german.fails(&[], &["'kunde,produkt,wann'", "--header", "--no-header", "--user-column"]);
+    assert_eq!(german.ingest(&["--no-header"])["users"], 3);
+    assert_eq!(german.ingest(&["--header", "--time-column", "wann", "--force"])["users"], 2);
     Bench::new("user,item\n").fails(&[], &["empty"]);
     Bench::new("").fails(&[], &["empty"]);
     Bench::new(LOG).fails(&["absent.csv"], &["absent.csv", "no such file"]);
@@ -338,7 +342,7 @@ fn ctrl_c_leaves_what_was_there() {
         let rows: Vec<u8> = (0..50_000).flat_map(|i| format!("u{i},i{}\n", i % 977).into_bytes()).collect();
         pipe.write_all(&rows).unwrap();
         let begun = Instant::now();
-        while bench.names().len() < before.len() + 2 {
+        while !bench.path("out.pec.partial/temporary").exists() {
             assert!(begun.elapsed() < Duration::from_secs(20), "ingest never began");
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -453,6 +457,18 @@ fn memory_stays_within_the_budget() {
         assert!(WITHIN.contains(&peak), "{peak} KiB with {flags:?}");
     }
     assert!(bench.run(&["verify", "out.pec", "--quiet"]).status.success());
+}
+
+#[test]
+fn millions_of_distinct_users_need_no_memory_each() {
+    // Their ids alone, with a hash and a length each, are twice the budget.
+    let log: Vec<u8> =
+        (0..3_200_000u64).flat_map(|i| format!("visitor-{:020},item{}\n", i ^ 0x5555, i % 1000).into_bytes()).collect();
+    let bench = Bench::new(log);
+    let peak = peak_of_ingest(&bench, &[]);
+    assert!(WITHIN.contains(&peak), "{peak} KiB");
+    let report: Value = serde_json::from_slice(&bench.run(&["inspect", "out.pec", "--json"]).stdout).unwrap();
+    assert_eq!(report["users"], 3_200_000);
 }
 
 #[test]

@@ -44,7 +44,7 @@ fn all_users_get_unseen_items_by_falling_score() {
         }
     }
     let again = trained.path("again.ndjson");
-    run(&again, &["--k", "7", "--threads", "3", "--memory", "1MiB"]).success();
+    run(&again, &["--k", "7", "--threads", "3", "--memory", "7MiB"]).success();
     assert_eq!(fs::read_to_string(&again).unwrap(), text, "threads and memory change nothing");
 
     run(&output, &["--k", "2"]).failure().stderr(predicate::str::contains("--force"));
@@ -83,6 +83,7 @@ fn named_users_and_bad_names() {
         .stderr(predicate::str::contains("--user nobody"));
     assert!(!fs::exists(&target).unwrap());
     recommend(&[]).code(2);
+    recommend(&["--user", id(5), "--k", "0"]).code(2);
     recommend(&["--all", "--user", id(5)]).code(2);
     recommend(&["--all", "--json"]).code(2).stderr(predicate::str::contains("standard output"));
     peccary(&["recommend", &trained.model, &trained.other, "--all"])

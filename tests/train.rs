@@ -5,8 +5,8 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use peccary::{
-    ByteSize, Context, Dataset, EvaluateOptions, LossKind, Model, OptimizerKind, Proposal, Schedule, Similarity,
-    TrainConfig, TrainError, evaluate, train,
+    ByteSize, Context, Dataset, EvaluateOptions, LossKind, Model, OptimizerKind, Precision, Proposal, Schedule,
+    Similarity, TrainConfig, TrainError, evaluate, train,
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -64,7 +64,7 @@ fn a_model_finds_much_of_what_was_planted_and_says_how_it_was_made() {
     assert_eq!(manifest.config, report["config"]);
     assert_eq!(manifest.dataset, opened.fingerprint());
     let used: TrainConfig = serde_json::from_value(manifest.config).unwrap();
-    assert!(used.temperature.is_some() && used.optimizer.learning_rate.is_some() && used.init_deviation.is_some());
+    assert!(used.loss.temperature.is_some() && used.optimizer.learning_rate.is_some() && used.init_deviation.is_some());
 
     let evaluated = peccary(&["evaluate", text(&model), text(&data), "--k", "20", "--json"]);
     let report: Value = serde_json::from_slice(&evaluated.stdout).unwrap();
@@ -81,7 +81,7 @@ fn a_model_finds_much_of_what_was_planted_and_says_how_it_was_made() {
 fn one_thread_and_one_seed_give_the_same_bytes() {
     let folder = tempfile::tempdir().unwrap();
     let data = dataset(&folder);
-    let factors = |name: &str, seed: &str| {
+    let factors = |name: &str, seed: &str, loss: &str, precision: &str| {
         let model = path(&folder, name);
         let trained = peccary(&[
             "train",
@@ -94,14 +94,26 @@ fn one_thread_and_one_seed_give_the_same_bytes() {
             "1",
             "--seed",
             seed,
+            "--precision",
+            precision,
+            "--loss",
+            loss,
             "--quiet",
         ]);
         assert!(trained.status.success());
         ["users.factors", "items.factors"].map(|file| std::fs::read(model.join(file)).unwrap())
     };
-    let first = factors("a", "1");
-    assert!(first == factors("b", "1"), "same seed, same bytes");
-    assert!(first != factors("c", "2"), "another seed, other bytes");
+    for loss in ["bpr", "bsl"] {
+        let model = |name: &str| format!("{loss}-{name}");
+        let first = factors(&model("a"), "1", loss, "f32");
+        assert!(first == factors(&model("b"), "1", loss, "f32"), "same seed, same bytes");
+        assert!(first != factors(&model("c"), "2", loss, "f32"), "another seed, other bytes");
+        if loss == "bpr" {
+            let rounded = factors("d", "1", loss, "bf16");
+            assert!(rounded == factors("e", "1", loss, "bf16"), "same seed, same noise");
+            assert!(rounded != first, "bfloat16 rounds");
+        }
+    }
 }
 
 #[test]
@@ -117,14 +129,19 @@ fn every_combination_beats_random() {
                 (OptimizerKind::Adagrad, Schedule::Constant),
                 (OptimizerKind::Adam, Schedule::Cosine),
             ] {
-                for (proposal, with_replacement) in [(Proposal::Uniform, true), (Proposal::Popularity, false)] {
-                    let mut config = TrainConfig { loss, similarity, dimensions: 20, epochs: 20, ..Default::default() };
+                for (proposal, with_replacement, precision) in
+                    [(Proposal::Uniform, true, Precision::F32), (Proposal::Popularity, false, Precision::Bf16)]
+                {
+                    let mut config =
+                        TrainConfig { similarity: Some(similarity), dimensions: 20, epochs: 20, ..Default::default() };
                     config.optimizer.kind = kind;
                     config.optimizer.schedule = schedule;
                     config.negatives.proposal = proposal;
                     config.negatives.with_replacement = with_replacement;
                     config.negatives.alpha = 0.5;
-                    config.l2 = 0.001;
+                    config.l2 = Some(0.001);
+                    config.loss.kind = loss;
+                    config.precision = precision;
                     train(&data, &config, &model, true, &ctx).unwrap();
                     let evaluation = evaluate(&Model::open(&model).unwrap(), &data, &EvaluateOptions::default(), &ctx);
                     let evaluation = evaluation.unwrap();
@@ -135,6 +152,52 @@ fn every_combination_beats_random() {
             }
         }
     }
+}
+
+#[test]
+fn every_listwise_loss_beats_random() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = Dataset::open(dataset(&folder)).unwrap();
+    let ctx = Context::new(2, ByteSize(1 << 30));
+    let model = path(&folder, "m");
+    use LossKind::{Bsl, Ccl, Psl, Softmax};
+    use OptimizerKind::{Adagrad, Adam, Sgd};
+    use Proposal::{Popularity, Uniform};
+    use Similarity::{Cosine, Dot};
+    for (kind, similarity, optimizer, proposal, rate) in [
+        (Softmax, Cosine, Sgd, Uniform, None),
+        (Softmax, Dot, Adagrad, Popularity, None),
+        (Bsl, Cosine, Adam, Popularity, None),
+        (Bsl, Dot, Sgd, Uniform, Some(0.01)),
+        (Ccl, Cosine, Sgd, Uniform, None),
+        (Psl, Cosine, Adagrad, Uniform, None),
+    ] {
+        let mut config = TrainConfig { similarity: Some(similarity), dimensions: 20, epochs: 15, ..Default::default() };
+        config.loss.kind = kind;
+        config.optimizer.kind = optimizer;
+        config.optimizer.learning_rate = rate;
+        config.negatives.proposal = proposal;
+        config.negatives.count = Some(100);
+        config.negatives.allow_positives = optimizer == Adam;
+        let (_, report) = train(&data, &config, &model, true, &ctx).unwrap();
+        let positives = report.epochs[0].triples / 100;
+        assert_eq!(positives, data.train().len(), "every positive comes once an epoch");
+        assert!(report.epochs[14].loss < report.epochs[0].loss, "{config:?}: {report:?}");
+        let evaluation = evaluate(&Model::open(&model).unwrap(), &data, &EvaluateOptions::default(), &ctx).unwrap();
+        let random = evaluation.baselines.unwrap().random.get("recall@20").unwrap();
+        let recall = evaluation.metrics.get("recall@20").unwrap();
+        assert!(recall > 1.5 * random, "{config:?}: recall {recall}, random {random}");
+    }
+}
+
+#[test]
+fn losses_are_listed_without_a_dataset() {
+    let listed = peccary(&["train", "--list-losses"]);
+    assert!(listed.status.success(), "{}", String::from_utf8_lossy(&listed.stderr));
+    let text = String::from_utf8(listed.stdout).unwrap();
+    let names: Vec<_> = text.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    assert_eq!(names, ["bpr", "logistic", "softmax", "bsl", "ccl", "psl"]);
+    refused(&peccary(&["train"]), 2);
 }
 
 #[test]
@@ -164,7 +227,17 @@ fn flags_win_over_the_file_and_mistakes_are_named() {
         ("", &["--l2", "1000"], &["l2", "1000"]),
         ("", &["--similarity", "cosine", "--biases"], &["biases", "cosine"]),
         ("", &["--proposal", "popularity", "--block-items", "64"], &["block_items", "popularity"]),
-        ("", &["--negatives", "999"], &["negatives.count", "255"]),
+        ("", &["--negatives", "999"], &["negatives.count", "255", "softmax"]),
+        ("loss = \"bpr\"\n", &[], &["run.toml", "loss"]),
+        ("[loss]\nkind = \"blp\"\n", &[], &["blp", "bsl"]),
+        ("", &["--loss", "psl", "--similarity", "dot"], &["similarity", "cosine", "softmax"]),
+        ("", &["--loss", "bsl", "--l2", "0.1"], &["l2", "dot"]),
+        ("", &["--loss", "bsl", "--log-q"], &["loss.log_q", "popularity"]),
+        ("", &["--loss", "ccl", "--log-q", "--proposal", "popularity"], &["loss.log_q", "softmax"]),
+        ("", &["--loss", "softmax", "--block-items", "64"], &["block_items", "listwise"]),
+        ("", &["--loss", "softmax", "--negatives", "70000"], &["negatives.count", "65536"]),
+        ("", &["--loss", "bsl", "--shared-by", "0"], &["negatives.shared_by", "4096"]),
+        ("[negatives]\nallow_positives = true\n", &[], &["allow_positives", "listwise"]),
     ] {
         std::fs::remove_dir_all(&model).ok();
         let message = refused(&run(content, more), 1);
@@ -177,6 +250,10 @@ fn flags_win_over_the_file_and_mistakes_are_named() {
         (["--alpha", "0.5"], "--proposal popularity"),
         (["--beta1", "0.5"], "--optimizer adam"),
         (["--epsilon", "0.1"], "--optimizer adagrad or adam"),
+        (["--exponent", "1.1"], "--loss bsl"),
+        (["--margin", "0.5"], "--loss ccl"),
+        (["--surrogate", "atan"], "--loss psl"),
+        (["--shared-by", "64"], "--loss softmax"),
     ] {
         let message = refused(&run("", &flags), 2);
         assert!(message.contains(flags[0]) && message.contains(remedy), "{message}");
@@ -270,7 +347,7 @@ fn a_budget_that_cannot_hold_the_tables_is_refused_before_training() {
 fn divergence_is_noticed_and_explained() {
     let folder = tempfile::tempdir().unwrap();
     let data = Dataset::open(dataset(&folder)).unwrap();
-    let mut config = TrainConfig { l2: 0.0, ..TrainConfig::default() };
+    let mut config = TrainConfig { l2: Some(0.0), ..TrainConfig::default() };
     config.optimizer.learning_rate = Some(1e6);
     let model = path(&folder, "m");
     let error = train(&data, &config, &model, false, &Context::new(2, ByteSize(1 << 30))).unwrap_err();

@@ -7,10 +7,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use anyhow::Context as _;
-use peccary::{ByteSize, Context, Interrupted};
+use peccary::{ByteSize, Context, Interrupted, Precision};
 use serde::Serialize;
 
 use crate::progress::Display;
+
+/// Stack of a thread that checks files.
+const CHECKING_STACK: usize = 512 << 10;
 
 /// Exit code of a failure.
 const FAILED: u8 = 1;
@@ -39,11 +42,30 @@ pub struct Globals {
     pub quiet: bool,
 }
 
+/// The values of `--precision`.
+#[derive(Clone, Copy, clap::ValueEnum)]
+pub enum Kept {
+    /// Four bytes a factor
+    F32,
+    /// Two bytes a factor, updates rounded stochastically
+    Bf16,
+}
+
+impl From<Kept> for Precision {
+    fn from(kept: Kept) -> Self {
+        match kept {
+            Kept::F32 => Self::F32,
+            Kept::Bf16 => Self::Bf16,
+        }
+    }
+}
+
 /// Set by the first signal.
 static CANCEL: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 
 impl Globals {
-    /// Makes Ctrl-C and SIGTERM ask the running operation to stop, and a second one stop the process at once.
+    /// Makes Ctrl-C and SIGTERM ask the running operation to stop, and a second one stop the process at once; starts
+    /// the threads that files are checked by.
     pub fn install(&self) -> anyhow::Result<()> {
         let flag = CANCEL.get_or_init(Arc::default).clone();
         ctrlc::set_handler(move || {
@@ -51,12 +73,22 @@ impl Globals {
                 std::process::exit(i32::from(INTERRUPTED));
             }
         })
-        .context("cannot listen for Ctrl-C")
+        .context("cannot listen for Ctrl-C")?;
+        // Those that check files when they are opened: as many as asked for, with stacks that fit a small budget.
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(self.threads())
+            .stack_size(CHECKING_STACK)
+            .build_global()
+            .context("cannot start worker threads; pass fewer by --threads")
+    }
+
+    fn threads(&self) -> usize {
+        self.threads.map_or(Context::default().threads(), usize::from)
     }
 
     /// The context that these flags describe.
     pub fn context(&self) -> Context {
-        self.context_with(self.threads.map_or(Context::default().threads(), usize::from))
+        self.context_with(self.threads())
     }
 
     /// The same, but for the number of threads.

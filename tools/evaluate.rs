@@ -3,9 +3,9 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use peccary::{Dataset, EvaluateOptions, Evaluation, Model, Part, Protocol, evaluate};
+use peccary::{Dataset, EvaluateError, EvaluateOptions, Evaluation, Model, Part, Protocol, evaluate};
 
-use crate::common::Globals;
+use crate::common::{Globals, Usage};
 use crate::numbers::grouped;
 
 const EXAMPLES: &str = "\
@@ -84,7 +84,10 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
         include_cold: args.include_cold,
         baselines: !args.no_baselines,
     };
-    let evaluation = evaluate(&model, &dataset, &options, &ctx)?;
+    let evaluation = evaluate(&model, &dataset, &options, &ctx).map_err(|error| match error {
+        EvaluateError::CutOff { .. } | EvaluateError::NoNegatives => Usage(error.to_string()).into(),
+        other => anyhow::Error::from(other),
+    })?;
     globals.print(&evaluation, table(&evaluation))
 }
 

@@ -2,10 +2,11 @@
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use peccary::{
-    ByteSize, Column, Delimiter, Format, IngestOptions, IngestSummary, Input, Inputs, OnError, ReadOptions, Split,
-    TimeUnit,
+    ByteSize, Column, Delimiter, Format, IngestOptions, IngestRun, IngestSummary, Input, Inputs, Leftover, OnError,
+    ReadOptions, Split, TimeUnit,
 };
 use serde::Serialize;
 
@@ -16,13 +17,16 @@ const EXAMPLES: &str = "\
 Inputs are CSV, TSV, NDJSON or Parquet; text may be compressed by gzip or zstd. Columns are found by their names in the \
 header (user_id, movieId, timestamp, ...), else users are column 1 and items column 2; weights and events are read only \
 when named. Rows of the same user and item become one interaction with a count and the last time. \
-At least 64MiB of --memory are needed. Temporary files beside the output take about as much as the log uncompressed.
+At least 64MiB of --memory are needed. Until it is done, an ingest works in the folder OUTPUT.partial, which takes about \
+as much as the log uncompressed. What was read is made durable there every --checkpoint seconds: after Ctrl-C, a crash or \
+a full disk, the same command with --resume goes on from there.
 
 Examples:
   peccary ingest --output clicks.pec clicks.csv
   peccary ingest --output ml.pec ml-1m/ratings.dat --weight-column 3 --time-column 4 --min-weight 4
   peccary ingest --output shop.pec logs/ --event-column event --keep-events cart,purchase
   peccary ingest --output big.pec big.csv.zst --memory 1GiB --split time:0.1 --valid-split time:0.1
+  peccary ingest --output big.pec big.csv.zst --memory 2GiB --resume
   peccary ingest --output g.pec train.tsv.gz --test test.tsv.gz
   zcat log.gz | peccary ingest --output log.pec - --on-error skip";
 
@@ -39,6 +43,15 @@ pub struct Args {
     /// Replace the output if it is there already
     #[arg(long)]
     force: bool,
+    /// Go on with an ingest to this output that was interrupted; all else as it was
+    #[arg(long, conflicts_with = "restart")]
+    resume: bool,
+    /// Remove what an interrupted ingest to this output left, and begin anew
+    #[arg(long)]
+    restart: bool,
+    /// Seconds of reading after which it is made durable, to be resumed from there; 0 is after every block
+    #[arg(long, value_name = "SECONDS", default_value_t = IngestRun::CHECKPOINT.as_secs_f64(), value_parser = seconds)]
+    checkpoint: f64,
     /// csv, tsv, ndjson or parquet [default: by extension and content]
     #[arg(long)]
     format: Option<Format>,
@@ -110,6 +123,11 @@ pub struct Args {
     hash_seed: u64,
 }
 
+fn seconds(text: &str) -> Result<f64, String> {
+    let seconds = text.parse().ok().filter(|s| Duration::try_from_secs_f64(*s).is_ok());
+    seconds.ok_or_else(|| format!("'{text}' is not a number of seconds; write one such as 30"))
+}
+
 #[derive(Clone, Copy, clap::ValueEnum)]
 enum AtError {
     Fail,
@@ -125,7 +143,7 @@ struct Report<'a> {
 }
 
 impl Args {
-    fn into_parts(self) -> (Inputs, IngestOptions, PathBuf, bool) {
+    fn into_parts(self) -> (Inputs, IngestOptions, PathBuf, IngestRun) {
         let read = ReadOptions {
             format: self.format,
             delimiter: self.delimiter,
@@ -158,14 +176,21 @@ impl Args {
             seed: self.seed,
             hash_seed: self.hash_seed,
         };
-        (Inputs { main: self.inputs, valid: self.valid, test: self.test }, options, self.output, self.force)
+        let leftover = match (self.resume, self.restart) {
+            (true, _) => Leftover::Resume,
+            (_, true) => Leftover::Restart,
+            _ => Leftover::Refuse,
+        };
+        let checkpoint = Duration::from_secs_f64(self.checkpoint);
+        let run = IngestRun { force: self.force, leftover, checkpoint };
+        (Inputs { main: self.inputs, valid: self.valid, test: self.test }, options, self.output, run)
     }
 }
 
 /// Runs the command.
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
-    let (inputs, options, output, force) = args.into_parts();
-    let summary = peccary::ingest(&inputs, &options, &output, force, &globals.context())?;
+    let (inputs, options, output, run) = args.into_parts();
+    let summary = peccary::ingest(&inputs, &options, &output, run, &globals.context())?;
     globals.print(&Report { output: &output, summary: &summary }, text(&output, &summary)?)
 }
 

@@ -37,7 +37,8 @@ pub struct Args {
     #[arg(long)]
     all: bool,
     /// Items for each user
-    #[arg(long, value_name = "K", default_value_t = RecommendOptions::default().k)]
+    #[arg(long, value_name = "K", default_value_t = RecommendOptions::default().k,
+        value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
     k: usize,
     /// File to write, or - for standard output
     #[arg(long, short, value_name = "FILE|-", default_value = "-")]

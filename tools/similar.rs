@@ -22,7 +22,8 @@ pub struct Args {
     #[arg(long, value_name = "ID", required = true)]
     item: Vec<String>,
     /// Similar items for each
-    #[arg(long, value_name = "K", default_value_t = 10)]
+    #[arg(long, value_name = "K", default_value_t = 10,
+        value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
     k: usize,
 }
 

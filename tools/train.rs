@@ -6,31 +6,39 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use peccary::{
-    Dataset, EpochReport, LossKind, OptimizerKind, Proposal, Propose, Schedule, Select, Similarity, TrainConfig,
-    TrainReport, Weigh, train,
+    Dataset, EpochReport, LossKind, OptimizerKind, Proposal, Propose, Schedule, Select, Similarity, Surrogate,
+    TrainConfig, TrainReport, Weigh, train,
 };
 use serde::Serialize;
 
-use crate::common::{Globals, Usage};
+use crate::common::{Globals, Kept, Usage};
 use crate::numbers::{duration, short};
 
 const EXAMPLES: &str = "\
 A run is described by a TOML file, by flags, or by both: a flag wins over the file. The model's manifest keeps the \
-configuration as used. A user's positives never are negatives, \
-unless allowed.
+configuration as used. A user's positives never are negatives, unless allowed.
 
   # run.toml: every key there is, with its default or an example
   dimensions = 64
   epochs = 30
   seed = 0
-  loss = \"bpr\"             # or \"logistic\"
-  similarity = \"dot\"       # or \"cosine\"
+  deterministic = false    # same bits whatever the number of threads
+  similarity = \"dot\"       # or \"cosine\", the default of listwise losses
   biases = true            # dot product only
-  temperature = 1.0
-  l2 = 0.003
+  l2 = 0.003               # 0 for listwise losses on cosines
   init_deviation = 0.0125
+  precision = \"f32\"        # or \"bf16\": half the memory
+  [loss]
+  kind = \"bpr\"             # or one of --list-losses
+  temperature = 1.0        # 0.1 for cosines
+  exponent = 1.2           # bsl
+  margin = 0.4             # ccl
+  weight = 150.0           # ccl
+  surrogate = \"tanh\"       # or \"atan\", \"relu\"; psl
+  log_q = true             # softmax and bsl, with popularity
   [negatives]
-  count = 8
+  count = 8                # 800 for listwise losses, shared
+  shared_by = 128          # positives, by listwise losses
   proposal = \"uniform\"     # or \"popularity\"
   alpha = 0.75             # exponent of popularity
   with_replacement = true
@@ -62,20 +70,27 @@ Examples:
   peccary train clicks.pec --output clicks.model
   peccary train clicks.pec --output clicks.model --config run.toml --epochs 5
   peccary train clicks.pec --output clicks.model --loss logistic --optimizer adam --negatives 4
-  peccary train clicks.pec --output clicks.model --proposal popularity --alpha 0.5 --json";
+  peccary train clicks.pec --output clicks.model --proposal popularity --alpha 0.5 --json
+  peccary train clicks.pec --output clicks.model --loss bsl --temperature 0.08 --exponent 1.2";
+
+/// Flags that list something instead of training.
+const LISTS: [&str; 2] = ["list_losses", "list_samplers"];
 
 /// Train a model on a dataset
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES, allow_negative_numbers = true)]
 pub struct Args {
     /// Dataset made by `peccary ingest`
-    #[arg(required_unless_present = "list_samplers")]
+    #[arg(required_unless_present_any = LISTS)]
     dataset: Option<PathBuf>,
     /// Folder to write the model to
-    #[arg(long, short, value_name = "MODEL", required_unless_present = "list_samplers")]
+    #[arg(long, short, value_name = "MODEL", required_unless_present_any = LISTS)]
     output: Option<PathBuf>,
-    /// List how negatives can be proposed, selected and weighed, one line each
+    /// List the losses, with a line on each
     #[arg(long)]
+    list_losses: bool,
+    /// List how negatives can be proposed, selected and weighed, with a line on each
+    #[arg(long, conflicts_with = "list_losses")]
     list_samplers: bool,
     /// Replace the output if it is a model
     #[arg(long)]
@@ -92,6 +107,9 @@ pub struct Args {
     /// Seed of the initial factors, the order of the stream and the negatives
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
+    /// Same seed, same bits, whatever the number of threads
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    deterministic: Option<bool>,
     /// What is minimized
     #[arg(long, value_enum)]
     loss: Option<Loss>,
@@ -104,15 +122,36 @@ pub struct Args {
     /// Divides scores in the loss
     #[arg(long, value_name = "T")]
     temperature: Option<f32>,
+    /// Exponent of the negatives' mean, with --loss bsl
+    #[arg(long, value_name = "C")]
+    exponent: Option<f32>,
+    /// Scores of negatives below it cost nothing, with --loss ccl
+    #[arg(long, value_name = "M")]
+    margin: Option<f32>,
+    /// What the mean over the negatives is multiplied by, with --loss ccl
+    #[arg(long, value_name = "W")]
+    weight: Option<f32>,
+    /// What takes the place of the exponential, with --loss psl
+    #[arg(long, value_enum)]
+    surrogate: Option<Shape>,
+    /// Whether softmax and bsl undo the distribution of popularity negatives
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    log_q: Option<bool>,
     /// L2 regularization of every row that a term touches
     #[arg(long, value_name = "LAMBDA")]
     l2: Option<f32>,
     /// Standard deviation of the initial factors
     #[arg(long, value_name = "SIGMA")]
     init_deviation: Option<f32>,
-    /// Negatives for each positive
+    /// How factors are kept while training; models are f32 either way
+    #[arg(long, value_enum)]
+    precision: Option<Kept>,
+    /// Negatives for each positive; for listwise losses, those that a block of positives shares
     #[arg(long, value_name = "N")]
     negatives: Option<usize>,
+    /// Positives that share a set of negatives, for listwise losses
+    #[arg(long, value_name = "P")]
+    shared_by: Option<usize>,
     /// The distribution that negatives are drawn from
     #[arg(long, value_enum)]
     proposal: Option<Negatives>,
@@ -153,9 +192,10 @@ pub struct Args {
 
 /// Declares the values of a flag and what they stand for in the library.
 macro_rules! choices {
-    ($name:ident => $target:ident { $($(#[$doc:meta])* $variant:ident),* }) => {
+    ($(#[$what:meta])* $name:ident => $target:ident { $($(#[$doc:meta])* $variant:ident),* }) => {
+        $(#[$what])*
         #[derive(Clone, Copy, clap::ValueEnum)]
-        enum $name { $($(#[$doc])* $variant),* }
+        pub enum $name { $($(#[$doc])* $variant),* }
         impl From<$name> for $target {
             fn from(value: $name) -> Self {
                 match value { $($name::$variant => Self::$variant),* }
@@ -164,11 +204,29 @@ macro_rules! choices {
     };
 }
 
-choices!(Loss => LossKind {
+choices!(
+/// A loss, as a flag
+Loss => LossKind {
     /// Bayesian personalized ranking, on pairs
     Bpr,
     /// Logistic loss, on single scores
-    Logistic
+    Logistic,
+    /// Sampled softmax, listwise
+    Softmax,
+    /// Bilateral softmax loss, listwise
+    Bsl,
+    /// Cosine contrastive loss, listwise
+    Ccl,
+    /// Pairwise softmax loss, listwise
+    Psl
+});
+choices!(Shape => Surrogate {
+    /// tanh(d) + 1
+    Tanh,
+    /// atan(d) + 1
+    Atan,
+    /// max(0, d + 1)
+    Relu
 });
 choices!(Score => Similarity {
     /// Dot product
@@ -225,16 +283,27 @@ impl Args {
                 *target = value.into();
             }
         }
+        fn maybe<T>(target: &mut Option<T>, flag: Option<impl Into<T>>) {
+            *target = flag.map(Into::into).or(target.take());
+        }
         set(&mut config.dimensions, self.dimensions);
         set(&mut config.epochs, self.epochs);
         set(&mut config.seed, self.seed);
-        set(&mut config.loss, self.loss);
-        set(&mut config.similarity, self.similarity);
+        set(&mut config.deterministic, self.deterministic);
+        set(&mut config.loss.kind, self.loss);
+        maybe(&mut config.loss.temperature, self.temperature);
+        maybe(&mut config.loss.exponent, self.exponent);
+        maybe(&mut config.loss.margin, self.margin);
+        maybe(&mut config.loss.weight, self.weight);
+        maybe(&mut config.loss.surrogate, self.surrogate);
+        maybe(&mut config.loss.log_q, self.log_q);
+        maybe(&mut config.similarity, self.similarity);
         set(&mut config.biases, self.biases);
-        set(&mut config.temperature, self.temperature);
-        set(&mut config.l2, self.l2);
+        maybe(&mut config.l2, self.l2);
         set(&mut config.init_deviation, self.init_deviation);
-        set(&mut config.negatives.count, self.negatives);
+        set(&mut config.precision, self.precision);
+        maybe(&mut config.negatives.count, self.negatives);
+        maybe(&mut config.negatives.shared_by, self.shared_by);
         set(&mut config.negatives.proposal, self.proposal);
         set(&mut config.negatives.alpha, self.alpha);
         set(&mut config.negatives.with_replacement, self.with_replacement);
@@ -258,6 +327,27 @@ impl Args {
     /// A flag that would change nothing, and what would make it count. A key of the file may well wait for its time.
     fn without_effect(&self, config: &TrainConfig) -> Option<&'static str> {
         let rule = config.optimizer.kind;
+        let loss = config.loss.kind;
+        if self.shared_by.is_some() && !loss.is_listwise() {
+            return Some("--shared-by is for listwise losses: add --loss softmax, bsl, ccl or psl, or leave it out");
+        }
+        if self.with_replacement.is_some() && loss.is_listwise() {
+            return Some(
+                "--with-replacement is not for listwise losses, whose shared negatives are distinct: leave it out",
+            );
+        }
+        if self.temperature.is_some() && loss == LossKind::Ccl {
+            return Some("--temperature is not ccl's: give --margin and --weight, or add --loss softmax");
+        }
+        if self.exponent.is_some() && loss != LossKind::Bsl {
+            return Some("--exponent is that of the bilateral softmax loss: add --loss bsl, or leave it out");
+        }
+        if (self.margin.is_some() || self.weight.is_some()) && loss != LossKind::Ccl {
+            return Some("--margin and --weight are of the cosine contrastive loss: add --loss ccl, or leave them out");
+        }
+        if self.surrogate.is_some() && loss != LossKind::Psl {
+            return Some("--surrogate is of the pairwise softmax loss: add --loss psl, or leave it out");
+        }
         if (self.alpha.is_some() || self.proposal.is_some()) && !config.negatives.mix.is_empty() {
             Some("--proposal and --alpha do not reach into the [[negatives.mix]] of the file: change it there")
         } else if self.alpha.is_some() && config.negatives.proposal != Proposal::Popularity {
@@ -278,7 +368,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
         return list_samplers(globals);
     }
     let (Some(dataset), Some(output)) = (&args.dataset, &args.output) else {
-        return Err(Usage("say what to train on and where to: DATASET --output MODEL".to_string()).into());
+        return list_losses(globals);
     };
     let config = args.config()?;
     let ctx = globals.context();
@@ -292,7 +382,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
         duration(Duration::from_secs_f64(report.seconds)),
         short(report.triples_per_second),
         report.instruction_set,
-        report.threads,
+        report.plan.threads,
         report.epochs.first().map_or(f64::NAN, |e| e.loss),
         last.map_or(f64::NAN, |e| e.loss),
         skipped(last),
@@ -301,7 +391,14 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
     globals.print(&Report { model: output, fingerprint, config: &manifest.config, report: &report }, text)
 }
 
-/// Prints the choices of every step.
+/// Prints the losses.
+fn list_losses(globals: &Globals) -> anyhow::Result<()> {
+    let losses = LossKind::ALL.map(|loss| (loss.name(), loss.summary()));
+    let text: Vec<_> = losses.iter().map(|(name, summary)| format!("{name:<10}{summary}")).collect();
+    globals.print(&losses, text.join("\n"))
+}
+
+/// Prints the choices of every step of a mixture of negatives.
 fn list_samplers(globals: &Globals) -> anyhow::Result<()> {
     let steps = [("propose", Propose::ALL), ("select", Select::ALL), ("weigh", Weigh::ALL)];
     let mut text = String::from("Keys of [[negatives.mix]]; docs/training.md has them all.");

@@ -1,4 +1,4 @@
-"""Trains BPR with `implicit` and with Peccary on the same log, one after the other, and scores both by the same code.
+"""Trains BPR with `implicit`, with Buffalo and with Peccary on the same log, one after the other, and scores both by the same code.
 
 Called by run.sh. Reads two logs of (user, item) pairs with a header line, plain or .gz. Prints a table, and with
 --json FILE writes the same figures there.
@@ -55,6 +55,13 @@ def run_implicit(train, test, threads, settings):
     return (*quality(ranked, test), seconds)
 
 
+def run_buffalo(data, train, test, threads, settings):
+    import buffalo_bpr
+
+    model, seconds = buffalo_bpr.fit(data, threads, **settings)
+    return (*quality(buffalo_bpr.rank(model, train, K), test), seconds)
+
+
 def run_peccary(binary, dataset, settings, folder, test, threads):
     def call(*arguments):
         out = subprocess.run([binary, *arguments, "--json", "--quiet"], check=True, stdout=subprocess.PIPE)
@@ -108,6 +115,15 @@ def main():
          {"iterations": 200, "learning_rate": 0.05, "regularization": 0.003}),
     ]:
         rows.append((name, *run_implicit(train, test, args.threads, settings)))
+    import buffalo_bpr
+
+    data = buffalo_bpr.prepare(train, args.folder)
+    for name, settings in [
+        ("buffalo, 100 iterations at rate .05, reg .003", {"iterations": 100}),
+        ("buffalo, 200 iterations at rate .05, reg .003", {"iterations": 200}),
+        ("buffalo, 100 iterations at its default rate .002, reg .025", {"iterations": 100, "rate": 0.002, "reg": 0.025}),
+    ]:
+        rows.append((name, *run_buffalo(data, train, test, args.threads, settings)))
     recipe = os.path.basename(args.recipe)
     for name, settings in [
         ("peccary, its defaults", []),

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trains BPR with implicit (from PyPI) and with Peccary on the same log, one after the other, and prints a table.
+# Trains BPR with implicit and Buffalo (from PyPI) and with Peccary on the same log, one after the other, and prints a table.
 #
 #   benches/peers/run.sh TRAIN.tsv.gz TEST.tsv.gz [--json FILE] [--threads N]
 #

@@ -141,26 +141,56 @@ impl Interactions {
         Positives::new(chunk.bytes.get(start..end).unwrap_or_default())
     }
 
-    /// Tells the system that the items of chunk `index` will be read soon.
+    /// Tells the system that the users and items of chunk `index` will be read soon.
     pub fn will_need(&self, index: usize) {
-        let (file, range) = self.items_of(index);
-        file.will_need(range);
+        let chunk = self.chunk(index);
+        for column in [chunk.offsets(), chunk.items()] {
+            let (file, range) = self.place_of(index, column);
+            file.will_need(range);
+        }
     }
 
     /// Lets go of the items of chunk `index`, read for now: in a large dataset they no longer count as memory of this
     /// process.
     pub fn release(&self, index: usize) {
-        let (file, range) = self.items_of(index);
+        let (file, range) = self.place_of(index, self.chunk(index).items());
         file.release(range);
     }
 
-    /// The file that the items of chunk `index` are in, and where.
-    fn items_of(&self, index: usize) -> (&CheckedFile, std::ops::Range<usize>) {
+    /// Lets go of the chunks of the users from `first` up to, but without, the chunk of `last`.
+    pub(crate) fn release_users(&self, first: u32, last: u32) {
+        (self.chunk_of(first)..self.chunk_of(last)).for_each(|chunk| self.release(chunk));
+    }
+
+    /// Lets go of the users and items of chunk `index` in the system's page cache, too, unless another program has them
+    /// mapped: the next reader gets them from the disk.
+    pub(crate) fn evict(&self, index: usize) {
+        let chunk = self.chunk(index);
+        for column in [chunk.offsets(), chunk.items()] {
+            let (file, range) = self.place_of(index, column);
+            file.evict(range);
+        }
+    }
+
+    /// Lets go of all files of this part, in the page cache, too. Until `read_exactly(false)` nothing is read from them
+    /// but what is touched or asked for.
+    pub(crate) fn read_exactly(&self, exactly: bool) {
+        for shard in &self.shards {
+            for file in [shard.interactions.file(), shard.positives.file()] {
+                file.read_exactly(exactly);
+                if exactly {
+                    file.evict(0..file.bytes().len());
+                }
+            }
+        }
+    }
+
+    /// The file that a column of chunk `index` is in, and where.
+    fn place_of(&self, index: usize, column: &[u32_le]) -> (&CheckedFile, std::ops::Range<usize>) {
         let (_, shard, _) = self.index[index];
         let file = self.shards[shard as usize].interactions.file();
-        let items = self.chunk(index).items();
-        let start = (items.as_ptr() as usize) - (file.bytes().as_ptr() as usize);
-        (file, start..start + std::mem::size_of_val(items))
+        let start = (column.as_ptr() as usize) - (file.bytes().as_ptr() as usize);
+        (file, start..start + std::mem::size_of_val(column))
     }
 
     /// Checks what opening leaves out: that the positives of chunk `index` are exactly its items. O(interactions).

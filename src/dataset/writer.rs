@@ -43,7 +43,8 @@ pub(crate) struct DatasetWriter {
 }
 
 impl DatasetWriter {
-    /// Starts the dataset that will appear at `target`, whose users and items are ordered by `hash_seed`.
+    /// Starts the dataset that will appear at `target`, with the options of [`DatasetWriter::create_within`].
+    #[cfg(test)]
     pub(crate) fn create(
         target: &Path,
         force: bool,
@@ -51,7 +52,22 @@ impl DatasetWriter {
         parts: &[Part],
         hash_seed: u64,
     ) -> Result<Self, DatasetError> {
-        let staging = Staging::new(target, force, "peccary-dataset")?;
+        Self::start(Staging::new(target, force, "peccary-dataset")?, columns, parts, hash_seed)
+    }
+
+    /// Starts the dataset that will appear at `target`, whose users and items are ordered by `hash_seed`; it is built in
+    /// `folder`.
+    pub(crate) fn create_within(
+        folder: &Path,
+        target: &Path,
+        force: bool,
+        parts: &[Part],
+        hash_seed: u64,
+    ) -> Result<Self, DatasetError> {
+        Self::start(Staging::within(folder, target, force, "peccary-dataset")?, Columns::default(), parts, hash_seed)
+    }
+
+    fn start(staging: Staging, columns: Columns, parts: &[Part], hash_seed: u64) -> Result<Self, DatasetError> {
         for part in parts {
             let folder = staging.path().join(part.name());
             std::fs::create_dir(&folder).at(&folder, "create")?;
@@ -68,11 +84,6 @@ impl DatasetWriter {
             })
             .collect();
         Ok(Self { staging, columns, hash_seed, users, parts, files: Vec::new(), repeated: false })
-    }
-
-    /// The folder in the making, for temporary files that should lie on the same disk and vanish with it.
-    pub(crate) fn folder(&self) -> &Path {
-        self.staging.path()
     }
 
     /// Sets the columns, for those who learn them while reading. Before [`DatasetWriter::finish`].

@@ -1,19 +1,25 @@
 //! Who is evaluated: users with held-out interactions, and what is masked for them.
 
 use super::{EvaluateError, EvaluateOptions};
-use crate::context::{ByteSize, Context};
+use crate::context::Context;
 use crate::dataset::{Dataset, Interactions, Part};
 use crate::rank::{Seen, user_seed};
 
-/// The users to evaluate. Memory: 4 bytes a user.
+/// The users to evaluate: nothing is held of them, unless they are a sample.
 pub(super) struct Cases<'a> {
-    /// Ascending.
-    pub(super) users: Vec<u32>,
+    dataset: &'a Dataset,
+    include_cold: bool,
+    /// How many are to be sampled.
+    wanted: Option<usize>,
+    /// Ascending; `None` for all.
+    sample: Option<Vec<u32>>,
     pub(super) held_out: &'a Interactions,
+    /// How many there are.
+    pub(super) users: u64,
     pub(super) interactions: u64,
     /// Users with held-out interactions but none in train, whether or not they are evaluated.
     pub(super) cold: u64,
-    /// The most held-out interactions that one user has.
+    /// The most held-out interactions that one user has, be it in the sample or not.
     pub(super) most: usize,
     /// What is masked: train, and the validation part when test is evaluated.
     pub(super) seen: Seen<'a>,
@@ -31,47 +37,83 @@ impl<'a> Cases<'a> {
             part: options.part,
             present: present.join(" and "),
         })?;
-        let needed = u64::from(held_out.summary().users) * 4;
-        if needed > ctx.memory().0 {
-            let users = u64::from(held_out.summary().users);
-            return Err(EvaluateError::Memory { users, needed: ByteSize(needed), given: ctx.memory() });
-        }
-        let mut users = Vec::with_capacity(held_out.summary().users as usize);
-        let mut cold = 0;
-        for c in 0..held_out.chunks() {
-            ctx.check()?;
-            let chunk = held_out.chunk(c);
-            for u in (0..chunk.users()).filter(|u| !chunk.user(*u).items.is_empty()) {
-                let user = chunk.first_user() + u as u32;
-                let is_cold = dataset.train().user(user).items.is_empty();
-                cold += u64::from(is_cold);
-                if !is_cold || options.include_cold {
-                    users.push(user);
-                }
-            }
-        }
-        if users.is_empty() {
-            return Err(EvaluateError::NoUsers { dataset: dataset.path().to_path_buf(), part: options.part, cold });
-        }
-        if let Some(wanted) = options.users.filter(|n| *n > 0 && *n < users.len()) {
-            // The users with the smallest hashes are a uniform sample that threads cannot change.
-            users.select_nth_unstable_by_key(wanted - 1, |user| user_seed(!options.seed, *user));
-            users.truncate(wanted);
-            users.sort_unstable();
-        }
-        let counts = || users.iter().map(|user| held_out.user(*user).items.len());
         let parts = match options.part {
             Part::Train => Vec::new(),
             Part::Valid => vec![dataset.train()],
             Part::Test => std::iter::once(dataset.train()).chain(dataset.part(Part::Valid)).collect(),
         };
-        Ok(Self {
-            held_out,
-            interactions: counts().map(|n| n as u64).sum(),
-            cold,
-            most: counts().max().unwrap_or(0),
-            seen: Seen::new(parts),
-            users,
-        })
+        let (include_cold, seen) = (options.include_cold, Seen::new(parts));
+        let (wanted, sample) = (None, None);
+        let (users, interactions, cold, most) = (0, 0, 0, 0);
+        let mut cases = Self { dataset, include_cold, wanted, sample, held_out, users, interactions, cold, most, seen };
+        for c in 0..held_out.chunks() {
+            ctx.check()?;
+            let chunk = held_out.chunk(c);
+            for u in 0..chunk.users() {
+                let (user, count) = (chunk.first_user() + u as u32, chunk.user(u).items.len());
+                let is_cold = count > 0 && cases.is_cold(user);
+                cases.cold += u64::from(is_cold);
+                if count > 0 && (include_cold || !is_cold) {
+                    cases.users += 1;
+                    cases.interactions += count as u64;
+                    cases.most = cases.most.max(count);
+                }
+            }
+        }
+        if cases.users == 0 {
+            let (dataset, part, cold) = (dataset.path().to_path_buf(), options.part, cases.cold);
+            return Err(EvaluateError::NoUsers { dataset, part, cold });
+        }
+        cases.wanted = options.users.filter(|n| *n > 0 && (*n as u64) < cases.users);
+        Ok(cases)
+    }
+
+    fn is_cold(&self, user: u32) -> bool {
+        self.dataset.train().user(user).items.is_empty()
+    }
+
+    /// Restricts them to the sample that was asked for, if one was: those with the smallest hashes, which is uniform and
+    /// does not depend on threads. To be called when it is clear that [`Cases::bytes`] fit the budget.
+    pub(super) fn sample(&mut self, seed: u64, ctx: &Context) -> Result<(), EvaluateError> {
+        let Some(wanted) = self.wanted else { return Ok(()) };
+        let room = self.bytes() / 4;
+        let mut users: Vec<u32> = Vec::with_capacity(room);
+        let keep = |users: &mut Vec<u32>| {
+            if users.len() > wanted {
+                users.select_nth_unstable_by_key(wanted - 1, |user| user_seed(!seed, *user));
+                users.truncate(wanted);
+            }
+        };
+        for user in self.users() {
+            if users.len() == room {
+                ctx.check()?;
+                keep(&mut users);
+            }
+            users.push(user);
+        }
+        keep(&mut users);
+        users.sort_unstable();
+        self.users = users.len() as u64;
+        self.interactions = users.iter().map(|user| self.held_out.user(*user).items.len() as u64).sum();
+        self.sample = Some(users);
+        Ok(())
+    }
+
+    /// Bytes that are held as long as they are: of the users among whom a sample is chosen, twice as many as it has.
+    pub(super) fn bytes(&self) -> usize {
+        self.wanted.map_or(0, |wanted| wanted.saturating_mul(2).min(self.held_out.summary().users as usize) * 4)
+    }
+
+    /// The users, ascending.
+    pub(super) fn users(&self) -> impl Iterator<Item = u32> + Send + '_ {
+        let all = self.sample.is_none().then(|| {
+            let chunks = (0..self.held_out.chunks()).map(|c| self.held_out.chunk(c));
+            let active = chunks.flat_map(|chunk| {
+                let of_chunk = (0..chunk.users()).filter(move |u| !chunk.user(*u).items.is_empty());
+                of_chunk.map(move |u| chunk.first_user() + u as u32)
+            });
+            active.filter(|user| self.include_cold || !self.is_cold(*user))
+        });
+        all.into_iter().flatten().chain(self.sample.iter().flatten().copied())
     }
 }

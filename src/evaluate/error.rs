@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::context::{ByteSize, Interrupted};
+use crate::context::Interrupted;
 use crate::dataset::Part;
 use crate::rank::RankError;
 
@@ -54,18 +54,6 @@ pub enum EvaluateError {
         part: Part,
         /// Users left out because train does not have them.
         cold: u64,
-    },
-    /// The list of users alone exceeds the budget.
-    #[error(
-        "evaluating {users} users needs at least {needed}, but --memory is {given}; raise it, or pass --users N for a sample"
-    )]
-    Memory {
-        /// Users to evaluate.
-        users: u64,
-        /// The least that suffices.
-        needed: ByteSize,
-        /// The budget.
-        given: ByteSize,
     },
     /// The operation was stopped.
     #[error(transparent)]

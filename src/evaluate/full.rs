@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use rayon::prelude::*;
+use rkyv::rend::u32_le;
 
 use super::cases::Cases;
 use super::metrics::{Metrics, Totals};
@@ -10,7 +10,7 @@ use super::{EvaluateError, EvaluateOptions};
 use crate::context::{Context, Unit};
 use crate::dataset::Dataset;
 use crate::model::count_above_and_equal;
-use crate::rank::{RankError, Scorer, Tiling, Top, rank_block, workers};
+use crate::rank::{Candidate, Needs, Outcomes, RankError, Ranking, Scorer, Tiling, Tops};
 
 /// A held-out item of the block at hand: how its score stands among those of the catalogue.
 #[derive(Clone, Copy, Default)]
@@ -32,85 +32,117 @@ pub(super) fn measure(
     options: &EvaluateOptions,
     ctx: &Context,
 ) -> Result<Metrics, EvaluateError> {
-    let k = options.largest_k();
-    let (taken, spare) = (cases.users.len() * 4, cases.most * POSITIVE_BYTES);
-    let tiling = Tiling::new(cases.users.len(), k, taken, k * 4 + size_of::<usize>(), spare, ctx)?;
-    let blocks = blocks(cases, tiling);
-    let stage = ctx.stage(name, Some(cases.users.len() as u64), Unit::Users);
-    let totals = workers(ctx)?.install(|| {
-        blocks
-            .into_par_iter()
-            .map(|block| {
-                let users = &cases.users[block];
-                let totals = measure_block(scorer, cases, dataset, users, tiling.tile, options, ctx)?;
-                stage.add(users.len() as u64);
-                Ok(totals)
-            })
-            .try_reduce(|| Totals::new(options.k.len()), |a, b| Ok(a.merge(b)))
-            .map_err(|e: RankError| e)
+    let ranking = ranking(scorer, cases, dataset, options, ctx)?;
+    let stage = ctx.stage(name, Some(cases.users), Unit::Users);
+    let mut totals = Totals::new(options.k.len());
+    ranking.run(cases.users(), &FullRanking { scorer, cases, options }, ctx, |(users, block)| {
+        totals.merge(&block);
+        stage.add(users);
+        Ok::<_, EvaluateError>(())
     })?;
     Ok(totals.means(&options.k))
 }
 
-/// Consecutive users, as many as the tiling allows and as their held-out items fit into its spare memory.
-fn blocks(cases: &Cases<'_>, tiling: Tiling) -> Vec<Range<usize>> {
-    let mut blocks = Vec::new();
-    let (mut start, mut bytes) = (0, 0);
-    for (i, user) in cases.users.iter().enumerate() {
-        let more = cases.held_out.user(*user).items.len() * POSITIVE_BYTES;
-        if i > start && (i - start == tiling.block || bytes + more > tiling.spare) {
-            blocks.push(start..i);
-            (start, bytes) = (i, 0);
-        }
-        bytes += more;
-    }
-    blocks.push(start..cases.users.len());
-    blocks
-}
-
-fn measure_block(
-    scorer: &dyn Scorer,
-    cases: &Cases<'_>,
-    dataset: &Dataset,
-    users: &[u32],
-    tile: usize,
+/// The ranking of `cases`, in sizes that fit the budget.
+pub(super) fn ranking<'a>(
+    scorer: &'a dyn Scorer,
+    cases: &'a Cases<'_>,
+    dataset: &'a Dataset,
     options: &EvaluateOptions,
     ctx: &Context,
-) -> Result<Totals, RankError> {
-    let mut positives = Vec::new();
-    let mut offsets = vec![0];
-    for user in users {
-        let items: Vec<u32> = cases.held_out.user(*user).items.iter().map(|i| i.to_native()).collect();
-        let mut scores = vec![0.0; items.len()];
-        scorer.score_items(*user, &items, &mut scores);
-        positives.extend(scores.iter().map(|score| Positive { score: *score, ..Positive::default() }));
-        offsets.push(positives.len());
+) -> Result<Ranking<'a>, RankError> {
+    let k = options.largest_k();
+    let needs = Needs {
+        users: cases.users,
+        k,
+        taken: cases.bytes(),
+        user_bytes: size_of::<usize>() + cases.seen.parts() * size_of::<&[u32_le]>() + 2 * size_of::<u32>(),
+        // While its items are scored they are held too; the ranks of hits are no more than these.
+        largest: cases.most * POSITIVE_BYTES,
+    };
+    let tiling = Tiling::new(&needs, scorer.items(), scorer.item_bytes(), ctx)?;
+    Ok(Ranking { scorer, dataset, seen: &cases.seen, k, seed: options.seed, tiling })
+}
+
+/// Metrics of rankings.
+struct FullRanking<'a> {
+    scorer: &'a dyn Scorer,
+    cases: &'a Cases<'a>,
+    options: &'a EvaluateOptions,
+}
+
+/// The held-out items of a block's users, and where those of each begin.
+struct Positives {
+    all: Vec<Positive>,
+    offsets: Vec<usize>,
+}
+
+impl Outcomes for FullRanking<'_> {
+    const PREPARES: bool = true;
+    type Own = Positives;
+    type Outcome = (u64, Totals);
+
+    fn extra(&self, user: u32) -> usize {
+        self.cases.held_out.user(user).items.len() * POSITIVE_BYTES
     }
-    let ranking = (options.largest_k(), options.seed);
-    let tops = rank_block(scorer, dataset, users, &cases.seen, ranking, tile, ctx, |u, scores| {
-        for positive in &mut positives[offsets[u]..offsets[u + 1]] {
+
+    fn begin(&self, users: &[u32]) -> Positives {
+        let mut offsets = Vec::with_capacity(users.len() + 1);
+        let mut count = 0;
+        offsets.push(0);
+        for user in users {
+            count += self.cases.held_out.user(*user).items.len();
+            offsets.push(count);
+        }
+        Positives { all: vec![Positive::default(); count], offsets }
+    }
+
+    fn prepare(&self, own: &mut Positives, users: &[u32], region: Range<u32>) {
+        let (mut items, mut scores) = (Vec::new(), Vec::new());
+        for (user, offset) in users.iter().zip(&own.offsets) {
+            let held_out = self.cases.held_out.user(*user).items;
+            let from = held_out.partition_point(|i| i.to_native() < region.start);
+            let to = held_out.partition_point(|i| i.to_native() < region.end);
+            if from == to {
+                continue;
+            }
+            items.clear();
+            items.extend(held_out[from..to].iter().map(|i| i.to_native()));
+            scores.resize(items.len(), 0.0);
+            self.scorer.score_items(*user, &items, &mut scores);
+            for (positive, score) in own.all[offset + from..offset + to].iter_mut().zip(&scores) {
+                positive.score = *score;
+            }
+        }
+    }
+
+    fn visit(&self, own: &mut Positives, index: usize, scores: &[f32]) {
+        for positive in &mut own.all[own.offsets[index]..own.offsets[index + 1]] {
             let (above, equal) = count_above_and_equal(scores, positive.score);
             positive.above += above;
             positive.equal += equal;
         }
-    })?;
-    let mut totals = Totals::new(options.k.len());
-    for (u, (user, top)) in users.iter().zip(tops).enumerate() {
-        let positives = &positives[offsets[u]..offsets[u + 1]];
-        totals.add(&ranks_of_hits(cases, *user, top), positives.len(), &options.k);
-        let masked = cases.seen.len(*user);
-        if let Some(auc) = area_under_curve(positives, scorer.items() - masked, masked) {
-            totals.add_auc(auc);
-        }
     }
-    Ok(totals)
+
+    fn finish(&self, users: &[u32], tops: &mut Tops, own: Positives) -> (u64, Totals) {
+        let mut totals = Totals::new(self.options.k.len());
+        for (u, user) in users.iter().enumerate() {
+            let positives = &own.all[own.offsets[u]..own.offsets[u + 1]];
+            totals.add(&ranks_of_hits(self.cases, *user, tops.sorted(u)), positives.len(), &self.options.k);
+            let masked = self.cases.seen.len(*user);
+            if let Some(auc) = area_under_curve(positives, self.scorer.items() - masked, masked) {
+                totals.add_auc(auc);
+            }
+        }
+        (users.len() as u64, totals)
+    }
 }
 
 /// The ranks, from 1, at which held-out items stand among the top K.
-fn ranks_of_hits(cases: &Cases<'_>, user: u32, top: Top) -> Vec<u32> {
+fn ranks_of_hits(cases: &Cases<'_>, user: u32, best: &[Candidate]) -> Vec<u32> {
     let held_out = cases.held_out.user(user).items;
     let is_hit = |item: u32| held_out.binary_search_by_key(&item, |i| i.to_native()).is_ok();
-    let ranked = (1..).zip(top.into_sorted());
+    let ranked = (1..).zip(best);
     ranked.filter(|(_, candidate)| is_hit(candidate.item())).map(|(rank, _)| rank).collect()
 }
 

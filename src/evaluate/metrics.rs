@@ -95,14 +95,14 @@ impl Totals {
         self.aucs += 1;
     }
 
-    pub(super) fn merge(mut self, other: Self) -> Self {
+    /// Adds the rankings of `other`.
+    pub(super) fn merge(&mut self, other: &Self) {
         for (sum, more) in self.at.iter_mut().flatten().zip(other.at.iter().flatten()) {
             sum.0 += more.0;
         }
         self.rankings += other.rankings;
         self.auc.0 += other.auc.0;
         self.aucs += other.aucs;
-        self
     }
 
     /// The means.
@@ -152,8 +152,12 @@ mod tests {
             totals.add_auc(1.0 / *relevant as f64);
             totals
         };
-        let forward = rankings.iter().map(one).fold(Totals::new(2), Totals::merge).means(&k);
-        let backward = rankings.iter().rev().map(one).fold(Totals::new(2), Totals::merge).means(&k);
+        let add = |mut sum: Totals, one: Totals| {
+            sum.merge(&one);
+            sum
+        };
+        let forward = rankings.iter().map(one).fold(Totals::new(2), add).means(&k);
+        let backward = rankings.iter().rev().map(one).fold(Totals::new(2), add).means(&k);
         assert_eq!(forward, backward);
         assert!((forward.get("auc").unwrap() - (1.0 / 3.0 + 1.0 / 7.0 + 1.0 + 1.0 / 11.0) / 4.0).abs() < 1e-15);
         assert_eq!(forward.get("ndcg@4"), None);

@@ -1,5 +1,6 @@
 //! Metrics of held-out interactions under full ranking and under sampled negatives. Definitions: `docs/metrics.md`.
 
+mod bench;
 mod cases;
 mod error;
 mod full;
@@ -9,6 +10,7 @@ mod sampled;
 #[cfg(test)]
 mod tests;
 
+pub use bench::{EvaluateBench, bench_evaluate};
 pub use error::EvaluateError;
 pub use metrics::Metrics;
 pub use options::{EvaluateOptions, Protocol};
@@ -82,7 +84,7 @@ pub fn evaluate(
 ) -> Result<Evaluation, EvaluateError> {
     scorer.check(dataset).map_err(crate::rank::RankError::from)?;
     options.check(dataset)?;
-    let cases = Cases::collect(dataset, options, ctx)?;
+    let cases = choose(scorer, dataset, options, ctx)?;
     let begun = Instant::now();
     let (metrics, short) = measure("evaluating", scorer, &cases, dataset, options, ctx)?;
     let seconds = begun.elapsed().as_secs_f64();
@@ -102,7 +104,7 @@ pub fn evaluate(
         k: options.k.clone(),
         seed: options.seed,
         items: u64::from(dataset.items().len()),
-        users: cases.users.len() as u64,
+        users: cases.users,
         interactions: cases.interactions,
         cold_users: cases.cold,
         include_cold: options.include_cold,
@@ -111,6 +113,22 @@ pub fn evaluate(
         metrics,
         baselines,
     })
+}
+
+/// Whom to evaluate, when it is clear that the budget will do.
+fn choose<'a>(
+    scorer: &dyn Scorer,
+    dataset: &'a Dataset,
+    options: &EvaluateOptions,
+    ctx: &Context,
+) -> Result<Cases<'a>, EvaluateError> {
+    let mut cases = Cases::collect(dataset, options, ctx)?;
+    match options.protocol {
+        Protocol::Full => full::ranking(scorer, &cases, dataset, options, ctx).map(|_| ())?,
+        Protocol::Sampled { negatives } => sampled::check_memory(&cases, dataset, negatives, ctx)?,
+    }
+    cases.sample(options.seed, ctx)?;
+    Ok(cases)
 }
 
 /// The metrics of one scorer and, under the sampled protocol, the users short of negatives.

@@ -9,10 +9,11 @@ use super::metrics::{Metrics, Totals};
 use super::{EvaluateError, EvaluateOptions};
 use crate::context::{ByteSize, Context, Unit};
 use crate::dataset::Dataset;
-use crate::rank::{Candidate, RankError, Scorer, not_a_number, user_seed, workers};
+use crate::rank::{Candidate, RankError, Scorer, not_a_number, program_bytes, user_seed, workers};
 
-/// Users a task.
+/// Users a task, and tasks that are listed at a time.
 const BLOCK: usize = 32;
+const TASKS: usize = 512;
 
 /// The metrics, and how many users have fewer candidates than `negatives`.
 pub(super) fn measure(
@@ -24,35 +25,51 @@ pub(super) fn measure(
     options: &EvaluateOptions,
     ctx: &Context,
 ) -> Result<(Metrics, u64), EvaluateError> {
-    check_memory(cases, dataset, negatives, ctx)?;
-    let stage = ctx.stage(name, Some(cases.users.len() as u64), Unit::Users);
-    let (totals, short) = workers(ctx)?.install(|| {
-        cases
-            .users
-            .par_chunks(BLOCK)
-            .map(|users| {
-                let mut totals = Totals::new(options.k.len());
-                let mut short = 0;
-                for user in users {
-                    ctx.check()?;
-                    short += u64::from(measure_user(scorer, cases, dataset, *user, negatives, options, &mut totals)?);
-                }
-                stage.add(users.len() as u64);
-                Ok((totals, short))
-            })
-            .try_reduce(|| (Totals::new(options.k.len()), 0), |a, b| Ok((a.0.merge(b.0), a.1 + b.1)))
-            .map_err(|e: RankError| e)
-    })?;
+    let stage = ctx.stage(name, Some(cases.users), Unit::Users);
+    let (pool, mut users) = (workers(ctx)?, cases.users());
+    let (mut totals, mut short) = (Totals::new(options.k.len()), 0);
+    let measure = |users: &[u32]| {
+        let mut totals = Totals::new(options.k.len());
+        let mut short = 0;
+        for user in users {
+            ctx.check()?;
+            short += u64::from(measure_user(scorer, cases, dataset, *user, negatives, options, &mut totals)?);
+        }
+        stage.add(users.len() as u64);
+        Ok::<_, RankError>((totals, short))
+    };
+    loop {
+        let listed: Vec<u32> = users.by_ref().take(BLOCK * TASKS).collect();
+        let (Some(first), Some(last)) = (listed.first(), listed.last()) else { break };
+        // All results, and then the first: which error is reported does not depend on the threads.
+        let measured: Vec<_> = pool.install(|| listed.par_chunks(BLOCK).map(measure).collect());
+        for block in measured {
+            let (more, more_short) = block?;
+            totals.merge(&more);
+            short += more_short;
+        }
+        dataset.parts().for_each(|(_, part)| part.release_users(*first, *last));
+        scorer.release_users(*first..*last + 1);
+    }
     Ok((totals.means(&options.k), short))
 }
 
-fn check_memory(cases: &Cases<'_>, dataset: &Dataset, negatives: usize, ctx: &Context) -> Result<(), RankError> {
+/// Whether the budget will do, whichever users are sampled.
+pub(super) fn check_memory(
+    cases: &Cases<'_>,
+    dataset: &Dataset,
+    negatives: usize,
+    ctx: &Context,
+) -> Result<(), RankError> {
     let negatives = negatives.min(dataset.items().len() as usize);
-    let most_seen = cases.users.iter().map(|u| dataset.parts().map(|(_, p)| p.user(*u).items.len()).sum()).max();
-    let a_thread = negatives * 12 + most_seen.unwrap_or(0usize) * 4;
-    let needed = (cases.users.len() * 4 + a_thread * ctx.threads()) as u64;
-    if needed > ctx.memory().0 {
-        return Err(RankError::Memory { needed: ByteSize(needed), threads: ctx.threads(), given: ctx.memory() });
+    let seen = |user: u32| dataset.parts().map(|(_, p)| p.user(user).items.len()).sum::<usize>();
+    let most_seen = cases.users().map(seen).max().unwrap_or(0);
+    // Ranks, items and scores; what is seen, which may grow by doubling.
+    let a_thread = (negatives + 1) * 12 + most_seen * 8;
+    let taken = cases.bytes() + BLOCK * TASKS * 4;
+    let needed = ByteSize(program_bytes(ctx.threads()).saturating_add(taken + a_thread * ctx.threads()) as u64);
+    if needed > ctx.memory() {
+        return Err(RankError::Memory { needed, threads: ctx.threads(), given: ctx.memory() });
     }
     Ok(())
 }

@@ -45,8 +45,9 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    /// Shares out `ctx.memory()` for an input of `bytes` of text, where that is known.
-    pub(super) fn new(ctx: &Context, bytes: Option<u64>) -> Result<Self, IngestError> {
+    /// Shares out `ctx.memory()` for an input of `bytes` of text, where that is known, and into as many `partitions` as an
+    /// interrupted run had.
+    pub(super) fn new(ctx: &Context, bytes: Option<u64>, partitions: Option<usize>) -> Result<Self, IngestError> {
         if ctx.memory() < SMALLEST {
             return Err(IngestError::Budget { given: ctx.memory(), smallest: SMALLEST });
         }
@@ -63,7 +64,7 @@ impl Budget {
         let each = (share / 4).min(64 * MIB);
         let wanted = bytes.map_or(64, |b| (b as f64 / each as f64).ceil() as usize);
         let parallel = if bytes.is_some_and(|b| b < 8 << 20) { 4 } else { 4 * workers };
-        let partitions = wanted.max(parallel).clamp(1, 128).next_power_of_two();
+        let partitions = partitions.unwrap_or(wanted.max(parallel).clamp(1, 128).next_power_of_two());
         let spill_buffer = (free / 4 / (workers * 3 * partitions)).clamp(2 << 10, 64 << 10);
         Ok(Self {
             workers,

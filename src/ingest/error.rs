@@ -1,5 +1,7 @@
 //! What can go wrong when a log becomes a dataset, each with its remedy.
 
+use std::path::PathBuf;
+
 use super::read::ReadError;
 use crate::context::{ByteSize, Interrupted};
 use crate::dataset::DatasetError;
@@ -128,4 +130,90 @@ pub enum IngestError {
         /// The first source.
         other: String,
     },
+    /// An earlier ingest to this output was interrupted.
+    #[error(
+        "{}: an interrupted ingest to this output left {held} here; run the same command with --resume to go on, or with \
+         --restart to remove this and begin anew", folder.display()
+    )]
+    Leftover {
+        /// Its folder.
+        folder: PathBuf,
+        /// What it takes on the disk.
+        held: ByteSize,
+    },
+    /// There is nothing to go on from.
+    #[error("{}: nothing to resume: {why}; run the command without --resume", folder.display())]
+    NothingToResume {
+        /// Where it would be.
+        folder: PathBuf,
+        /// Why there is nothing.
+        why: &'static str,
+    },
+    /// The interrupted ingest was of something else.
+    #[error(
+        "{}: cannot resume, because something changed since: {what}; change it back, or pass --restart to begin anew",
+        folder.display()
+    )]
+    Changed {
+        /// The folder of the interrupted ingest.
+        folder: PathBuf,
+        /// All that changed.
+        what: String,
+    },
+    /// Another process is at it.
+    #[error("{}: another ingest to this output is running; wait for its end, or choose another output", folder.display())]
+    Busy {
+        /// Its folder.
+        folder: PathBuf,
+    },
+    /// Something else has the name of the folder that ingest works in.
+    #[error("{}: ingest would work here, but this is not its own; move it away, or choose another output", folder.display())]
+    NotPartial {
+        /// What is there.
+        folder: PathBuf,
+    },
+    /// The journal of an interrupted ingest cannot be used.
+    #[error("{}: damaged: {reason}; pass --restart to begin anew", path.display())]
+    Journal {
+        /// The journal.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The operation ended early, and what it had done is kept.
+    #[error(
+        "{source}; what was read is kept in {} ({held}): run the same command with --resume to go on from there, or \
+         remove that folder, to which nothing else refers", folder.display()
+    )]
+    Kept {
+        /// Why it ended.
+        source: Box<IngestError>,
+        /// Where it is kept.
+        folder: PathBuf,
+        /// What that takes on the disk.
+        held: ByteSize,
+    },
+}
+
+impl IngestError {
+    /// Whether the same inputs and options can only fail again, so that nothing is worth keeping.
+    pub(super) fn is_final(&self) -> bool {
+        use IngestError::*;
+        match self {
+            OpenQuote { .. } | Empty { .. } | NoRows { .. } | NothingToTrain { .. } | Collision { .. } => true,
+            Events { .. } | Columns { .. } | Options(_) => true,
+            Read(error) => !matches!(error, ReadError::Io { .. } | ReadError::Unreadable { .. }),
+            _ => false,
+        }
+    }
+
+    /// Whether `--resume` can go on after it, with more memory, space or patience, or skipping bad rows.
+    pub(super) fn is_passing(&self) -> bool {
+        use IngestError::*;
+        match self {
+            Interrupted(_) | Items { .. } | ActiveUser { .. } | BadRow { .. } | Read(_) => true,
+            Storage(error) | Dataset(DatasetError::Storage(error)) => matches!(error, StorageError::Io { .. }),
+            _ => false,
+        }
+    }
 }

@@ -24,6 +24,17 @@ impl Events {
         Self { names: Mutex::new(names), closed: !keep.is_empty() }
     }
 
+    /// Those that were seen before, in the order of [`Events::seen`].
+    pub(super) fn restore(keep: &[String], seen: &[String]) -> Self {
+        Self { names: Mutex::new(seen.iter().map(|name| name.as_bytes().to_vec()).collect()), closed: !keep.is_empty() }
+    }
+
+    /// The types by number. Readers hand out valid UTF-8 only.
+    pub(super) fn seen(&self) -> Vec<String> {
+        let names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        names.iter().map(|name| String::from_utf8_lossy(name).into_owned()).collect()
+    }
+
     fn number(&self, name: &[u8]) -> Result<Option<u8>, IngestError> {
         let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(at) = names.iter().position(|n| n == name) {

@@ -1,5 +1,7 @@
 //! A histogram of times that starts exact and coarsens only when it must.
 
+use serde::{Deserialize, Serialize};
+
 use crate::mix::GOLDEN;
 
 /// Distinct keys up to which times are told apart.
@@ -17,6 +19,13 @@ pub(super) struct Histogram {
     slots: Vec<(i64, u64)>,
 }
 
+/// A histogram on disk.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Counted {
+    shift: u32,
+    counts: Vec<(i64, u64)>,
+}
+
 impl Default for Histogram {
     fn default() -> Self {
         Self::with_keys(MAX_KEYS)
@@ -26,6 +35,18 @@ impl Default for Histogram {
 impl Histogram {
     fn with_keys(max_keys: usize) -> Self {
         Self { shift: 0, max_keys, keys: 0, slots: vec![(0, 0); 64] }
+    }
+
+    /// What to write to disk.
+    pub(super) fn counted(&self) -> Counted {
+        Counted { shift: self.shift, counts: self.slots.iter().copied().filter(|(_, count)| *count > 0).collect() }
+    }
+
+    /// The histogram that was written.
+    pub(super) fn restore(counted: &Counted) -> Self {
+        let mut histogram = Self { shift: counted.shift, ..Self::default() };
+        counted.counts.iter().for_each(|(key, count)| histogram.add_key(*key, *count));
+        histogram
     }
 
     /// Counts a time.

@@ -34,14 +34,24 @@ pub(super) fn take(reader: &mut SpillReader) -> Result<Option<(u64, &[u8])>, Sto
 ///
 /// The slot comes from the dictionary's hash, what it holds from an independent one. Two ids with the same dictionary
 /// hash therefore are both written, and the collision is found when they are sorted.
+///
+/// It starts small and grows with what it misses: some hundred thousand ids spread over tens of MiB would miss the
+/// processor's caches at every row.
 pub(super) struct SeenIds {
     slots: Vec<u64>,
+    most: usize,
+    /// Misses until it grows.
+    patience: usize,
 }
 
+/// Slots at the start.
+const FEW_SLOTS: usize = 1 << 13;
+
 impl SeenIds {
-    /// A cache of `slots` entries (a power of two), 8 bytes each.
-    pub(super) fn new(slots: usize) -> Self {
-        Self { slots: vec![0; slots] }
+    /// A cache of up to `most` entries (a power of two), 8 bytes each.
+    pub(super) fn new(most: usize) -> Self {
+        let slots = most.min(FEW_SLOTS);
+        Self { slots: vec![0; slots], most, patience: slots }
     }
 
     /// Whether the id is not in the cache; it is afterwards.
@@ -50,7 +60,29 @@ impl SeenIds {
         let at = hash as usize & (self.slots.len() - 1);
         // 0 marks a free slot.
         let check = check | 1;
-        std::mem::replace(&mut self.slots[at], check) != check
+        let is_new = std::mem::replace(&mut self.slots[at], check) != check;
+        if is_new {
+            self.patience -= 1;
+            if self.patience == 0 {
+                self.grow();
+            }
+        }
+        is_new
+    }
+
+    /// Begins anew with twice the slots: entries do not know where else they belong. Over all growth no more than `2 · most`
+    /// ids are missed for it.
+    #[cold]
+    fn grow(&mut self) {
+        if self.slots.len() == self.most {
+            self.patience = usize::MAX;
+            return;
+        }
+        let slots = self.slots.len() * 2;
+        // Free the old ones before asking for the new.
+        self.slots = Vec::new();
+        self.slots = vec![0; slots];
+        self.patience = slots;
     }
 }
 

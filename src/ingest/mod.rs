@@ -2,17 +2,23 @@
 //!
 //! `docs/ingest.md` describes the way of a row and the bounds on memory and temporary space.
 
+mod bench;
 mod budget;
+mod distinct;
 mod error;
 mod events;
 mod histogram;
 mod ids;
 mod items;
+mod journal;
 mod kcore;
 mod merge;
 mod options;
+mod partial;
 mod pipeline;
+mod plan;
 mod read;
+mod reading;
 mod record;
 mod rejects;
 mod scatter;
@@ -20,14 +26,18 @@ mod sorting;
 mod spill;
 mod split;
 mod summary;
+mod survey;
 mod users;
 
+pub use bench::{IngestBench, bench_ingest};
 pub use error::IngestError;
-pub use options::{IngestOptions, Inputs, OnError};
+pub use options::{IngestOptions, IngestRun, Inputs, Leftover, OnError};
 pub use pipeline::ingest;
+pub use plan::{IngestPlan, plan_ingest};
 pub use read::{Column, Compression, Delimiter, Format, Input, ReadError, ReadOptions, Role, TimeUnit};
 pub use split::Split;
 pub use summary::{IngestCounts, IngestSummary, Thresholds};
+pub use survey::{Survey, survey};
 
 #[cfg(test)]
 mod tests;

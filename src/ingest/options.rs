@@ -1,6 +1,7 @@
 //! What a user can say about how a log becomes a dataset.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +35,47 @@ pub enum OnError {
     Fail,
     /// Write them to the rejects file and go on.
     Skip,
+}
+
+/// What to do about the folder `OUTPUT.partial`, in which an interrupted ingest left what it had done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Leftover {
+    /// Refuse to begin, and say what may be done.
+    #[default]
+    Refuse,
+    /// Go on from there; refuse where there is nothing, or the inputs or options are not the same.
+    Resume,
+    /// Remove it and begin anew.
+    Restart,
+}
+
+/// How an ingest treats what is there already, and how often it makes sure of what it has done. None of it changes the
+/// result. `true` stands for the default with `force`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IngestRun {
+    /// Replace the output if it is there.
+    pub force: bool,
+    /// What to do about an interrupted ingest to the same output.
+    pub leftover: Leftover,
+    /// Time after which what has been read is made durable, to be resumed from there.
+    pub checkpoint: Duration,
+}
+
+impl IngestRun {
+    /// The time between checkpoints if nothing else is asked for.
+    pub const CHECKPOINT: Duration = Duration::from_secs(30);
+}
+
+impl Default for IngestRun {
+    fn default() -> Self {
+        Self { force: false, leftover: Leftover::default(), checkpoint: Self::CHECKPOINT }
+    }
+}
+
+impl From<bool> for IngestRun {
+    fn from(force: bool) -> Self {
+        Self { force, ..Self::default() }
+    }
 }
 
 /// How a log becomes a dataset. The default reads everything and holds nothing out.

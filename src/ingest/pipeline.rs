@@ -7,47 +7,51 @@ use std::time::Instant;
 use super::budget::Budget;
 use super::error::IngestError;
 use super::items::ItemTable;
-use super::options::{IngestOptions, Inputs, OnError};
+use super::journal::{Journal, Mark};
+use super::options::{IngestOptions, IngestRun, Inputs};
+use super::partial::Partial;
 use super::read::{Input, ReadError, Source, sources};
 use super::rejects::Rejects;
-use super::scatter::{RowCounts, Scattered, scatter};
+use super::scatter::{Checkpoints, ReadState, RowCounts, Scattered, scatter};
 use super::sorting::{Shelf, Sorting};
 use super::spill::TempSpace;
 use super::split::{Assign, Split};
 use super::summary::{IngestCounts, IngestSummary, Thresholds};
 use super::users::{Encode, Tally};
-use crate::context::Context;
+use crate::context::{ByteSize, Context};
 use crate::dataset::{Columns, DatasetWriter, Description, Part};
 use crate::storage::return_large_buffers;
 
-/// Turns logs into the dataset `output`, which appears whole or not at all; `force` replaces an earlier one.
+/// Names in the folder of an ingest in the making.
+const TEMPORARY: &str = "temporary";
+const REJECTS: &str = "rejects.ndjson";
+
+/// Turns logs into the dataset `output`, which appears whole or not at all. `run` says what to do about an earlier one, and
+/// about an interrupted ingest to the same place; `true` and `false` stand for `force` and nothing else.
 ///
-/// The result depends on the rows and the options only: neither on the order of the rows nor on threads and memory.
-/// Memory stays within `ctx.memory()`, of which at least 64 MiB are needed; temporary files beside the output take about
-/// as much as the log does uncompressed. Time: O(rows · log(rows a partition)).
+/// The result depends on the rows and the options only: neither on the order of the rows nor on threads and memory, nor on
+/// whether it was interrupted and resumed. Memory stays within `ctx.memory()`, of which at least 64 MiB are needed; the
+/// folder `OUTPUT.partial` takes about as much as the log does uncompressed, and as the dataset once reading was made
+/// durable. Time: O(rows · log(rows a partition)).
 ///
 /// When it is stopped while waiting for a pipe, one thread keeps waiting until the pipe has data or is closed.
 ///
 /// # Errors
-/// See [`IngestError`]; after any of them, `output` is what it was before.
+/// See [`IngestError`]; after any of them, `output` is what it was before. After [`IngestError::Kept`] there is something
+/// to be resumed.
 pub fn ingest(
     inputs: &Inputs,
     options: &IngestOptions,
     output: &Path,
-    force: bool,
+    run: impl Into<IngestRun>,
     ctx: &Context,
 ) -> Result<IngestSummary, IngestError> {
     return_large_buffers();
-    // Without a slash at the end, which would put files that are named after the output into it.
-    let output = &output.components().collect::<PathBuf>();
-    options.validate(inputs)?;
-    let found = find_sources(inputs, options)?;
-    let budget = Budget::new(ctx, expected_bytes(&found))?;
-    ingest_within(found, inputs, options, output, force, &budget, ctx)
+    ingest_with(inputs, options, output, run.into(), Budget::new, ctx)
 }
 
 /// All sources, each with the part that its rows belong to; the rows of [`Part::Train`] may be split further.
-fn find_sources(inputs: &Inputs, options: &IngestOptions) -> Result<Vec<(Source, Part)>, IngestError> {
+pub(super) fn find_sources(inputs: &Inputs, options: &IngestOptions) -> Result<Vec<(Source, Part)>, IngestError> {
     let lists = [(&inputs.main, Part::Train), (&inputs.valid, Part::Valid), (&inputs.test, Part::Test)];
     let pipes = lists.iter().flat_map(|(list, _)| list.iter()).filter(|i| **i == Input::Stdin).count();
     if pipes > 1 {
@@ -63,7 +67,7 @@ fn find_sources(inputs: &Inputs, options: &IngestOptions) -> Result<Vec<(Source,
 }
 
 /// A guess at the bytes of text, from which the number of partitions follows.
-fn expected_bytes(sources: &[(Source, Part)]) -> Option<u64> {
+pub(super) fn expected_bytes(sources: &[(Source, Part)]) -> Option<u64> {
     let text = |source: &Source| {
         let name = source.name();
         let packed = [".gz", ".zst", ".parquet"].iter().any(|e| name.ends_with(e));
@@ -72,17 +76,50 @@ fn expected_bytes(sources: &[(Source, Part)]) -> Option<u64> {
     sources.iter().map(|(source, _)| text(source)).sum()
 }
 
-/// [`ingest`] with sizes of the test's choice.
-#[cfg(test)]
-pub(super) fn ingest_for_test(
+/// [`ingest`] with a budget of `budget`'s choice.
+pub(super) fn ingest_with(
     inputs: &Inputs,
     options: &IngestOptions,
     output: &Path,
-    budget: &Budget,
+    run: IngestRun,
+    budget: impl Fn(&Context, Option<u64>, Option<usize>) -> Result<Budget, IngestError>,
     ctx: &Context,
 ) -> Result<IngestSummary, IngestError> {
+    // Without a slash at the end, which would put files that are named after the output into it.
+    let output = &output.components().collect::<PathBuf>();
     options.validate(inputs)?;
-    ingest_within(find_sources(inputs, options)?, inputs, options, output, true, budget, ctx)
+    let sources = find_sources(inputs, options)?;
+    let marks = sources.iter().map(|(source, part)| Mark::of(source, *part)).collect::<Result<Vec<_>, _>>()?;
+    let (partial, journal) = Partial::claim(output, run.leftover, ctx)?;
+    if let Some(journal) = &journal {
+        journal.check(&marks, options, partial.folder())?;
+    }
+    let resume = journal.map(|journal| journal.read);
+    let budget = budget(ctx, expected_bytes(&sources), resume.as_ref().map(ReadState::partitions))?;
+    let work = Work { inputs, options, output, run, budget: &budget, partial: &partial, marks: &marks, ctx };
+    let result = work.run(sources, resume);
+    match result {
+        Ok(_) => partial.discard(),
+        Err(ref error) if error.is_final() => partial.discard(),
+        Err(error) if partial.is_journaled() && error.is_passing() => {
+            let (folder, held) = (partial.folder().to_path_buf(), ByteSize(partial.bytes()));
+            return Err(IngestError::Kept { source: Box::new(error), folder, held });
+        }
+        Err(_) => {}
+    }
+    result
+}
+
+/// All that an ingest needs to know.
+struct Work<'a> {
+    inputs: &'a Inputs,
+    options: &'a IngestOptions,
+    output: &'a Path,
+    run: IngestRun,
+    budget: &'a Budget,
+    partial: &'a Partial,
+    marks: &'a [Mark],
+    ctx: &'a Context,
 }
 
 fn rejects_path(options: &IngestOptions, output: &Path) -> PathBuf {
@@ -93,116 +130,122 @@ fn rejects_path(options: &IngestOptions, output: &Path) -> PathBuf {
     })
 }
 
-fn ingest_within(
-    sources: Vec<(Source, Part)>,
-    inputs: &Inputs,
-    options: &IngestOptions,
-    output: &Path,
-    force: bool,
-    budget: &Budget,
-    ctx: &Context,
-) -> Result<IngestSummary, IngestError> {
-    let begun = Instant::now();
-    let has = |part: Part, list: &[Input], split: Split| (!list.is_empty() || split != Split::None).then_some(part);
-    let parts: Vec<Part> = [
-        Some(Part::Train),
-        has(Part::Valid, &inputs.valid, options.valid_split),
-        has(Part::Test, &inputs.test, options.split),
-    ]
-    .into_iter()
-    .flatten()
-    .collect();
-    let mut writer = DatasetWriter::create(output, force, Columns::default(), &parts, options.hash_seed)?;
-    // Also where bad rows are errors: what an earlier run left there would seem to belong to this dataset.
-    let rejects = Rejects::create(&rejects_path(options, output), force)?;
-    let skip = (options.on_error == OnError::Skip).then_some(&rejects);
-    let space = TempSpace::create(writer.folder().join("temporary"))?;
-    let source_count = sources.len();
-    let scattered = scatter(sources, options, budget, &space, skip, ctx)?;
-    let Scattered { layout, records, users, items, counts: rows, histogram, sources, events, places } = scattered;
-    let mut counts = counts_of(&rows);
-    counts.rows_read = sources.iter().map(|s| s.rows).sum();
-    if counts.rows_read == 0 {
-        let sources = if source_count == 1 { "one file".to_string() } else { format!("{source_count} files") };
-        return Err(IngestError::Empty { sources });
-    }
-    if rows.kept == 0 {
-        return Err(counts.no_rows());
-    }
-    counts.thresholds = thresholds(options, histogram.as_ref());
+impl Work<'_> {
+    fn run(&self, sources: Vec<(Source, Part)>, resume: Option<ReadState>) -> Result<IngestSummary, IngestError> {
+        let Self { inputs, options, output, budget, partial, ctx, .. } = *self;
+        let begun = Instant::now();
+        let has = |part: Part, list: &[Input], split: Split| (!list.is_empty() || split != Split::None).then_some(part);
+        let parts: Vec<Part> = [
+            Some(Part::Train),
+            has(Part::Valid, &inputs.valid, options.valid_split),
+            has(Part::Test, &inputs.test, options.split),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        // Of what an interrupted run left, the dataset is made again.
+        partial.clear_but(&[TEMPORARY, REJECTS])?;
+        let mut writer =
+            DatasetWriter::create_within(partial.folder(), output, self.run.force, &parts, options.hash_seed)?;
+        // Also where bad rows are errors: what an earlier run left there would seem to belong to this dataset.
+        let kept = resume.as_ref().map(|state| state.rejects).unwrap_or_default();
+        let rejects = Rejects::create(&rejects_path(options, output), self.run.force, &partial.path(REJECTS), kept)?;
+        let space = TempSpace::create(partial.path(TEMPORARY))?;
+        if let Some(state) = &resume {
+            ctx.message(&format!("resuming behind {} rows", state.rows()));
+        }
+        let save = |state| partial.save(&Journal::new(self.marks.to_vec(), options, state)?);
+        let checkpoints = Checkpoints { resume, every: self.run.checkpoint, save: &save };
+        let source_count = sources.len();
+        let scattered = scatter(sources, options, budget, &space, &rejects, checkpoints, ctx)?;
+        let Scattered { layout, records, users, items, counts: rows, histogram, sources, events, places } = scattered;
+        let mut counts = counts_of(&rows);
+        let reading_seconds = begun.elapsed().as_secs_f64();
+        counts.rows_read = sources.iter().map(|s| s.rows).sum();
+        if counts.rows_read == 0 {
+            let sources = if source_count == 1 { "one file".to_string() } else { format!("{source_count} files") };
+            return Err(IngestError::Empty { sources });
+        }
+        if rows.kept == 0 {
+            return Err(counts.no_rows());
+        }
+        counts.thresholds = thresholds(options, histogram.as_ref());
 
-    // All items, numbered by hash.
-    let per_item = 4 * parts.len() + if options.has_core() { 13 } else { 0 };
-    let (share, most) = (budget.sort_share(0), budget.item_bytes);
-    let items = ItemTable::build(items, options.hash_seed, &space, share, most, per_item, ctx)?;
-    let files = (2 * parts.len() + 2) << 20;
-    let held = items.bytes() + items.len() * per_item + files;
-    let share = budget.sort_share(held);
-    // Blocks of the dataset end where ranges of hashes do that follow from the rows alone. A range lies in one unit of
-    // work, so that the blocks are the same whatever the partitions.
-    let ranges = (rows.kept >> budget.range_rows).max(1).next_power_of_two();
-    let n = budget.partitions.min(usize::try_from(ranges).unwrap_or(usize::MAX));
-    let sorting = Sorting {
-        records: Shelf::new(records, n),
-        users: Shelf::new(users, n),
-        units: n,
-        layout,
-        places: &places,
-        items: &items,
-        thresholds: counts.thresholds,
-        record_share: share / 4 * 3,
-        id_share: share / 4,
-        user_rows: budget.user_rows(held),
-        rows: rows.kept,
-        pairs: AtomicU64::new(0),
-        options,
-        budget,
-        space: &space,
-        ctx,
-    };
-    let columns = Columns { time: layout.time, weight: layout.weight, count: true, event: layout.event };
-    let assign = Assign { split: options.split, valid_split: options.valid_split, seed: options.seed };
-    let encode = Encode { columns, parts: &parts, assign, tally: Tally::default(), range_bits: ranges.ilog2(), ctx };
-    if options.has_core() {
-        sorting.write_core(&encode, &mut writer, &mut counts)?;
-    } else {
-        sorting.write_all(&encode, &mut writer)?;
-    }
-    counts.merged = rows.kept - sorting.pairs.load(Ordering::Relaxed);
-    counts.users_not_split = encode.tally.not_split.load(Ordering::Relaxed);
-    if encode.tally.train.load(Ordering::Relaxed) == 0 {
-        let flag = match (options.split, options.valid_split) {
-            (Split::None, Split::None) => "the inputs",
-            (Split::None, _) => "--valid-split",
-            _ => "--split",
+        // All items, numbered by hash.
+        let per_item = 4 * parts.len() + if options.has_core() { 13 } else { 0 };
+        let (share, most) = (budget.sort_share(0), budget.item_bytes);
+        let items = ItemTable::build(items, options.hash_seed, &space, share, most, per_item, ctx)?;
+        let files = (2 * parts.len() + 2) << 20;
+        let held = items.bytes() + items.len() * per_item + files;
+        let share = budget.sort_share(held);
+        // Blocks of the dataset end where ranges of hashes do that follow from the rows alone. A range lies in one unit of
+        // work, so that the blocks are the same whatever the partitions.
+        let ranges = (rows.kept >> budget.range_rows).max(1).next_power_of_two();
+        let n = budget.partitions.min(usize::try_from(ranges).unwrap_or(usize::MAX));
+        let sorting = Sorting {
+            records: Shelf::new(records, n),
+            users: Shelf::new(users, n),
+            units: n,
+            layout,
+            places: &places,
+            items: &items,
+            thresholds: counts.thresholds,
+            record_share: share / 4 * 3,
+            id_share: share / 4,
+            user_rows: budget.user_rows(held),
+            rows: rows.kept,
+            pairs: AtomicU64::new(0),
+            options,
+            budget,
+            space: &space,
+            ctx,
         };
-        return Err(IngestError::NothingToTrain { held_out: encode.tally.held_out.into_inner(), flag });
+        let columns = Columns { time: layout.time, weight: layout.weight, count: true, event: layout.event };
+        let assign = Assign { split: options.split, valid_split: options.valid_split, seed: options.seed };
+        let encode =
+            Encode { columns, parts: &parts, assign, tally: Tally::default(), range_bits: ranges.ilog2(), ctx };
+        if options.has_core() {
+            sorting.write_core(&encode, &mut writer, &mut counts)?;
+        } else {
+            sorting.write_all(&encode, &mut writer)?;
+        }
+        counts.merged = rows.kept - sorting.pairs.load(Ordering::Relaxed);
+        counts.users_not_split = encode.tally.not_split.load(Ordering::Relaxed);
+        if encode.tally.train.load(Ordering::Relaxed) == 0 {
+            let flag = match (options.split, options.valid_split) {
+                (Split::None, Split::None) => "the inputs",
+                (Split::None, _) => "--valid-split",
+                _ => "--split",
+            };
+            return Err(IngestError::NothingToTrain { held_out: encode.tally.held_out.into_inner(), flag });
+        }
+        drop(sorting);
+        drop(items);
+        let peak_temp_bytes = space.peak();
+        space.remove()?;
+        ctx.check()?;
+        writer.set_columns(columns);
+        let manifest = writer.finish(Description {
+            options: serde_json::to_value(options).map_err(|e| IngestError::Options(e.to_string()))?,
+            ingest: serde_json::to_value(&counts).map_err(|e| IngestError::Options(e.to_string()))?,
+            sources,
+            events,
+        })?;
+        let rejects = rejects.publish()?;
+        let seconds = begun.elapsed().as_secs_f64();
+        Ok(IngestSummary {
+            users: manifest.users,
+            items: manifest.items,
+            parts: manifest.parts,
+            fingerprint: manifest.fingerprint,
+            rejects,
+            rows_per_second: counts.rows_read as f64 / seconds,
+            seconds,
+            reading_seconds,
+            peak_temp_bytes,
+            counts,
+        })
     }
-    drop(sorting);
-    drop(items);
-    let peak_temp_bytes = space.peak();
-    space.remove()?;
-    ctx.check()?;
-    writer.set_columns(columns);
-    let manifest = writer.finish(Description {
-        options: serde_json::to_value(options).map_err(|e| IngestError::Options(e.to_string()))?,
-        ingest: serde_json::to_value(&counts).map_err(|e| IngestError::Options(e.to_string()))?,
-        sources,
-        events,
-    })?;
-    let rejects = rejects.publish()?;
-    let seconds = begun.elapsed().as_secs_f64();
-    Ok(IngestSummary {
-        users: manifest.users,
-        items: manifest.items,
-        parts: manifest.parts,
-        fingerprint: manifest.fingerprint,
-        rejects,
-        rows_per_second: counts.rows_read as f64 / seconds,
-        seconds,
-        peak_temp_bytes,
-        counts,
-    })
 }
 
 fn counts_of(rows: &RowCounts) -> IngestCounts {

@@ -3,6 +3,8 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::error::IngestError;
 use super::spill::{CHILDREN, Fork, Gather, SPLIT_BUFFER, Spill, TempSpace};
 use crate::context::Context;
@@ -34,7 +36,7 @@ impl Record {
 }
 
 /// The columns that records have in temporary files.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Layout {
     pub(super) time: bool,
     pub(super) weight: bool,

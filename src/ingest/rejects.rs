@@ -1,10 +1,13 @@
 //! Rows that cannot be used, set aside in the order of the log.
 
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::fs::File;
+use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 use super::read::{BadRow, Place, Reason};
 use crate::storage::{AtomicFile, IoContext, StorageError};
@@ -15,19 +18,30 @@ pub(super) const MAX_LINES: usize = 256 << 10;
 const MAX_EARLY: usize = 1 << 20;
 /// Bytes of a row that are kept.
 const MAX_RAW: usize = 64 << 10;
+const BUFFER: usize = 256 << 10;
 /// How long a thread waits before it looks whether it should stop.
 const PATIENCE: Duration = Duration::from_millis(50);
 
-/// The rejects file in the making: one JSON object a line. It appears only if [`Rejects::publish`] is called.
+/// The rejects file in the making: one JSON object a line. It appears only if [`Rejects::publish`] is called; until then
+/// the lines are in the folder of the ingest.
 pub(super) struct Rejects {
+    target: PathBuf,
+    force: bool,
     path: PathBuf,
     state: Mutex<State>,
     /// The turn has come to another block.
     turn: Condvar,
 }
 
+/// How far the file is durable.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub(super) struct RejectsState {
+    rows: u64,
+    bytes: u64,
+}
+
 struct State {
-    file: AtomicFile,
+    file: BufWriter<File>,
     rows: u64,
     next_block: u64,
     /// Lines of blocks that are ahead of their turn.
@@ -36,11 +50,33 @@ struct State {
 }
 
 impl Rejects {
-    /// Claims `path`.
-    pub(super) fn create(path: &Path, force: bool) -> Result<Self, StorageError> {
-        let file = AtomicFile::new(path, force)?;
-        let state = State { file, rows: 0, next_block: 0, early: BTreeMap::new(), early_bytes: 0 };
-        Ok(Self { path: path.to_path_buf(), state: Mutex::new(state), turn: Condvar::new() })
+    /// Makes sure that `target` can appear, and starts `path`; or goes on there behind `kept`.
+    pub(super) fn create(target: &Path, force: bool, path: &Path, kept: RejectsState) -> Result<Self, StorageError> {
+        // Started and dropped again: what stands in its way is told before the log is read.
+        AtomicFile::new(target, force)?;
+        let mut file = File::options().write(true).create(true).truncate(false).open(path).at(path, "create")?;
+        if file.metadata().at(path, "open")?.len() < kept.bytes {
+            return Err(StorageError::Damaged { path: path.to_path_buf(), reason: "it ends too early".into() });
+        }
+        file.set_len(kept.bytes).and_then(|()| file.seek(SeekFrom::End(0))).at(path, "cut")?;
+        let file = BufWriter::with_capacity(BUFFER, file);
+        let state = State { file, rows: kept.rows, next_block: 0, early: BTreeMap::new(), early_bytes: 0 };
+        Ok(Self {
+            target: target.to_path_buf(),
+            force,
+            path: path.to_path_buf(),
+            state: Mutex::new(state),
+            turn: Condvar::new(),
+        })
+    }
+
+    /// Makes all lines durable; every block begun must have been handed in.
+    pub(super) fn sync(&self) -> Result<RejectsState, StorageError> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let rows = state.rows;
+        let file = &mut state.file;
+        let bytes = file.flush().and_then(|()| file.get_ref().sync_all()).and_then(|()| file.stream_position());
+        Ok(RejectsState { rows, bytes: bytes.at(&self.path, "sync")? })
     }
 
     /// Hands in the first lines of a block, when its turn has come; waits until then, or until `stop`. The block whose
@@ -89,13 +125,17 @@ impl Rejects {
 
     /// Makes the file appear if there is anything in it, and returns its path then; else removes one of an earlier run.
     pub(super) fn publish(self) -> Result<Option<PathBuf>, StorageError> {
-        let state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut published = AtomicFile::new(&self.target, self.force)?;
         if state.rows == 0 {
-            state.file.remove()?;
+            published.remove()?;
             return Ok(None);
         }
-        state.file.publish()?;
-        Ok(Some(self.path))
+        state.file.flush().at(&self.path, "write")?;
+        let mut lines = File::open(&self.path).at(&self.path, "open")?;
+        io::copy(&mut lines, &mut published).at(&self.target, "write")?;
+        published.publish()?;
+        Ok(Some(self.target))
     }
 }
 

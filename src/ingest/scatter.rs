@@ -1,25 +1,26 @@
 //! Reads the logs and scatters their rows to temporary files by hash.
 //!
-//! One thread reads blocks; others parse them, each with its own buffers, caches and counts, so that no row takes a lock.
+//! One thread reads blocks (`reading`); others parse them, each with its own buffers, caches and counts, so that no row takes a lock.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use serde::{Deserialize, Serialize};
 
 use super::budget::{Budget, partition_of};
 use super::error::IngestError;
 use super::events::{Events, SeenEvents};
-use super::histogram::Histogram;
+use super::histogram::{Counted, Histogram};
 use super::ids::{self, HEAD, SeenIds};
 use super::options::{IngestOptions, OnError};
-use super::read::{
-    BadRow, Block, Compression, ReadOptions, Reason, Roles, Row, RowSink, Scratch, Source, SourceInfo, open,
-};
+use super::read::{BadRow, Reason, Row, RowSink, Scratch, Source};
+use super::reading::{Job, Message, Place, Plan, Reader};
 use super::record::{Layout, Record};
-use super::rejects::{self, Rejects};
+use super::rejects::{self, Rejects, RejectsState};
 use super::spill::{Gather, Spill, TempSpace};
 use crate::context::{Context, Stage, Unit};
 use crate::dataset::{self, Part, id_hash};
@@ -43,10 +44,10 @@ pub(super) struct Scattered {
 }
 
 /// What became of the rows read.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct RowCounts {
     pub(super) kept: u64,
-    pub(super) rejected: BTreeMap<&'static str, u64>,
+    pub(super) rejected: BTreeMap<Cow<'static, str>, u64>,
     pub(super) by_event: u64,
     pub(super) by_weight: u64,
 }
@@ -57,31 +58,61 @@ impl RowCounts {
         self.by_event += other.by_event;
         self.by_weight += other.by_weight;
         for (reason, count) in &other.rejected {
-            *self.rejected.entry(reason).or_default() += count;
+            *self.rejected.entry(reason.clone()).or_default() += count;
         }
     }
 }
 
-/// A block with its place in the whole input.
-struct Job {
-    number: u64,
-    source: usize,
+/// All that has been read and scattered, when it was made durable.
+#[derive(Serialize, Deserialize)]
+pub(super) struct ReadState {
+    /// Where to read on.
+    place: Place,
     layout: Layout,
-    block: Block,
+    counts: RowCounts,
+    histogram: Option<Counted>,
+    events: Vec<String>,
+    /// Rows of each source so far.
+    rows: Vec<u64>,
+    /// Bytes of each source so far, as stored.
+    bytes: Vec<u64>,
+    /// Bytes of the temporary files: of records, users' ids and items' ids, each by partition.
+    spills: [Vec<u64>; 3],
+    /// The rejects file.
+    pub(super) rejects: RejectsState,
 }
 
-type Message = Result<Job, IngestError>;
+impl ReadState {
+    /// Partitions that the rows were scattered to.
+    pub(super) fn partitions(&self) -> usize {
+        self.spills[0].len()
+    }
+
+    /// Rows read so far.
+    pub(super) fn rows(&self) -> u64 {
+        self.rows.iter().sum()
+    }
+}
+
+/// How reading is made durable.
+pub(super) struct Checkpoints<'a> {
+    /// What an earlier run left.
+    pub(super) resume: Option<ReadState>,
+    /// The time between two of them.
+    pub(super) every: Duration,
+    /// Called when all that the state names is durable.
+    pub(super) save: &'a dyn Fn(ReadState) -> Result<(), IngestError>,
+}
 
 /// What the parsers share.
 struct Shared<'a> {
     options: &'a IngestOptions,
     parts: Vec<Part>,
     budget: &'a Budget,
-    records: Vec<Spill>,
-    users: Vec<Spill>,
-    items: Vec<Spill>,
+    /// Records, users' ids and items' ids.
+    spills: [Vec<Spill>; 3],
     events: Events,
-    rejects: Option<&'a Rejects>,
+    rejects: &'a Rejects,
     rows: Vec<AtomicU64>,
     bytes: Vec<AtomicU64>,
     /// The error that comes first in the log, with its block's number.
@@ -100,32 +131,34 @@ struct Done {
     histogram: Option<Histogram>,
 }
 
-/// Reads `sources` in turn; rows of the second of each pair belong to that part.
+/// Reads `sources` in turn; rows of the second of each pair belong to that part. `rejects` goes on where `checkpoints` do.
 pub(super) fn scatter(
     sources: Vec<(Source, Part)>,
     options: &IngestOptions,
     budget: &Budget,
     space: &Arc<TempSpace>,
-    rejects: Option<&Rejects>,
+    rejects: &Rejects,
+    checkpoints: Checkpoints<'_>,
     ctx: &Context,
 ) -> Result<Scattered, IngestError> {
+    let begun = Instant::now();
+    let Checkpoints { resume, every, save } = checkpoints;
     let total = sources.iter().map(|(s, _)| s.bytes()).sum::<Option<u64>>();
     let names: Vec<(String, Option<u64>)> = sources.iter().map(|(s, _)| (s.name().to_string(), s.bytes())).collect();
     let stage = match total {
         Some(_) => ctx.stage("reading", total, Unit::Bytes),
         None => ctx.stage("reading", None, Unit::Rows),
     };
-    let shared = Shared {
+    let zeros = || names.iter().map(|_| AtomicU64::new(0)).collect();
+    let mut shared = Shared {
         options,
         parts: sources.iter().map(|(_, part)| *part).collect(),
         budget,
-        records: Spill::several(space, budget.partitions),
-        users: Spill::several(space, budget.partitions),
-        items: Spill::several(space, budget.partitions),
+        spills: [(); 3].map(|()| Spill::several(space, budget.partitions)),
         events: Events::new(&options.keep_events),
         rejects,
-        rows: names.iter().map(|_| AtomicU64::new(0)).collect(),
-        bytes: names.iter().map(|_| AtomicU64::new(0)).collect(),
+        rows: zeros(),
+        bytes: zeros(),
         failed: Mutex::new(None),
         stop: AtomicBool::new(false),
         done: Mutex::default(),
@@ -133,39 +166,29 @@ pub(super) fn scatter(
         by_bytes: total.is_some(),
         ctx,
     };
-    let (send, receive) = bounded(budget.queue);
-    let reader = Reader {
-        read: options.read.clone(),
-        by_time: options.split.is_by_time() || options.valid_split.is_by_time(),
-        limits: budget.limits,
-        ready_made: shared.parts.iter().any(|p| *p != Part::Train),
-        sources,
-        first: None,
-        send,
-        ctx: ctx.clone(),
-    };
-    let reader = std::thread::Builder::new().name("reader".into()).spawn(move || reader.run());
-    let reader =
-        reader.map_err(|e| StorageError::Io { path: "reader".into(), action: "start the thread", source: e })?;
-    std::thread::scope(|scope| {
-        for _ in 0..budget.workers {
-            let receive = receive.clone();
-            let shared = &shared;
-            scope.spawn(move || shared.work(&receive));
+    let mut durable = resume.is_some();
+    let mut place = Place::default();
+    if let Some(state) = resume {
+        place = shared.restore(state, space)?;
+    }
+    if place.source < sources.len() {
+        let plan = Plan {
+            read: options.read.clone(),
+            by_time: options.split.is_by_time() || options.valid_split.is_by_time(),
+            limits: budget.limits,
+            queue: budget.queue,
+            leg: every,
+            sources,
+            ctx: ctx.clone(),
+        };
+        durable |= shared.read(plan, place, space, save)?;
+        // What takes less time than lies between two checkpoints is done again.
+        if durable || begun.elapsed() >= every {
+            save(shared.state(Place::end(names.len()), space)?)?;
         }
-    });
-    drop(receive);
-    let Shared { records, users, items, events, rows, bytes, failed, done, stage, .. } = shared;
+    }
+    let Shared { spills: [records, users, items], events, rows, bytes, done, stage, .. } = shared;
     drop(stage);
-    ctx.check()?;
-    if let Some((_, error)) = failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        return Err(error);
-    }
-    // Joined only here, where it has sent all: after Ctrl-C a pipe may keep it waiting for ever. If it panicked, what was
-    // read is not the whole log.
-    if let Err(panic) = reader.join() {
-        std::panic::resume_unwind(panic);
-    }
     let Done { layout, counts, histogram } = done.into_inner().unwrap_or_else(PoisonError::into_inner);
     for spill in records.iter().chain(&users).chain(&items) {
         spill.seal();
@@ -183,96 +206,6 @@ pub(super) fn scatter(
     Ok(Scattered { layout, records, users, items, counts, histogram, sources, events, places })
 }
 
-/// The thread that reads.
-struct Reader {
-    sources: Vec<(Source, Part)>,
-    read: ReadOptions,
-    by_time: bool,
-    limits: super::read::Limits,
-    ready_made: bool,
-    /// Layout and name of the first source that has rows.
-    first: Option<(Layout, String)>,
-    send: Sender<Message>,
-    ctx: Context,
-}
-
-impl Reader {
-    fn run(mut self) {
-        let mut number = 0;
-        for at in 0..self.sources.len() {
-            match self.source(at, &mut number) {
-                Ok(true) => {}
-                // Nobody receives any more.
-                Ok(false) => return,
-                Err(error) => {
-                    let _ = self.send.send(Err(error));
-                    return;
-                }
-            }
-        }
-    }
-
-    fn source(&mut self, at: usize, number: &mut u64) -> Result<bool, IngestError> {
-        let blocks = open(&self.sources[at].0, &self.read, self.limits)?;
-        let Some(columns) = &blocks.info().columns else { return Ok(true) };
-        let layout = Layout {
-            time: columns.time.is_some(),
-            weight: columns.weight.is_some(),
-            event: columns.event.is_some(),
-            part: self.ready_made,
-        };
-        let name = blocks.info().name.to_string();
-        if self.by_time && !layout.time {
-            return Err(IngestError::Options(format!(
-                "{name} has no time column, which a split by time needs; name it by --time-column"
-            )));
-        }
-        if self.first.is_none() {
-            self.ctx.message(&describe(blocks.info()));
-        }
-        let (first, other) = self.first.get_or_insert_with(|| (layout, name.clone()));
-        if *first != layout {
-            let (role, has) = match () {
-                () if first.time != layout.time => ("time", layout.time),
-                () if first.weight != layout.weight => ("weight", layout.weight),
-                () => ("event", layout.event),
-            };
-            let has = if has { "a" } else { "no" };
-            return Err(IngestError::Columns { name, has, role, other: other.clone() });
-        }
-        for block in blocks {
-            let job = Job { number: *number, source: at, layout, block: block? };
-            *number += 1;
-            if self.send.send(Ok(job)).is_err() {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-}
-
-/// What was found out about a source.
-fn describe(info: &SourceInfo) -> String {
-    let mut text = format!("{}: {}", info.name, info.format);
-    if info.compression != Compression::None {
-        text += &format!(" in {}", info.compression);
-    }
-    if let Some(delimiter) = &info.delimiter {
-        let header = if info.header { "a header" } else { "no header" };
-        text += &format!(" with {header}, delimiter '{delimiter}'");
-    }
-    if let Some(Roles { user, item, time, weight, event }) = &info.columns {
-        text += &format!("; users from column {user}, items from {item}");
-        for (what, column) in [("times", time), ("weights", weight), ("events", event)] {
-            match column {
-                Some(column) => text += &format!(", {what} from {column}"),
-                None => text += &format!(", no {what}"),
-            }
-        }
-    }
-    text
-}
-
 /// Stops the other parsers when one panics: they may be waiting for the turn of a block that will never be handed in.
 struct StopOnPanic<'a>(&'a AtomicBool);
 
@@ -285,6 +218,86 @@ impl Drop for StopOnPanic<'_> {
 }
 
 impl Shared<'_> {
+    /// Reads leg by leg, and saves the state between two of them; returns whether there was a between.
+    fn read(
+        &self,
+        plan: Plan,
+        place: Place,
+        space: &TempSpace,
+        save: &dyn Fn(ReadState) -> Result<(), IngestError>,
+    ) -> Result<bool, IngestError> {
+        let count = plan.sources.len();
+        let (reader, legs) = Reader::new(plan, place);
+        let reader = std::thread::Builder::new().name("reader".into()).spawn(move || reader.run());
+        let reader =
+            reader.map_err(|e| StorageError::Io { path: "reader".into(), action: "start the thread", source: e })?;
+        let mut saved = false;
+        while let Ok(leg) = legs.recv() {
+            std::thread::scope(|scope| {
+                for _ in 0..self.budget.workers {
+                    scope.spawn(|| self.work(&leg.blocks));
+                }
+            });
+            self.ctx.check()?;
+            if let Some((_, error)) = self.failed.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                return Err(error);
+            }
+            match leg.end.recv() {
+                Ok(place) if place.source < count => save(self.state(place, space)?)?,
+                _ => break,
+            }
+            saved = true;
+        }
+        // Joined only here, where it has sent all: after Ctrl-C a pipe may keep it waiting for ever. If it panicked, what
+        // was read is not the whole log.
+        if let Err(panic) = reader.join() {
+            std::panic::resume_unwind(panic);
+        }
+        Ok(saved)
+    }
+
+    /// Makes durable what has been scattered, while no parser runs. `place` is where reading goes on.
+    fn state(&self, place: Place, space: &TempSpace) -> Result<ReadState, IngestError> {
+        let mut lengths: [Vec<u64>; 3] = Default::default();
+        for (lengths, spills) in lengths.iter_mut().zip(&self.spills) {
+            *lengths = spills.iter().map(Spill::sync).collect::<Result<_, _>>()?;
+        }
+        space.sync()?;
+        let done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
+        let numbers = |of: &[AtomicU64]| of.iter().map(|n| n.load(Ordering::Relaxed)).collect();
+        Ok(ReadState {
+            place,
+            layout: done.layout,
+            counts: done.counts.clone(),
+            histogram: done.histogram.as_ref().map(Histogram::counted),
+            events: self.events.seen(),
+            rows: numbers(&self.rows),
+            bytes: numbers(&self.bytes),
+            spills: lengths,
+            rejects: self.rejects.sync()?,
+        })
+    }
+
+    /// Takes up what was durable; returns where reading goes on.
+    fn restore(&mut self, state: ReadState, space: &TempSpace) -> Result<Place, IngestError> {
+        space.remove_from(3 * self.budget.partitions as u64)?;
+        for (spills, lengths) in self.spills.iter().zip(&state.spills) {
+            for (spill, bytes) in spills.iter().zip(lengths) {
+                spill.restore(*bytes).map_err(|error| match error {
+                    StorageError::Damaged { path, reason } => IngestError::Journal { path, reason },
+                    other => other.into(),
+                })?;
+            }
+        }
+        self.events = Events::restore(&self.options.keep_events, &state.events);
+        self.rows = state.rows.iter().map(|n| AtomicU64::new(*n)).collect();
+        self.bytes = state.bytes.iter().map(|n| AtomicU64::new(*n)).collect();
+        self.stage.add(if self.by_bytes { state.bytes.iter().sum() } else { state.rows() });
+        let histogram = state.histogram.as_ref().map(Histogram::restore);
+        self.done = Mutex::new(Done { layout: state.layout, counts: state.counts, histogram });
+        Ok(state.place)
+    }
+
     /// Whether the parsers should end early.
     fn stopped(&self) -> bool {
         self.stop.load(Ordering::Relaxed) || self.ctx.cancelled()
@@ -334,6 +347,8 @@ struct Parser<'a> {
     item_ids: Gather,
     seen_users: SeenIds,
     seen_items: SeenIds,
+    /// The last row's user and its hash; ids are not empty.
+    last_user: (Vec<u8>, u64),
     events: SeenEvents,
     counts: RowCounts,
     histogram: Option<Histogram>,
@@ -358,6 +373,7 @@ impl<'a> Parser<'a> {
             item_ids: Gather::new(partitions, spill_buffer),
             seen_users: SeenIds::new(cache_slots),
             seen_items: SeenIds::new(cache_slots),
+            last_user: (Vec::new(), 0),
             events: SeenEvents::default(),
             counts: RowCounts::default(),
             histogram: (is_fraction(options.split) || is_fraction(options.valid_split)).then(Histogram::default),
@@ -373,9 +389,8 @@ impl<'a> Parser<'a> {
         self.part = self.shared.parts[job.source];
         self.block = job.number;
         let rows = job.block.parse(scratch, self)?;
-        if let Some(rejects) = self.shared.rejects {
-            rejects.block(job.number, rows.bad, std::mem::take(&mut self.rejected), || self.shared.stopped())?;
-        }
+        let lines = std::mem::take(&mut self.rejected);
+        self.shared.rejects.block(job.number, rows.bad, lines, || self.shared.stopped())?;
         let consumed = job.block.consumed();
         self.shared.rows[job.source].fetch_add(rows.good + rows.bad, Ordering::Relaxed);
         self.shared.bytes[job.source].fetch_add(consumed, Ordering::Relaxed);
@@ -384,9 +399,9 @@ impl<'a> Parser<'a> {
     }
 
     fn finish(self) -> Result<(), IngestError> {
-        self.records.finish(&self.shared.records)?;
-        self.user_ids.finish(&self.shared.users)?;
-        self.item_ids.finish(&self.shared.items)?;
+        self.records.finish(&self.shared.spills[0])?;
+        self.user_ids.finish(&self.shared.spills[1])?;
+        self.item_ids.finish(&self.shared.spills[2])?;
         let mut done = self.shared.done.lock().unwrap_or_else(PoisonError::into_inner);
         if self.layout != Layout::default() {
             done.layout = self.layout;
@@ -402,7 +417,7 @@ impl<'a> Parser<'a> {
 
 /// A hash that knows nothing of the one that orders the dictionary.
 #[inline]
-fn check_hash(id: &[u8], seed: u64) -> u64 {
+pub(super) fn check_hash(id: &[u8], seed: u64) -> u64 {
     id_hash(id, seed ^ 0x5bd1_e995_9d1b_87a3)
 }
 
@@ -454,11 +469,19 @@ impl RowSink for Parser<'_> {
             histogram.add(time);
         }
         let (seed, bits) = (self.hash_seed, self.bits);
-        let (user, item) = (id_hash(row.user, seed), id_hash(row.item, seed));
-        note_id(row.user, user, seed, bits, &mut self.seen_users, &mut self.user_ids, &shared.users)?;
-        note_id(row.item, item, seed, bits, &mut self.seen_items, &mut self.item_ids, &shared.items)?;
+        let item = id_hash(row.item, seed);
+        // Logs often come user by user, or session by session.
+        if self.last_user.0 != row.user {
+            let user = id_hash(row.user, seed);
+            note_id(row.user, user, seed, bits, &mut self.seen_users, &mut self.user_ids, &shared.spills[1])?;
+            self.last_user.0.clear();
+            self.last_user.0.extend_from_slice(row.user);
+            self.last_user.1 = user;
+        }
+        let user = self.last_user.1;
+        note_id(row.item, item, seed, bits, &mut self.seen_items, &mut self.item_ids, &shared.spills[2])?;
         let at = partition_of(user, bits);
-        self.records.make_room(at, self.layout.width(), &shared.records)?;
+        self.records.make_room(at, self.layout.width(), &shared.spills[0])?;
         let record = Record { user, item, time, weight, event, part: self.part };
         self.layout.put(&record, self.records.buffer(at));
         self.counts.kept += 1;
@@ -466,18 +489,17 @@ impl RowSink for Parser<'_> {
     }
 
     fn bad(&mut self, bad: BadRow<'_>) -> Result<(), IngestError> {
+        let shared = self.shared;
         if bad.reason == Reason::UnclosedQuote {
             return Err(IngestError::OpenQuote { row: bad.to_string() });
         }
-        if self.shared.options.on_error == OnError::Fail {
+        if shared.options.on_error == OnError::Fail {
             return Err(IngestError::BadRow { row: bad.to_string() });
         }
-        *self.counts.rejected.entry(rejects::kind(&bad.reason)).or_default() += 1;
+        *self.counts.rejected.entry(rejects::kind(&bad.reason).into()).or_default() += 1;
         rejects::put(&bad, &mut self.rejected);
-        if let Some(rejects) = self.shared.rejects
-            && self.rejected.len() > rejects::MAX_LINES
-        {
-            rejects.lines(self.block, &mut self.rejected, || self.shared.stopped())?;
+        if self.rejected.len() > rejects::MAX_LINES {
+            shared.rejects.lines(self.block, &mut self.rejected, || shared.stopped())?;
         }
         Ok(())
     }

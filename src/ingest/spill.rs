@@ -1,15 +1,15 @@
 //! Temporary files: appended to by many threads, read back as streams, gone when dropped.
 //!
-//! They lie in the folder of the dataset in the making, so they vanish with it, too. They are neither synced nor mapped:
-//! nobody needs them after a crash, and mapped pages would count as resident.
+//! They are not mapped, for mapped pages would count as resident. Only those that a checkpoint names are synced, and these
+//! stay when dropped: they go with their folder.
 
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::storage::{IoContext, StorageError};
+use crate::storage::{IoContext, StorageError, sync_folder};
 
 /// Bytes of a buffer through which a temporary file is read.
 pub(super) const READ_BUFFER: usize = 256 << 10;
@@ -25,9 +25,9 @@ pub(super) struct TempSpace {
 }
 
 impl TempSpace {
-    /// Creates `folder`.
+    /// Creates `folder`, or goes on in it.
     pub(super) fn create(folder: PathBuf) -> Result<Arc<Self>, StorageError> {
-        std::fs::create_dir(&folder).at(&folder, "create")?;
+        std::fs::create_dir_all(&folder).at(&folder, "create")?;
         Ok(Arc::new(Self { folder, next: AtomicU64::new(0), used: AtomicU64::new(0), peak: AtomicU64::new(0) }))
     }
 
@@ -36,9 +36,26 @@ impl TempSpace {
         self.peak.load(Ordering::Relaxed)
     }
 
-    /// Removes the folder, whose files are gone.
+    /// Removes the folder with all that is left in it.
     pub(super) fn remove(&self) -> Result<(), StorageError> {
-        std::fs::remove_dir(&self.folder).at(&self.folder, "remove")
+        std::fs::remove_dir_all(&self.folder).at(&self.folder, "remove")
+    }
+
+    /// Makes the names of the files durable.
+    pub(super) fn sync(&self) -> Result<(), StorageError> {
+        sync_folder(&self.folder)
+    }
+
+    /// Removes the files of all but the first `count` spills, which an interrupted run left.
+    pub(super) fn remove_from(&self, count: u64) -> Result<(), StorageError> {
+        for entry in self.folder.read_dir().at(&self.folder, "list")? {
+            let path = entry.at(&self.folder, "list")?.path();
+            let number = path.file_name().and_then(|n| n.to_str()?.parse::<u64>().ok());
+            if number.is_none_or(|n| n >= count) {
+                std::fs::remove_file(&path).at(&path, "remove")?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -48,6 +65,8 @@ pub(super) struct Spill {
     path: PathBuf,
     file: Mutex<Option<File>>,
     bytes: AtomicU64,
+    /// Whether the file stays when this is dropped.
+    kept: AtomicBool,
 }
 
 impl Spill {
@@ -55,7 +74,13 @@ impl Spill {
     pub(super) fn new(space: &Arc<TempSpace>) -> Self {
         let number = space.next.fetch_add(1, Ordering::Relaxed);
         let path = space.folder.join(number.to_string());
-        Self { space: space.clone(), path, file: Mutex::new(None), bytes: AtomicU64::new(0) }
+        Self {
+            space: space.clone(),
+            path,
+            file: Mutex::new(None),
+            bytes: AtomicU64::new(0),
+            kept: AtomicBool::new(false),
+        }
     }
 
     /// `count` empty ones.
@@ -85,6 +110,40 @@ impl Spill {
         *self.file.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
+    /// Makes what was appended durable, and lets the file stay when this is dropped. Returns the bytes in it.
+    pub(super) fn sync(&self) -> Result<u64, StorageError> {
+        self.kept.store(true, Ordering::Relaxed);
+        let bytes = self.len();
+        if bytes > 0 {
+            let file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+            let synced = match &*file {
+                Some(file) => file.sync_data(),
+                None => File::open(&self.path).and_then(|f| f.sync_data()),
+            };
+            synced.at(&self.path, "sync")?;
+        }
+        Ok(bytes)
+    }
+
+    /// Goes on with the first `bytes` of the file that an interrupted run left; what follows them is cut off.
+    pub(super) fn restore(&self, bytes: u64) -> Result<(), StorageError> {
+        self.kept.store(true, Ordering::Relaxed);
+        self.bytes.store(bytes, Ordering::Relaxed);
+        let used = self.space.used.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        self.space.peak.fetch_max(used, Ordering::Relaxed);
+        if bytes == 0 {
+            return match std::fs::remove_file(&self.path) {
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+                other => other.at(&self.path, "remove"),
+            };
+        }
+        let file = File::options().write(true).open(&self.path).at(&self.path, "open")?;
+        if file.metadata().at(&self.path, "open")?.len() < bytes {
+            return Err(truncated(&self.path));
+        }
+        file.set_len(bytes).at(&self.path, "cut")
+    }
+
     /// Bytes in it.
     pub(super) fn len(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
@@ -103,7 +162,7 @@ impl Spill {
 impl Drop for Spill {
     fn drop(&mut self) {
         let bytes = self.len();
-        if bytes > 0 {
+        if bytes > 0 && !*self.kept.get_mut() {
             // Should it fail, the file goes with the folder.
             let _ = std::fs::remove_file(&self.path);
             self.space.used.fetch_sub(bytes, Ordering::Relaxed);

@@ -72,6 +72,8 @@ pub struct IngestSummary {
     pub rejects: Option<std::path::PathBuf>,
     /// Wall-clock time.
     pub seconds: f64,
+    /// The part of it that went by until everything was read and scattered.
+    pub reading_seconds: f64,
     /// Rows read a second.
     pub rows_per_second: f64,
     /// The most that temporary files held at once.

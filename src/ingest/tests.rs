@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::time::Duration;
 
 use proptest::prelude::*;
 
 use super::budget::Budget;
-use super::pipeline::ingest_for_test;
+use super::pipeline::ingest_with;
 use super::split::pair_hash;
-use super::{Column, IngestOptions, IngestSummary, Input, Inputs, ReadOptions, Split};
+use super::{Column, IngestError, IngestOptions, IngestRun, IngestSummary, Input, Inputs, ReadOptions, Split};
 use crate::context::{ByteSize, Context};
 use crate::dataset::{Dataset, Part, id_hash};
 
@@ -87,6 +88,19 @@ fn options() -> impl Strategy<Value = (IngestOptions, [bool; 2])> {
                 (options, ready)
             },
         )
+}
+
+fn ingest_for_test(
+    inputs: &Inputs,
+    options: &IngestOptions,
+    output: &Path,
+    budget: &Budget,
+    ctx: &Context,
+) -> Result<IngestSummary, IngestError> {
+    // Some with checkpoints now and then, which sync every file; the result is the same.
+    let checkpoint = if options.seed == 2 { Duration::from_millis(2) } else { IngestRun::CHECKPOINT };
+    let run = IngestRun { force: true, checkpoint, ..IngestRun::default() };
+    ingest_with(inputs, options, output, run, |_, _, _| Ok(budget.clone()), ctx)
 }
 
 fn write(folder: &Path, rows: &[Row], ready: [bool; 2]) -> Inputs {

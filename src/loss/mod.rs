@@ -1,24 +1,24 @@
 //! Losses: the value, and the gradient with respect to scores, of some positives of one user and their negatives.
 
 mod bpr;
+mod bsl;
+mod ccl;
+mod config;
+mod listwise;
 mod logistic;
 mod math;
+mod psl;
+mod softmax;
 
 pub(crate) use bpr::Bpr;
+pub(crate) use bsl::Bsl;
+pub(crate) use ccl::Ccl;
+pub use config::{LossConfig, LossKind};
+pub(crate) use listwise::{Listwise, MASKED, Positive};
 pub(crate) use logistic::Logistic;
-
-use serde::{Deserialize, Serialize};
-
-/// Which loss to minimize.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LossKind {
-    /// Bayesian personalized ranking: −ln σ(s⁺ − s⁻) for each pair (Rendle et al., UAI 2009).
-    #[default]
-    Bpr,
-    /// Logistic loss: −ln σ(s⁺) for each positive, −ln σ(−s⁻) for each negative (as in NCF, He et al., WWW 2017).
-    Logistic,
-}
+pub use psl::Surrogate;
+pub(crate) use psl::{Atan, Psl, Relu, Tanh};
+pub(crate) use softmax::Softmax;
 
 /// A loss over `positives.len()` positives with `n` negatives each: the negatives of positive `p` are
 /// `negatives[p * n..(p + 1) * n]`.

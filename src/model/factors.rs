@@ -1,5 +1,6 @@
 //! A table of factors on disk, read in place.
 
+use std::ops::Range;
 use std::path::Path;
 
 use crate::storage::{CheckedFile, CheckedWriter, FileRecord, HEADER_LEN, StorageError};
@@ -90,6 +91,22 @@ impl Factors {
     /// If there is no such row.
     pub fn row(&self, index: usize) -> &[f32] {
         &self.as_slice()[index * self.stride()..(index + 1) * self.stride()]
+    }
+
+    /// Tells the system that these rows are read soon.
+    pub(crate) fn will_need(&self, rows: Range<usize>) {
+        self.file.will_need(self.bytes_of(rows));
+    }
+
+    /// Lets go of the pages of these rows: in a large table they no longer count as memory of this process.
+    pub(crate) fn release(&self, rows: Range<usize>) {
+        self.file.release(self.bytes_of(rows));
+    }
+
+    /// Where the rows lie in the file.
+    fn bytes_of(&self, rows: Range<usize>) -> Range<usize> {
+        let row = self.stride() * size_of::<f32>();
+        START + rows.start.min(self.rows) * row..START + rows.end.min(self.rows) * row
     }
 }
 

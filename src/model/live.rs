@@ -1,10 +1,11 @@
 //! Scores of the tables while they are trained: read without locks, as the kernels read them.
 
-use super::Similarity;
+#[cfg(target_arch = "aarch64")]
+use super::kernel::Neon;
 #[cfg(target_arch = "x86_64")]
 use super::kernel::{Avx2, Avx512};
-use super::kernel::{InstructionSet, Lanes, Portable};
-use super::{LANES, Side, Tables};
+use super::kernel::{Bf16, Element, F32, InstructionSet, Lanes, Portable};
+use super::{LANES, Precision, Side, Similarity, Tables};
 
 /// Scores of `items` for `user`, into `out`: dot products, or cosines. Rows may change meanwhile; a score is then that
 /// of some mix of old and new factors.
@@ -20,7 +21,7 @@ pub(crate) fn scores_of(
     out: &mut [f32],
 ) {
     let cosine = similarity == Similarity::Cosine;
-    dispatch(set, (&tables.users, user), (&tables.items, items), cosine, None, out);
+    dispatch(set, tables, (&tables.users, user), items, (cosine, None), out);
 }
 
 /// Cosines of the angles between the factors of `item` and of `items`, biases left out, into `out`.
@@ -30,27 +31,39 @@ pub(crate) fn scores_of(
 pub(crate) fn cosines_of(set: InstructionSet, tables: &Tables, item: u32, items: &[u32], out: &mut [f32]) {
     // Rows of items are [factors, bias, 1] where there are biases.
     let bias = tables.items.fixed().map(|one| one - 1);
-    dispatch(set, (&tables.items, item), (&tables.items, items), true, bias, out);
+    dispatch(set, tables, (&tables.items, item), items, (true, bias), out);
 }
 
-fn dispatch(
+/// How products are taken: whether as cosines, and a column to leave out with the one behind it.
+type How = (bool, Option<usize>);
+
+fn dispatch(set: InstructionSet, tables: &Tables, from: (&Side, u32), to: &[u32], how: How, out: &mut [f32]) {
+    assert_eq!(to.len(), out.len());
+    assert!(set.is_available());
+    match tables.precision() {
+        Precision::F32 => with_element::<F32>(set, tables, from, to, how, out),
+        Precision::Bf16 => with_element::<Bf16>(set, tables, from, to, how, out),
+    }
+}
+
+fn with_element<E: Element>(
     set: InstructionSet,
+    tables: &Tables,
     from: (&Side, u32),
-    to: (&Side, &[u32]),
-    cosine: bool,
-    bias: Option<usize>,
+    to: &[u32],
+    how: How,
     out: &mut [f32],
 ) {
-    assert_eq!(to.1.len(), out.len());
-    assert!(set.is_available());
-    // SAFETY: the machine has the instruction set.
+    // SAFETY: `dispatch` made sure that the machine has the instruction set.
     unsafe {
         match set {
             #[cfg(target_arch = "x86_64")]
-            InstructionSet::Avx512 => avx512(from, to, cosine, bias, out),
+            InstructionSet::Avx512 => avx512::<E>(tables, from, to, how, out),
             #[cfg(target_arch = "x86_64")]
-            InstructionSet::Avx2 => avx2(from, to, cosine, bias, out),
-            _ => products::<Portable>(from, to, cosine, bias, out),
+            InstructionSet::Avx2 => avx2::<E>(tables, from, to, how, out),
+            #[cfg(target_arch = "aarch64")]
+            InstructionSet::Neon => products::<Neon, E>(tables, from, to, how, out),
+            _ => products::<Portable, E>(tables, from, to, how, out),
         }
     }
 }
@@ -59,33 +72,34 @@ fn dispatch(
 /// The machine has AVX-512F.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx2,fma")]
-unsafe fn avx512(f: (&Side, u32), t: (&Side, &[u32]), cosine: bool, bias: Option<usize>, out: &mut [f32]) {
+unsafe fn avx512<E: Element>(t: &Tables, f: (&Side, u32), to: &[u32], how: How, out: &mut [f32]) {
     // SAFETY: passed on from the caller.
-    unsafe { products::<Avx512>(f, t, cosine, bias, out) }
+    unsafe { products::<Avx512, E>(t, f, to, how, out) }
 }
 
 /// # Safety
 /// The machine has AVX2 and FMA.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
-unsafe fn avx2(f: (&Side, u32), t: (&Side, &[u32]), cosine: bool, bias: Option<usize>, out: &mut [f32]) {
+unsafe fn avx2<E: Element>(t: &Tables, f: (&Side, u32), to: &[u32], how: How, out: &mut [f32]) {
     // SAFETY: passed on from the caller.
-    unsafe { products::<Avx2>(f, t, cosine, bias, out) }
+    unsafe { products::<Avx2, E>(t, f, to, how, out) }
 }
 
-/// Dot products of row `from` with each of the rows `to`, or their cosines; `bias` is a column to leave out, with the
-/// one behind it.
+/// Dot products of row `from` with each row `to` of the items, or their cosines.
 ///
 /// # Safety
-/// The machine has the instruction set of `V`.
+/// The machine has the instruction set of `V`, and the tables hold factors as `E`.
 #[inline(always)]
-unsafe fn products<V: Lanes>(
+unsafe fn products<V: Lanes, E: Element>(
+    tables: &Tables,
     (side, index): (&Side, u32),
-    (others, rows): (&Side, &[u32]),
-    cosine: bool,
-    bias: Option<usize>,
+    rows: &[u32],
+    (cosine, bias): How,
     out: &mut [f32],
 ) {
+    let others = &tables.items;
+    let tiles = tables.width.div_ceil(LANES);
     let stride = side.factors.stride();
     let from = side.factors.row_ptr(index as usize);
     for row in rows {
@@ -94,9 +108,9 @@ unsafe fn products<V: Lanes>(
             V::prefetch(row, offset);
         }
     }
-    // SAFETY: `row_ptr` checked every row, all of `stride` floats; the caller vouches for the instruction set.
+    // SAFETY: `row_ptr` checked every row, and they hold `tiles` tiles; the caller vouches for the instruction set.
     unsafe {
-        let own = if cosine { dot::<V, 1>([from], from, stride, bias)[0].max(1e-24) } else { 1.0 };
+        let own = if cosine { dot::<V, E, 1>([from], from, tiles, bias)[0].max(1e-24) } else { 1.0 };
         let fours = rows.len() - rows.len() % 4;
         let mut k = 0;
         while k < fours {
@@ -104,17 +118,17 @@ unsafe fn products<V: Lanes>(
             for (j, row) in four.iter_mut().enumerate() {
                 *row = others.factors.row_ptr(rows[k + j] as usize);
             }
-            let products = dot::<V, 4>(four, from, stride, bias);
+            let products = dot::<V, E, 4>(four, from, tiles, bias);
             for (to, (row, product)) in out[k..k + 4].iter_mut().zip(four.into_iter().zip(products)) {
-                let square = if cosine { dot::<V, 1>([row], row, stride, bias)[0].max(1e-24) } else { 1.0 };
+                let square = if cosine { dot::<V, E, 1>([row], row, tiles, bias)[0].max(1e-24) } else { 1.0 };
                 *to = if cosine { product / (own * square).sqrt() } else { product };
             }
             k += 4;
         }
         while k < rows.len() {
             let row = others.factors.row_ptr(rows[k] as usize);
-            let product = dot::<V, 1>([row], from, stride, bias)[0];
-            let square = if cosine { dot::<V, 1>([row], row, stride, bias)[0].max(1e-24) } else { 1.0 };
+            let product = dot::<V, E, 1>([row], from, tiles, bias)[0];
+            let square = if cosine { dot::<V, E, 1>([row], row, tiles, bias)[0].max(1e-24) } else { 1.0 };
             out[k] = if cosine { product / (own * square).sqrt() } else { product };
             k += 1;
         }
@@ -124,24 +138,24 @@ unsafe fn products<V: Lanes>(
 /// Dot products of `N` rows with row `b`.
 ///
 /// # Safety
-/// All rows are valid for `stride` floats, and the machine has the instruction set of `V`.
+/// All rows are valid for `tiles` tiles of `E`, and the machine has the instruction set of `V`.
 #[inline(always)]
-unsafe fn dot<V: Lanes, const N: usize>(
+unsafe fn dot<V: Lanes, E: Element, const N: usize>(
     rows: [*const f32; N],
     b: *const f32,
-    stride: usize,
+    tiles: usize,
     bias: Option<usize>,
 ) -> [f32; N] {
     // SAFETY: passed on from the caller; `bias` and the column behind it lie in the row.
     unsafe {
         let mut sums = [V::splat(0.0); N];
-        let mut offset = 0;
-        while offset < stride / LANES * 64 {
-            let tile = V::load(b, offset);
+        let mut k = 0;
+        while k < tiles {
+            let tile = E::load::<V>(b, k);
             for (sum, row) in sums.iter_mut().zip(rows) {
-                *sum = V::load(row, offset).mul_add(tile, *sum);
+                *sum = E::load::<V>(row, k).mul_add(tile, *sum);
             }
-            offset += 64;
+            k += 1;
         }
         let mut out = [0f32; N];
         if N == 4 {
@@ -157,12 +171,26 @@ unsafe fn dot<V: Lanes, const N: usize>(
         if let Some(column) = bias {
             for (to, row) in out.iter_mut().zip(rows) {
                 for at in [column, column + 1] {
-                    *to -= V::load_one(row.add(at)) * V::load_one(b.add(at));
+                    *to -= one::<V, E>(row, at) * one::<V, E>(b, at);
                 }
             }
         }
         out
     }
+}
+
+/// The factor in `column` of `row`: its whole tile is loaded, as the kernels do.
+///
+/// # Safety
+/// The column lies in the row, and the machine has the instruction set of `V`.
+#[inline(always)]
+unsafe fn one<V: Lanes, E: Element>(row: *const f32, column: usize) -> f32 {
+    #[repr(align(64))]
+    struct Tile([f32; LANES]);
+    let mut tile = Tile([0.0; LANES]);
+    // SAFETY: passed on from the caller; the tile is as long as a register, and aligned.
+    unsafe { E::load::<V>(row, column / LANES).store(tile.0.as_mut_ptr(), 0) };
+    tile.0[column % LANES]
 }
 
 #[cfg(test)]
@@ -171,32 +199,42 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn filled(dimensions: usize, biases: bool, seed: f32) -> Tables {
-        let mut tables = Tables::new(2, 9, dimensions, biases, Optimizer::Sgd).unwrap();
-        let (width, stride) = (tables.width, tables.items.factors.stride());
+    fn filled(dimensions: usize, biases: bool, precision: Precision, seed: f32) -> Tables {
+        let mut tables = Tables::new(2, 9, dimensions, biases, (Optimizer::Sgd, precision), [None, None]).unwrap();
         for (side, phase) in [(&mut tables.users, 0.0), (&mut tables.items, 1.0)] {
             let fixed = side.fixed();
-            for (i, row) in side.factors.as_mut_slice().chunks_exact_mut(stride).enumerate() {
-                for (d, x) in row[..width].iter_mut().enumerate() {
+            side.fill(|i, row| {
+                for (d, x) in row.iter_mut().enumerate() {
                     *x = (seed + phase + (i * 31 + d * 7) as f32).sin();
                 }
                 if let Some(column) = fixed {
                     row[column] = 1.0;
                 }
-            }
+            });
         }
         tables
     }
 
+    /// The rows of a side as they are kept.
+    fn rows(side: &mut Side, width: usize) -> Vec<Vec<f64>> {
+        let (count, rows) = (side.factors.rows(), side.rows());
+        let read = |i| {
+            let mut row = vec![0f32; width];
+            rows.read(i, &mut row);
+            row.into_iter().map(f64::from).collect()
+        };
+        (0..count).map(read).collect()
+    }
+
     proptest! {
         #[test]
-        fn every_instruction_set_gives_what_the_formulas_say(dimensions in 1usize..150, biases: bool, seed in 0f32..9.0) {
-            let mut tables = filled(dimensions, biases, seed);
-            let (width, stride) = (tables.width, tables.items.factors.stride());
-            let rows = |table: &[f32]| -> Vec<Vec<f64>> {
-                table.chunks_exact(stride).map(|r| r[..width].iter().map(|x| f64::from(*x)).collect()).collect()
-            };
-            let (users, items) = (rows(tables.users.factors.as_slice()), rows(tables.items.factors.as_slice()));
+        fn every_instruction_set_gives_what_the_formulas_say(
+            dimensions in 1usize..150, (biases, half) in any::<(bool, bool)>(), seed in 0f32..9.0,
+        ) {
+            let precision = if half { Precision::Bf16 } else { Precision::F32 };
+            let mut tables = filled(dimensions, biases, precision, seed);
+            let width = tables.width;
+            let (users, items) = (rows(&mut tables.users, width), rows(&mut tables.items, width));
             let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(x, y)| x * y).sum::<f64>();
             let cosine = |a: &[f64], b: &[f64]| dot(a, b) / (dot(a, a) * dot(b, b)).sqrt().max(1e-12);
             let wanted = [3u32, 0, 8, 3, 5, 1];

@@ -9,13 +9,15 @@ use super::Scheduled;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct NegativesConfig {
-    /// Negatives for each positive.
-    pub count: usize,
+    /// Negatives for each positive; for listwise losses, those that a block shares. Default: 8; 800 for listwise.
+    pub count: Option<usize>,
+    /// Positives that share a set of negatives, for listwise losses. Default: 128.
+    pub shared_by: Option<usize>,
     /// The distribution that they are drawn from, where there is no `mix`.
     pub proposal: Proposal,
     /// Exponent of popularity, for `proposal = "popularity"`.
     pub alpha: f64,
-    /// Whether an item may come twice among the negatives of one positive.
+    /// Whether an item may come twice among the negatives of one positive; shared negatives are always distinct.
     pub with_replacement: bool,
     /// Whether a negative may be another positive of the user, for recipes that want it. It never is the positive
     /// itself.
@@ -28,7 +30,8 @@ pub struct NegativesConfig {
 impl Default for NegativesConfig {
     fn default() -> Self {
         Self {
-            count: 8,
+            count: None,
+            shared_by: None,
             proposal: Proposal::Uniform,
             alpha: 0.75,
             with_replacement: true,
@@ -229,6 +232,19 @@ impl NegativesConfig {
             Propose::Popularity if plain => Some((Proposal::Popularity, only.alpha.unwrap_or(0.75))),
             _ => None,
         }
+    }
+
+    /// Whether negatives have weights of their own.
+    pub(crate) fn weighs(&self) -> bool {
+        let weighs = |c: &MixConfig| {
+            !matches!(c.weigh, Weigh::One | Weigh::LogQ) || c.filters() || c.select == Select::Violation
+        };
+        self.mix.iter().any(weighs)
+    }
+
+    /// Whether scores are corrected by the chances of the components.
+    pub(crate) fn corrects(&self) -> bool {
+        self.mix.iter().any(|c| c.weigh == Weigh::LogQ)
     }
 
     /// Whether the time of each positive is needed.

@@ -13,6 +13,7 @@ mod sampler;
 mod sampling;
 mod schedule;
 mod select;
+mod shared;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -25,10 +26,11 @@ use filter::Excluded;
 pub use health::{ComponentShare, NegativesReport};
 pub(crate) use health::{Health, Watch};
 use mixture::Mixture;
-use propose::{Distribution, Popularity, Uniform};
+pub(crate) use propose::{Distribution, Popularity, Uniform};
 use sampler::Sampler;
 pub(crate) use sampling::{Run, Sampling, Scores};
 pub use schedule::{Curve, Scheduled, Shape};
+pub(crate) use shared::{SharedBlock, SharedSampler};
 use validate::MAX_CANDIDATES;
 pub(crate) use validate::Mistake;
 

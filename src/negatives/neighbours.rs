@@ -16,14 +16,17 @@ pub(crate) struct Neighbours<'a> {
 }
 
 impl<'a> Neighbours<'a> {
-    /// From all interactions, or a random sample of them where `budget` bytes do not hold 4 bytes for each. Two passes.
+    /// Bytes for each item while it is built, and for each interaction.
+    pub(crate) const ITEM_BYTES: u64 = 16;
+    pub(crate) const BYTES: u64 = 4;
+
+    /// From a random `share` of the interactions. Two passes.
     pub(crate) fn new(
         interactions: &'a Interactions,
         items: u32,
-        budget: u64,
+        share: f64,
         ctx: &Context,
     ) -> Result<Self, Interrupted> {
-        let share = (budget.saturating_sub(u64::from(items) * 8) / 4) as f64 / interactions.len().max(1) as f64;
         let keep = |k: u64| share >= 1.0 || (mix(k.wrapping_mul(GOLDEN)) as f64) < share * 2f64.powi(64);
         let each = |visit: &mut dyn FnMut(u32, u32)| -> Result<(), Interrupted> {
             let mut k = 0;
@@ -38,6 +41,7 @@ impl<'a> Neighbours<'a> {
                         }
                     }
                 }
+                interactions.release(c);
             }
             Ok(())
         };

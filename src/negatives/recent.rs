@@ -6,8 +6,6 @@ use crate::context::{Context, Interrupted};
 use crate::dataset::Interactions;
 use crate::mix::{GOLDEN, mix};
 
-/// Bytes for each interaction while it is built.
-const BYTES: u64 = 48;
 const DAY: f64 = 86_400_000.0;
 
 /// Train interactions in the order of their times. An item's weight at time t is Σ 2^−((t − tₖ)/h) over its interactions
@@ -24,14 +22,16 @@ pub(crate) struct Recent {
 }
 
 impl Recent {
-    /// From all interactions, or a random sample of them where `budget` bytes do not hold all. O(n log n).
+    /// Bytes for each interaction while it is built.
+    pub(crate) const BYTES: u64 = 48;
+
+    /// From a random `share` of the interactions. O(n log n).
     pub(crate) fn new(
         interactions: &Interactions,
         half_life_days: f64,
-        budget: u64,
+        share: f64,
         ctx: &Context,
     ) -> Result<Self, Interrupted> {
-        let share = (budget / BYTES) as f64 / interactions.len().max(1) as f64;
         let keep = |k: u64| share >= 1.0 || (mix(k.wrapping_mul(GOLDEN)) as f64) < share * 2f64.powi(64);
         let mut events = Vec::new();
         let mut k = 0;
@@ -47,6 +47,7 @@ impl Recent {
                     }
                 }
             }
+            interactions.release(c);
         }
         Ok(Self::of(events, half_life_days))
     }

@@ -19,10 +19,10 @@ pub(crate) struct Sampler<P> {
 }
 
 impl<P: Distribution> Sampler<P> {
-    /// Negatives as `config` says but for the proposal, in blocks of at most `largest_block` items.
-    pub(crate) fn new(proposal: P, config: &NegativesConfig, largest_block: usize) -> Self {
-        let NegativesConfig { count, with_replacement, allow_positives, .. } = *config;
-        Self { proposal, each: count, with_replacement, allow_positives, excluded: Excluded::new(largest_block) }
+    /// `each` negatives a positive, as `config` says but for the proposal, in blocks of at most `largest_block` items.
+    pub(crate) fn new(proposal: P, (config, each): (&NegativesConfig, usize), largest_block: usize) -> Self {
+        let NegativesConfig { with_replacement, allow_positives, .. } = *config;
+        Self { proposal, each, with_replacement, allow_positives, excluded: Excluded::new(largest_block) }
     }
 
     /// Appends a run to `batch`: the positives of `user` at these positions of `block`, which are all that the user has
@@ -137,8 +137,8 @@ mod tests {
         rounds: usize,
     ) -> Batch {
         let block: Vec<u32> = (0..items).collect();
-        let config = NegativesConfig { count: each, with_replacement: replacement, ..NegativesConfig::default() };
-        let mut sampler = Sampler::new(proposal, &config, block.len());
+        let config = NegativesConfig { with_replacement: replacement, ..NegativesConfig::default() };
+        let mut sampler = Sampler::new(proposal, (&config, each), block.len());
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(11);
         let mut batch = Batch::default();
         let run: Vec<u64> = run.iter().map(|p| 7 << 32 | u64::from(*p)).collect();

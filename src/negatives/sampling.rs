@@ -39,24 +39,25 @@ pub(crate) enum Sampling<'a> {
 }
 
 impl<'a> Sampling<'a> {
-    /// What `config` says, in blocks of at most `largest_block` items. What components build once (times of
-    /// interactions, users of items) stays within `budget` bytes. `score` is how scores are made, and the temperature
-    /// of the loss.
+    /// What `config` says, so many negatives a positive, in blocks of at most `largest_block` items. What components
+    /// build once of interactions (their times, users of items) they build of a random `share` of them, from 0 to 1.
+    /// `score` is how scores are made, and the temperature of the loss.
     pub(crate) fn new(
         dataset: &'a Dataset,
-        config: &NegativesConfig,
+        (config, each): (&NegativesConfig, usize),
         score: (Similarity, f32),
         largest_block: usize,
-        budget: u64,
+        share: f64,
         ctx: &Context,
     ) -> Result<Self, Interrupted> {
         Ok(match config.simple() {
-            Some((Proposal::Uniform, _)) => Self::Uniform(Sampler::new(Uniform, config, largest_block)),
+            Some((Proposal::Uniform, _)) => Self::Uniform(Sampler::new(Uniform, (config, each), largest_block)),
             Some((Proposal::Popularity, alpha)) => {
                 let counts = dataset.popularity().iter().map(|c| c.to_native());
-                Self::Popularity(Sampler::new(Arc::new(Popularity::new(counts, alpha)), config, largest_block))
+                let popularity = Arc::new(Popularity::new(counts, alpha));
+                Self::Popularity(Sampler::new(popularity, (config, each), largest_block))
             }
-            None => Self::Mixture(Box::new(Mixture::new(dataset, config, score, largest_block, budget, ctx)?)),
+            None => Self::Mixture(Box::new(Mixture::new(dataset, (config, each), score, largest_block, share, ctx)?)),
         })
     }
 

@@ -7,9 +7,14 @@ use rand::Rng;
 use super::neighbours::Neighbours;
 use super::recent::Recent;
 use super::sampler::{TRIES, draw_exactly};
-use super::{Distribution, Excluded, MixConfig, Popularity, Propose, Uniform, below};
+use super::{Distribution, Excluded, MixConfig, NegativesConfig, Popularity, Propose, Uniform, below};
 use crate::context::{Context, Interrupted};
 use crate::dataset::Dataset;
+
+/// Positives that a reservoir holds by default.
+const RESERVOIR: usize = 1 << 14;
+/// Bytes of an item's weight and its slot of an alias table, and of what the table is made of.
+const WEIGHT: u64 = 40;
 
 /// The positive at hand, and what is around it.
 #[derive(Clone, Copy)]
@@ -37,11 +42,11 @@ pub(super) enum Source<'a> {
 }
 
 impl<'a> Source<'a> {
-    /// Builds what `config` proposes by, within `budget` bytes.
+    /// Builds what `config` proposes by, out of a random `share` of the interactions where it needs them.
     pub(super) fn new(
         dataset: &'a Dataset,
         config: &MixConfig,
-        budget: u64,
+        share: f64,
         ctx: &Context,
     ) -> Result<Self, Interrupted> {
         Ok(match config.propose {
@@ -51,12 +56,12 @@ impl<'a> Source<'a> {
                 Self::Popularity(Arc::new(Popularity::new(counts, config.alpha.unwrap_or(0.75))))
             }
             Propose::Recent => {
-                Self::Recent(Arc::new(Recent::new(dataset.train(), config.half_life.unwrap_or(30.0), budget, ctx)?))
+                Self::Recent(Arc::new(Recent::new(dataset.train(), config.half_life.unwrap_or(30.0), share, ctx)?))
             }
             Propose::InBatch => Self::InBatch,
-            Propose::Reservoir => Self::Reservoir { held: Vec::new(), size: config.size.unwrap_or(1 << 14) },
+            Propose::Reservoir => Self::Reservoir { held: Vec::new(), size: config.size.unwrap_or(RESERVOIR) },
             Propose::Cooccurrence => {
-                Self::Cooccurrence(Arc::new(Neighbours::new(dataset.train(), dataset.items().len(), budget, ctx)?))
+                Self::Cooccurrence(Arc::new(Neighbours::new(dataset.train(), dataset.items().len(), share, ctx)?))
             }
         })
     }
@@ -115,6 +120,30 @@ impl<'a> Source<'a> {
     /// Whether uniform candidates may stand in where it has none. Not where that would be ahead of time.
     pub(super) fn may_be_filled(&self) -> bool {
         matches!(self, Self::InBatch | Self::Reservoir { .. } | Self::Cooccurrence(_))
+    }
+}
+
+impl MixConfig {
+    /// Bytes that the component takes on `items` items, one for each of `copies` samplers where they do not share: and
+    /// those for each interaction that it looks up.
+    fn bytes(&self, items: u64, copies: u64) -> (u64, u64) {
+        match self.propose {
+            Propose::Uniform | Propose::InBatch => (0, 0),
+            Propose::Popularity => (items * WEIGHT, 0),
+            Propose::Recent => (0, Recent::BYTES),
+            Propose::Reservoir => (copies * self.size.unwrap_or(RESERVOIR) as u64 * 4, 0),
+            Propose::Cooccurrence => (items * Neighbours::ITEM_BYTES, Neighbours::BYTES),
+        }
+    }
+}
+
+impl NegativesConfig {
+    /// Bytes that the components of a mixture take on `items` items with so many samplers at work, and those for each
+    /// interaction that they look up.
+    pub(crate) fn bytes(&self, items: u64, copies: u64) -> (u64, u64) {
+        let chances = if self.corrects() { items * WEIGHT * self.mix.len() as u64 } else { 0 };
+        let add = |sum: (u64, u64), own: (u64, u64)| (sum.0 + own.0, sum.1 + own.1);
+        self.mix.iter().map(|c| c.bytes(items, copies)).fold((chances, 0), add)
     }
 }
 

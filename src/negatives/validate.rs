@@ -14,12 +14,9 @@ pub(crate) struct Mistake {
 
 impl NegativesConfig {
     /// Says what is wrong first, if anything is.
-    pub(crate) fn mistake(&self, largest_count: usize) -> Option<Mistake> {
+    pub(crate) fn mistake(&self) -> Option<Mistake> {
         let wrong =
             |key: &str, value: String, must: String| Some(Mistake { key: format!("negatives.{key}"), value, must });
-        if self.count == 0 || self.count > largest_count {
-            return wrong("count", self.count.to_string(), format!("be from 1 to {largest_count}"));
-        }
         if self.alpha.is_nan() || self.alpha.abs() > 8.0 {
             return wrong("alpha", self.alpha.to_string(), "be a number from -8 to 8".into());
         }
@@ -161,13 +158,12 @@ mod tests {
     use super::*;
 
     fn mistake(text: &str) -> Option<Mistake> {
-        toml::from_str::<NegativesConfig>(text).unwrap().mistake(255)
+        toml::from_str::<NegativesConfig>(text).unwrap().mistake()
     }
 
     #[test]
     fn every_key_without_effect_and_every_impossible_value_is_named() {
         for (text, key, word) in [
-            ("count = 0", "negatives.count", "255"),
             ("alpha = nan", "negatives.alpha", "-8"),
             ("proposal = \"popularity\"\n[[mix]]", "negatives.proposal", "propose"),
             ("[[mix]]\nalpha = 0.5", "negatives.mix[0].alpha", "popularity"),

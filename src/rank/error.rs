@@ -42,7 +42,9 @@ pub enum RankError {
     },
     /// Not even the smallest block fits the budget.
     #[error(
-        "ranking needs at least {needed} with {threads} threads, but --memory is {given}; raise it, or use fewer --threads or a smaller --k"
+        "ranking needs --memory {}B ({needed}) at least, with {threads} threads, but it is {given}; raise it, or use fewer \
+         --threads or a smaller --k",
+        needed.0
     )]
     Memory {
         /// The least that suffices.

@@ -1,17 +1,22 @@
-//! Ranking the whole catalogue for many users: blocks of users × tiles of items, top K kept, seen items masked.
+//! Ranking the whole catalogue for many users: waves and blocks of users × regions and tiles of items, top K kept,
+//! seen items masked.
 //! Evaluation and recommendation both rank through here, whatever makes the scores.
 
-mod blocks;
 mod error;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod scorer;
+mod seen;
+mod tiling;
 mod top;
+mod waves;
 
-pub(crate) use blocks::{Seen, Tiling, not_a_number, rank_block, workers};
 pub use error::RankError;
 pub use scorer::{Popularity, RandomScores, Scorer};
-pub(crate) use top::{Candidate, Top};
+pub(crate) use seen::Seen;
+pub(crate) use tiling::{Needs, Tiling, program_bytes};
+pub(crate) use top::{Candidate, Tops};
+pub(crate) use waves::{Outcomes, Ranking, not_a_number, workers};
 
 use crate::mix::{GOLDEN, mix};
 

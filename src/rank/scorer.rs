@@ -29,6 +29,28 @@ pub trait Scorer: Sync {
         Ok(())
     }
 
+    /// Bytes of mapped files that an item takes, and that [`Scorer::score`] reads in the order of items; 0 without any.
+    /// Where all items together are more than fits the memory budget, they are ranked region by region, and
+    /// [`Scorer::will_score`] and [`Scorer::release_items`] are called around each.
+    fn item_bytes(&self) -> usize {
+        0
+    }
+
+    /// Learns which items are scored soon.
+    fn will_score(&self, items: Range<u32>) {
+        let _ = items;
+    }
+
+    /// May let go of what it mapped for `items`.
+    fn release_items(&self, items: Range<u32>) {
+        let _ = items;
+    }
+
+    /// May let go of what it mapped for `users`.
+    fn release_users(&self, users: Range<u32>) {
+        let _ = users;
+    }
+
     /// Scores every item of `items` for each of `users`, into the row-major `out` (users × items).
     fn score(&self, users: &[u32], items: Range<u32>, out: &mut [f32]);
 
@@ -47,6 +69,22 @@ impl Scorer for Model {
 
     fn check(&self, dataset: &Dataset) -> Result<(), ModelError> {
         self.check_dataset(dataset)
+    }
+
+    fn item_bytes(&self) -> usize {
+        Model::items(self).stride() * size_of::<f32>()
+    }
+
+    fn will_score(&self, items: Range<u32>) {
+        Model::items(self).will_need(items.start as usize..items.end as usize);
+    }
+
+    fn release_items(&self, items: Range<u32>) {
+        Model::items(self).release(items.start as usize..items.end as usize);
+    }
+
+    fn release_users(&self, users: Range<u32>) {
+        Model::users(self).release(users.start as usize..users.end as usize);
     }
 
     fn score(&self, users: &[u32], items: Range<u32>, out: &mut [f32]) {

@@ -1,4 +1,4 @@
-//! The best K of a stream of scores, in a buffer behind a threshold.
+//! The best K of a stream of scores, for a block of users: each in its part of a buffer, behind a threshold.
 
 use std::cmp::Reverse;
 
@@ -35,78 +35,101 @@ impl Candidate {
     }
 }
 
-/// The best `k` candidates of one user so far. Memory: [`Top::bytes`].
-#[derive(Clone, Debug)]
-pub(crate) struct Top {
+/// The best `k` candidates of each of some users so far, in one buffer that is used again and again. Memory:
+/// [`Tops::bytes`] a user.
+#[derive(Debug)]
+pub(crate) struct Tops {
     k: usize,
+    rankings: Vec<State>,
+    /// `capacity` places a user, of which the first are taken: among them the best `k` of all that were offered.
+    places: Vec<Candidate>,
+}
+
+/// One user's ranking.
+#[derive(Clone, Copy, Debug)]
+struct State {
     user_seed: u64,
-    /// Up to `capacity` candidates, among them the best `k` of all that were offered.
-    candidates: Vec<Candidate>,
-    /// The `k`-th best when the buffer was last cut; what does not beat it is not kept.
+    len: usize,
+    /// The `k`-th best when the places were last cut; what does not beat it is not kept.
     floor: Option<Candidate>,
     threshold: f32,
 }
 
-impl Top {
-    pub(crate) fn new(k: usize, seed: u64, user: u32) -> Self {
-        Self {
-            k,
-            user_seed: user_seed(seed, user),
-            candidates: Vec::with_capacity(Self::capacity(k)),
-            floor: None,
-            threshold: f32::NEG_INFINITY,
-        }
+impl Tops {
+    /// Without users as yet.
+    pub(crate) fn new(k: usize) -> Self {
+        Self { k, rankings: Vec::new(), places: Vec::new() }
     }
 
     fn capacity(k: usize) -> usize {
         k * 2 + 16
     }
 
-    /// Bytes that one takes.
+    /// Bytes that a user takes.
     pub(crate) fn bytes(k: usize) -> usize {
-        Self::capacity(k) * size_of::<Candidate>() + size_of::<Self>()
+        Self::capacity(k).saturating_mul(size_of::<Candidate>()).saturating_add(size_of::<State>())
     }
 
-    /// Offers the scores of consecutive items from `first`. Returns the item whose score is NaN, if there is one.
-    pub(crate) fn offer(&mut self, first: u32, scores: &[f32]) -> Result<(), u32> {
+    /// Begins the rankings of `users`. `seed` breaks ties.
+    pub(crate) fn begin(&mut self, seed: u64, users: &[u32]) {
+        let places = users.len() * Self::capacity(self.k);
+        if places > self.places.len() {
+            // Not by doubling, and the old ones go first: the budget counts with no more than these.
+            self.places = Vec::new();
+            self.places = vec![Candidate { key: 0, item: Reverse(0) }; places];
+        }
+        self.rankings.clear();
+        self.rankings.reserve_exact(users.len());
+        self.rankings.extend(users.iter().map(|user| State {
+            user_seed: user_seed(seed, *user),
+            len: 0,
+            floor: None,
+            threshold: f32::NEG_INFINITY,
+        }));
+    }
+
+    /// Offers the scores of consecutive items from `first` to the user at `index`. Returns the item whose score is NaN,
+    /// if there is one.
+    pub(crate) fn offer(&mut self, index: usize, first: u32, scores: &[f32]) -> Result<(), u32> {
+        let capacity = Self::capacity(self.k);
+        let (state, places) = (&mut self.rankings[index], &mut self.places[index * capacity..(index + 1) * capacity]);
         let mut at = 0;
-        while let Some(step) = first_not_below(&scores[at..], self.threshold) {
+        while let Some(step) = first_not_below(&scores[at..], state.threshold) {
             let (score, item) = (scores[at + step], first + (at + step) as u32);
             if score.is_nan() {
                 return Err(item);
             }
             if score > f32::NEG_INFINITY {
-                self.push(Candidate::new(score, item, self.user_seed));
+                state.push(Candidate::new(score, item, state.user_seed), self.k, places);
             }
             at += step + 1;
         }
         Ok(())
     }
 
-    fn push(&mut self, candidate: Candidate) {
+    /// The best `k` of the user at `index`, best first; fewer where fewer were offered. Ends this ranking.
+    pub(crate) fn sorted(&mut self, index: usize) -> &[Candidate] {
+        let capacity = Self::capacity(self.k);
+        let places = &mut self.places[index * capacity..][..self.rankings[index].len];
+        places.sort_unstable_by_key(|c| Reverse(*c));
+        &places[..self.k.min(places.len())]
+    }
+}
+
+impl State {
+    fn push(&mut self, candidate: Candidate, k: usize, places: &mut [Candidate]) {
         if self.floor.is_some_and(|floor| candidate < floor) {
             return;
         }
-        self.candidates.push(candidate);
-        if self.candidates.len() == Self::capacity(self.k) {
-            self.cut();
+        places[self.len] = candidate;
+        self.len += 1;
+        if self.len == places.len() {
+            // Keeps the best k.
+            let (_, kth, _) = places.select_nth_unstable_by_key(k - 1, |c| Reverse(*c));
+            self.len = k;
+            self.floor = Some(*kth);
+            self.threshold = kth.score();
         }
-    }
-
-    /// Keeps the best `k`.
-    fn cut(&mut self) {
-        let (_, kth, _) = self.candidates.select_nth_unstable_by_key(self.k - 1, |c| Reverse(*c));
-        let kth = *kth;
-        self.candidates.truncate(self.k);
-        self.floor = Some(kth);
-        self.threshold = kth.score();
-    }
-
-    /// The best `k`, best first; fewer where fewer were offered.
-    pub(crate) fn into_sorted(mut self) -> Vec<Candidate> {
-        self.candidates.sort_unstable_by_key(|c| Reverse(*c));
-        self.candidates.truncate(self.k);
-        self.candidates
     }
 }
 
@@ -122,9 +145,14 @@ mod tests {
                 prop_oneof![(-3i8..4).prop_map(f32::from), any::<f32>().prop_filter("a number", |s| !s.is_nan())], 1..400),
             k in 1usize..60, tile in 1usize..130, seed: u64, user: u32,
         ) {
-            let mut top = Top::new(k, seed, user);
-            for (t, tile_scores) in scores.chunks(tile).enumerate() {
-                top.offer((t * tile) as u32, tile_scores).unwrap();
+            let mut tops = Tops::new(k);
+            // Twice: what is left of an earlier ranking, and what lies beside, must not matter.
+            for seed in [!seed, seed] {
+                tops.begin(seed, &[user ^ 1, user]);
+                for (t, tile_scores) in scores.chunks(tile).enumerate() {
+                    tops.offer(0, (t * tile) as u32, &tile_scores[..tile_scores.len() / 2]).unwrap();
+                    tops.offer(1, (t * tile) as u32, tile_scores).unwrap();
+                }
             }
             let own = user_seed(seed, user);
             let mut all: Vec<Candidate> = (0..scores.len())
@@ -135,7 +163,7 @@ mod tests {
                 b.score().partial_cmp(&a.score()).unwrap().then(b.key.cmp(&a.key)).then(a.item().cmp(&b.item()))
             });
             all.truncate(k);
-            let best = top.into_sorted();
+            let best = tops.sorted(1).to_vec();
             for c in &best {
                 prop_assert_eq!(c.score(), scores[c.item() as usize]);
             }
@@ -146,7 +174,9 @@ mod tests {
         fn nan_is_found_wherever_it_is(at in 0usize..200, k in 1usize..20) {
             let mut scores: Vec<f32> = (0..200).map(|i| -(i as f32)).collect();
             scores[at] = f32::NAN;
-            prop_assert_eq!(Top::new(k, 1, 1).offer(1000, &scores), Err(1000 + at as u32));
+            let mut tops = Tops::new(k);
+            tops.begin(1, &[1]);
+            prop_assert_eq!(tops.offer(0, 1000, &scores), Err(1000 + at as u32));
         }
     }
 

@@ -11,9 +11,10 @@ use arrow_schema::{DataType, Field, Schema};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
-use parquet::file::properties::WriterProperties;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use serde::Serialize;
 
+use super::top::recommend_beside;
 use super::{RecommendError, RecommendOptions, RecommendSummary, RecommendUsers, Recommendations, recommend};
 use crate::context::Context;
 use crate::dataset::Dataset;
@@ -101,10 +102,7 @@ pub fn write_recommendations(
     let item_id = |item: u32| dataset.items().id(item).unwrap_or_default();
     let summary = match format {
         RecommendFormat::Ndjson => recommend(scorer, dataset, users, options, ctx, |r| {
-            let items = r.items.iter().map(|(item, score)| ScoredItem { item: item_id(*item), score: *score });
-            let line = Line { user: user_id(r.user), items: items.collect() };
-            serde_json::to_writer(&mut *out, &line).map_err(std::io::Error::from)?;
-            Ok(out.write_all(b"\n")?)
+            Ok(write_line(out, user_id(r.user), r.items.iter().map(|(item, score)| (item_id(*item), *score)))?)
         })?,
         RecommendFormat::Csv => {
             out.write_all(b"user,rank,item,score\n")?;
@@ -120,7 +118,7 @@ pub fn write_recommendations(
         }
         RecommendFormat::Parquet => {
             let mut rows = ParquetRows::new(out)?;
-            let summary = recommend(scorer, dataset, users, options, ctx, |r| {
+            let summary = recommend_beside(PARQUET_BYTES, scorer, dataset, users, options, ctx, |r| {
                 rows.push(user_id(r.user), r, item_id).map_err(RecommendError::from_parquet)
             })?;
             rows.finish().map_err(RecommendError::from_parquet)?;
@@ -145,15 +143,26 @@ impl RecommendError {
 }
 
 #[derive(Serialize)]
-struct Line<'a> {
-    user: &'a str,
-    items: Vec<ScoredItem<'a>>,
-}
-
-#[derive(Serialize)]
 struct ScoredItem<'a> {
     item: &'a str,
     score: f32,
+}
+
+/// A line of NDJSON, without holding what it says of the items.
+fn write_line<'a>(
+    out: &mut (dyn Write + Send),
+    user: &str,
+    items: impl Iterator<Item = (&'a str, f32)>,
+) -> std::io::Result<()> {
+    out.write_all(b"{\"user\":")?;
+    serde_json::to_writer(&mut *out, user)?;
+    let mut before = &b",\"items\":["[..];
+    for (item, score) in items {
+        out.write_all(before)?;
+        before = b",";
+        serde_json::to_writer(&mut *out, &ScoredItem { item, score })?;
+    }
+    out.write_all(if before == b"," { b"]}\n" } else { b",\"items\":[]}\n" })
 }
 
 /// A field of CSV, quoted where RFC 4180 asks for it.
@@ -174,11 +183,16 @@ struct ParquetRows<'a> {
     items: StringBuilder,
     scores: Float32Builder,
     rows: usize,
+    id_bytes: usize,
 }
 
+/// A batch ends at so many rows, or at so many bytes of ids.
 const BATCH_ROWS: usize = 8192;
+const BATCH_BYTES: usize = 512 << 10;
 /// A row group ends when this much of it waits in memory.
-const GROUP_BYTES: usize = 16 << 20;
+const GROUP_BYTES: usize = 4 << 20;
+/// What writing Parquet takes in all: the row group and the batch before it, dictionaries, pages, the compressor.
+const PARQUET_BYTES: usize = 16 << 20;
 
 impl<'a> ParquetRows<'a> {
     fn new(out: &'a mut (dyn Write + Send)) -> Result<Self, ParquetError> {
@@ -189,7 +203,12 @@ impl<'a> ParquetRows<'a> {
             field("item", DataType::Utf8),
             field("score", DataType::Float32),
         ]));
-        let properties = WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?)).build();
+        // An index of pages would grow with the file until it is closed.
+        let properties = WriterProperties::builder()
+            .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
+            .set_statistics_enabled(EnabledStatistics::Chunk)
+            .set_offset_index_disabled(true)
+            .build();
         Ok(Self {
             writer: ArrowWriter::try_new(out, schema.clone(), Some(properties))?,
             schema,
@@ -198,6 +217,7 @@ impl<'a> ParquetRows<'a> {
             items: StringBuilder::new(),
             scores: Float32Builder::new(),
             rows: 0,
+            id_bytes: 0,
         })
     }
 
@@ -210,10 +230,12 @@ impl<'a> ParquetRows<'a> {
         for (rank, (item, score)) in (1..).zip(&recommendations.items) {
             self.users.append_value(user);
             self.ranks.append_value(rank);
-            self.items.append_value(item_id(*item));
+            let item = item_id(*item);
+            self.items.append_value(item);
             self.scores.append_value(*score);
             self.rows += 1;
-            if self.rows == BATCH_ROWS {
+            self.id_bytes += user.len() + item.len();
+            if self.rows == BATCH_ROWS || self.id_bytes >= BATCH_BYTES {
                 self.write_batch()?;
             }
         }
@@ -227,9 +249,9 @@ impl<'a> ParquetRows<'a> {
             Arc::new(self.items.finish()),
             Arc::new(self.scores.finish()),
         ];
-        self.rows = 0;
+        (self.rows, self.id_bytes) = (0, 0);
         self.writer.write(&RecordBatch::try_new(self.schema.clone(), columns)?)?;
-        if self.writer.in_progress_size() > GROUP_BYTES {
+        if self.writer.memory_size() > GROUP_BYTES {
             self.writer.flush()?;
         }
         Ok(())

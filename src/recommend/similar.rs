@@ -1,9 +1,9 @@
 //! The items most like an item.
 
 use super::RecommendError;
-use crate::context::Context;
+use crate::context::{ByteSize, Context};
 use crate::model::Model;
-use crate::rank::Top;
+use crate::rank::{RankError, Tops, program_bytes};
 
 /// Items between two looks at whether to stop.
 const TILE: usize = 4096;
@@ -15,10 +15,18 @@ const TILE: usize = 4096;
 /// has the cosine 0 with everything. O(items × dimensions) time, O(k) memory.
 ///
 /// # Errors
-/// If the model has no such item, `k` is 0, factors are not finite, or the operation was stopped.
+/// If the model has no such item, `k` is 0, `k` items do not fit the memory budget, factors are not finite, or the operation was stopped.
 pub fn similar(model: &Model, item: &str, k: usize, ctx: &Context) -> Result<Vec<(u32, f32)>, RecommendError> {
     if k == 0 {
         return Err(RecommendError::NoItems);
+    }
+    let items = model.items().rows();
+    let k = k.min(items).max(1);
+    // The result beside the ranking that it is made of.
+    let needed = (program_bytes(1) + Tops::bytes(k).saturating_add(k * size_of::<(u32, f32)>())) as u64;
+    if needed > ctx.memory().0 {
+        let (needed, given) = (ByteSize(needed), ctx.memory());
+        return Err(RankError::Memory { needed, threads: 1, given }.into());
     }
     let wanted = model.item_ids().find(item).ok_or_else(|| RecommendError::UnknownItem {
         id: item.to_string(),
@@ -30,8 +38,8 @@ pub fn similar(model: &Model, item: &str, k: usize, ctx: &Context) -> Result<Vec
     let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
     let own = factors(wanted as usize);
     let own_norm = dot(own, own).sqrt();
-    let items = model.items().rows();
-    let mut top = Top::new(k.min(items).max(1), 0, wanted);
+    let mut top = Tops::new(k);
+    top.begin(0, &[wanted]);
     let mut cosines = vec![0.0; TILE];
     for start in (0..items).step_by(TILE) {
         ctx.check()?;
@@ -45,10 +53,11 @@ pub fn similar(model: &Model, item: &str, k: usize, ctx: &Context) -> Result<Vec
                 _ => (dot(own, other) / norms) as f32,
             };
         }
-        top.offer(start as u32, tile).map_err(|i| RecommendError::NotANumber {
+        top.offer(0, start as u32, tile).map_err(|i| RecommendError::NotANumber {
             item: model.item_ids().id(i).unwrap_or_default().to_string(),
             model: model.path().to_path_buf(),
         })?;
+        model.items().release(start..start + tile.len());
     }
-    Ok(top.into_sorted().iter().map(|candidate| (candidate.item(), candidate.score())).collect())
+    Ok(top.sorted(0).iter().map(|candidate| (candidate.item(), candidate.score())).collect())
 }

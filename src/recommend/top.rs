@@ -1,12 +1,12 @@
 //! The best items of each user, in the order of users, for any number of users.
 
-use rayon::prelude::*;
+use rkyv::rend::u32_le;
 use serde::Serialize;
 
 use super::RecommendError;
 use crate::context::{Context, Unit};
 use crate::dataset::{Dataset, Part};
-use crate::rank::{RankError, Scorer, Seen, Tiling, rank_block, workers};
+use crate::rank::{Needs, Outcomes, RankError, Ranking, Scorer, Seen, Tiling, Tops};
 
 /// Breaks ties between equal scores.
 const SEED: u64 = 42;
@@ -60,12 +60,26 @@ pub struct Recommendations {
 /// Left out are the items of a user's train and validation interactions, unless `options.include_seen`; held-out test
 /// items are not, for they are what recommendations are to find. Users without train interactions are skipped and
 /// counted, or refused if they were named: their factors were never trained. The output is the same for any number of
-/// threads. O(users × items × dimensions) time; memory stays within `ctx.memory()`.
+/// threads. The next users are being ranked while `sink` takes the last. O(users × items × dimensions) time; memory,
+/// without what `sink` takes, stays within `ctx.memory()`.
 ///
 /// # Errors
 /// If the scorer does not belong to the dataset, an id is unknown or cold, a score is NaN, not even one user fits the
 /// memory budget, the operation was stopped, or `sink` fails.
 pub fn recommend(
+    scorer: &dyn Scorer,
+    dataset: &Dataset,
+    users: &RecommendUsers,
+    options: RecommendOptions,
+    ctx: &Context,
+    sink: impl FnMut(&Recommendations) -> Result<(), RecommendError>,
+) -> Result<RecommendSummary, RecommendError> {
+    recommend_beside(0, scorer, dataset, users, options, ctx, sink)
+}
+
+/// As [`recommend`], while `sink` takes up to `taken` bytes of the budget.
+pub(super) fn recommend_beside(
+    taken: usize,
     scorer: &dyn Scorer,
     dataset: &Dataset,
     users: &RecommendUsers,
@@ -87,40 +101,81 @@ pub fn recommend(
         RecommendUsers::All => None,
         RecommendUsers::Ids(ids) => Some(find_users(dataset, ids)?),
     };
-    let total = named.as_ref().map_or(shape.0, Vec::len);
     let parts = if options.include_seen { &[][..] } else { &[Part::Train, Part::Valid] };
     let seen = Seen::new(parts.iter().filter_map(|part| dataset.part(*part)).collect());
-    // Twice the ranking: the items wait for those of the blocks before them to be written.
-    let user_bytes = 2 * (k * 8 + size_of::<Recommendations>()) + k * 16;
-    let tiling = Tiling::new(total, k, total.min(named.as_ref().map_or(0, Vec::len)) * 4, user_bytes, 0, ctx)?;
-    let pool = workers(ctx)?;
-    let stage = ctx.stage("recommending", Some(total as u64), Unit::Users);
-    let mut summary = RecommendSummary::default();
-    // One block a thread at once, then all of them are written, in order.
-    let wave = tiling.block * ctx.threads();
-    for start in (0..total).step_by(wave) {
-        let range = start..(start + wave).min(total);
-        let asked = range.len();
-        let warm: Vec<u32> = match &named {
-            Some(users) => users[range].to_vec(),
-            None => range.map(|u| u as u32).filter(|u| !dataset.train().user(*u).items.is_empty()).collect(),
-        };
-        summary.cold_users += (asked - warm.len()) as u64;
-        let rank = |users: &[u32]| -> Result<Vec<Recommendations>, RankError> {
-            let tops = rank_block(scorer, dataset, users, &seen, (k, SEED), tiling.tile, ctx, |_, _| {})?;
-            let items = tops.into_iter().map(|top| top.into_sorted().iter().map(|c| (c.item(), c.score())).collect());
-            Ok(users.iter().zip(items).map(|(user, items)| Recommendations { user: *user, items }).collect())
-        };
-        let ranked: Vec<_> =
-            pool.install(|| warm.par_chunks(tiling.block).map(rank).collect::<Result<_, RankError>>())?;
-        for user in ranked.iter().flatten() {
-            sink(user)?;
-            summary.users += 1;
-            summary.recommendations += user.items.len() as u64;
+    let needs = Needs {
+        users: named.as_ref().map_or(shape.0, Vec::len) as u64,
+        k,
+        taken: taken + k * size_of::<(u32, f32)>() + named.as_ref().map_or(0, |users| users.capacity() * 4),
+        // Three times the result: one wave is being made, one waits, one is handed out.
+        user_bytes: 3 * (k * size_of::<(u32, f32)>() + size_of::<(u32, usize)>())
+            + seen.parts() * size_of::<&[u32_le]>()
+            + 2 * size_of::<u32>(),
+        largest: 0,
+    };
+    let tiling = Tiling::new(&needs, scorer.items(), scorer.item_bytes(), ctx)?;
+    let warm = match &named {
+        Some(users) => users.len() as u64,
+        None => u64::from(dataset.train().summary().users),
+    };
+    let stage = ctx.stage("recommending", Some(warm), Unit::Users);
+    let mut summary = RecommendSummary { cold_users: needs.users.saturating_sub(warm), ..RecommendSummary::default() };
+    let ranking = Ranking { scorer, dataset, seen: &seen, k, seed: SEED, tiling };
+    let all = named.is_none().then_some(0..shape.0 as u32).into_iter().flatten();
+    let warm = all.filter(|user| !dataset.train().user(*user).items.is_empty());
+    let mut one = Recommendations { user: 0, items: Vec::with_capacity(k) };
+    ranking.run(warm.chain(named.iter().flatten().copied()), &Best { k }, ctx, |block| {
+        let mut start = 0;
+        for (user, end) in &block.users {
+            one.user = *user;
+            one.items.clear();
+            one.items.extend_from_slice(&block.items[start..*end]);
+            start = *end;
+            sink(&one)?;
         }
-        stage.add(asked as u64);
-    }
+        summary.recommendations += block.items.len() as u64;
+        summary.users += block.users.len() as u64;
+        stage.add(block.users.len() as u64);
+        Ok::<_, RecommendError>(())
+    })?;
     Ok(summary)
+}
+
+/// The best `k` items, as they are handed out.
+struct Best {
+    k: usize,
+}
+
+/// Those of a block: each user, and where the user's items end.
+struct Ranked {
+    users: Vec<(u32, usize)>,
+    items: Vec<(u32, f32)>,
+}
+
+impl Outcomes for Best {
+    const PREPARES: bool = false;
+    type Own = ();
+    type Outcome = Ranked;
+
+    fn extra(&self, _: u32) -> usize {
+        0
+    }
+
+    fn begin(&self, _: &[u32]) {}
+
+    fn prepare(&self, (): &mut (), _: &[u32], _: std::ops::Range<u32>) {}
+
+    fn visit(&self, (): &mut (), _: usize, _: &[f32]) {}
+
+    fn finish(&self, users: &[u32], tops: &mut Tops, (): ()) -> Ranked {
+        let mut ranked =
+            Ranked { users: Vec::with_capacity(users.len()), items: Vec::with_capacity(users.len() * self.k) };
+        for (u, user) in users.iter().enumerate() {
+            ranked.items.extend(tops.sorted(u).iter().map(|c| (c.item(), c.score())));
+            ranked.users.push((*user, ranked.items.len()));
+        }
+        ranked
+    }
 }
 
 /// The dense ids of `ids`, all of which must be known and have train interactions.

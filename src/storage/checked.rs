@@ -134,6 +134,7 @@ impl Write for CheckedWriter {
 #[derive(Debug)]
 pub struct CheckedFile {
     path: PathBuf,
+    file: File,
     map: Mmap,
     covered: usize,
     root: usize,
@@ -186,7 +187,7 @@ impl CheckedFile {
         if let Some(b) = bad {
             return Err(damaged(format!("checksum mismatch in the MiB at offset {}", b * BLOCK)));
         }
-        Ok(Self { path, map, covered, root })
+        Ok(Self { path, file, map, covered, root })
     }
 
     /// The file's path.
@@ -222,17 +223,43 @@ impl CheckedFile {
     pub fn release(&self, range: std::ops::Range<usize>) {
         release(&self.map, range);
     }
+
+    /// Lets go of the pages of `range` in the system's cache, too: the next reader gets them from the disk.
+    pub(crate) fn evict(&self, range: std::ops::Range<usize>) {
+        unmap(&self.map, &range);
+        evict(&self.file, &range);
+    }
+
+    /// Whether only what is asked for by [`CheckedFile::will_need`] or touched is read from the disk, and nothing ahead.
+    pub(crate) fn read_exactly(&self, exactly: bool) {
+        // Advice only: where the system refuses it, more is read than needed.
+        let _ = self.map.advise(if exactly { memmap2::Advice::Random } else { memmap2::Advice::Normal });
+    }
+}
+
+/// Asks the system to forget its copy of `range` of `file`. Pages that are still to be written stay, but their writing
+/// begins, so that a second call finds them clean; pages that any process has mapped stay.
+pub(crate) fn evict(file: &File, range: &std::ops::Range<usize>) {
+    #[cfg(target_os = "linux")]
+    if let Some(len) = std::num::NonZeroU64::new(range.len() as u64) {
+        // Advice only: where the file system refuses it, the pages stay until the memory is needed.
+        let _ = rustix::fs::fadvise(file, range.start as u64, Some(len), rustix::fs::Advice::DontNeed);
+    }
 }
 
 /// Files up to this size stay mapped in whole once touched.
-const KEPT: usize = 64 << 20;
+const KEPT: usize = 8 << 20;
 
 fn release(map: &Mmap, range: std::ops::Range<usize>) {
     if map.len() > KEPT {
-        // SAFETY: the map is read-only and of a file: a page that is let go of is read from it again when touched, and
-        // has the same bytes. Advice only: where the system refuses it, the pages stay.
-        let _ = unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, range.start, range.len()) };
+        unmap(map, &range);
     }
+}
+
+fn unmap(map: &Mmap, range: &std::ops::Range<usize>) {
+    // SAFETY: the map is read-only and of a file: a page that is let go of is read from it again when touched, and has
+    // the same bytes. Advice only: where the system refuses it, the pages stay.
+    let _ = unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, range.start, range.len()) };
 }
 
 fn word<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {

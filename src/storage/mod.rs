@@ -8,12 +8,12 @@ mod manifest;
 mod publish;
 
 pub(crate) use allocator::return_large_buffers;
-pub(crate) use checked::fingerprint;
 pub use checked::{CheckedFile, CheckedWriter, FileRecord, HEADER_LEN};
+pub(crate) use checked::{evict, fingerprint};
 pub(crate) use error::IoContext;
 pub use error::StorageError;
 pub(crate) use manifest::{read_format, read_manifest, write_manifest};
-pub(crate) use publish::{AtomicFile, Staging};
+pub(crate) use publish::{AtomicFile, Staging, replace_file, sync_folder};
 
 mod archive;
 pub(crate) use archive::{Archived, Column, write_root};

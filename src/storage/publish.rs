@@ -23,16 +23,27 @@ impl Staging {
     /// of the same format is replaced, or an empty folder: neither a folder that is not ours nor, by a slip, the dataset
     /// that a model is being trained on.
     pub(crate) fn new(target: &Path, force: bool, format: &'static str) -> Result<Self, StorageError> {
-        let expected = if format == "peccary-model" { "a model" } else { "a dataset" };
-        may_replace(target, force, expected, |p| {
-            p.is_dir()
-                && (read_format(p, expected).is_ok_and(|found| found == format)
-                    || p.read_dir().is_ok_and(|mut d| d.next().is_none()))
-        })?;
+        may_replace_folder(target, force, format)?;
         let (parent, prefix) = beside(target)?;
         remove_abandoned(&parent, &prefix);
-        let folder =
-            tempfile::Builder::new().prefix(&prefix).tempdir_in(&parent).at(&parent, "create a folder in it")?;
+        Self::start(&parent, &prefix, target, force)
+    }
+
+    /// Like [`Staging::new`], but builds in `folder`, which must be on the target's file system, and leaves what lies
+    /// there to its owner.
+    pub(crate) fn within(
+        folder: &Path,
+        target: &Path,
+        force: bool,
+        format: &'static str,
+    ) -> Result<Self, StorageError> {
+        may_replace_folder(target, force, format)?;
+        beside(target)?;
+        Self::start(folder, "dataset-", target, force)
+    }
+
+    fn start(parent: &Path, prefix: &str, target: &Path, force: bool) -> Result<Self, StorageError> {
+        let folder = tempfile::Builder::new().prefix(prefix).tempdir_in(parent).at(parent, "create a folder in it")?;
         let lock = folder.path().join(LOCK);
         let file = File::create(&lock).at(&lock, "create")?;
         file.try_lock().map_err(io::Error::from).at(&lock, "lock")?;
@@ -106,6 +117,16 @@ fn may_replace(
     }
 }
 
+/// What [`Staging::new`] says of `force`.
+fn may_replace_folder(target: &Path, force: bool, format: &'static str) -> Result<(), StorageError> {
+    let expected = if format == "peccary-model" { "a model" } else { "a dataset" };
+    may_replace(target, force, expected, |p| {
+        p.is_dir()
+            && (read_format(p, expected).is_ok_and(|found| found == format)
+                || p.read_dir().is_ok_and(|mut d| d.next().is_none()))
+    })
+}
+
 /// Only a regular file is ever replaced: renaming one over a device would take it from everyone on the machine, and over
 /// a link would leave what it points at as it was.
 fn may_replace_file(target: &Path, force: bool) -> Result<(), StorageError> {
@@ -160,8 +181,18 @@ fn sync_folders(folder: &Path) -> Result<(), StorageError> {
     sync_folder(folder)
 }
 
-fn sync_folder(folder: &Path) -> Result<(), StorageError> {
+pub(crate) fn sync_folder(folder: &Path) -> Result<(), StorageError> {
     File::open(folder).and_then(|f| f.sync_all()).at(folder, "sync")
+}
+
+/// Makes `bytes` durable as the file `path`, whole or not at all, in place of one that is there. For files inside a
+/// folder that one process owns: a neighbour of a fixed name is written first.
+pub(crate) fn replace_file(path: &Path, bytes: &[u8]) -> Result<(), StorageError> {
+    let next = path.with_extension("next");
+    let mut file = File::create(&next).at(&next, "create")?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).at(&next, "write")?;
+    std::fs::rename(&next, path).at(path, "rename to")?;
+    sync_folder(path.parent().unwrap_or(Path::new(".")))
 }
 
 /// A single file that appears whole or not at all. Dropping it without [`AtomicFile::publish`] leaves nothing behind; a

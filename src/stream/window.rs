@@ -5,23 +5,50 @@
 //! every other item is equally likely to share its block, so that a uniform negative of the block is, over windows, a
 //! uniform negative of the catalogue. With a single block a window is its users in random order.
 
+use std::ops::Range;
+
 use rand::seq::SliceRandom;
 use rand::{Rng, RngExt};
 
-use crate::dataset::Interactions;
+use crate::dataset::{Chunk, Interactions};
 
-/// Draws the windows of an epoch: all chunks in random order, cut where a window has `target` interactions.
-pub(crate) fn plan(interactions: &Interactions, target: u64, rng: &mut impl Rng) -> Vec<Vec<u32>> {
+/// Draws the windows of an epoch: all chunks in random order, cut where a window has its share.
+///
+/// `lanes` take a window each whenever they have finished one. A window has about `target` interactions, but never
+/// more than half of a lane's share of what is left, nor fewer than `least`: so that windows shrink towards the end and
+/// all lanes finish at nearly the same time (guided self-scheduling; Polychronopoulos & Kuck 1987).
+pub(crate) fn plan(interactions: &Interactions, sizes: Sizes, lanes: usize, rng: &mut impl Rng) -> Vec<Vec<u32>> {
     let mut chunks: Vec<u32> = (0..interactions.chunks() as u32).collect();
     chunks.shuffle(rng);
+    let chunks = chunks.into_iter().map(|c| (c, interactions.chunk(c as usize).items().len() as u64));
+    cut(chunks, interactions.len(), sizes, lanes)
+}
+
+/// Interactions in a window: what is wanted, and at the end of an epoch at least.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sizes {
+    pub(crate) target: u64,
+    pub(crate) least: u64,
+}
+
+impl Sizes {
+    /// Interactions in the next window when `left` remain, about: a window ends with a whole chunk.
+    pub(crate) fn next(self, left: u64, lanes: usize) -> u64 {
+        (left / (2 * lanes as u64)).max(self.least).min(self.target)
+    }
+}
+
+/// Cuts `chunks`, each with its number of interactions, of `left` in all.
+fn cut(chunks: impl Iterator<Item = (u32, u64)>, mut left: u64, sizes: Sizes, lanes: usize) -> Vec<Vec<u32>> {
     let mut windows = Vec::new();
     let mut window = Vec::new();
     let mut size = 0;
-    for chunk in chunks {
+    for (chunk, interactions) in chunks {
         window.push(chunk);
-        size += interactions.chunk(chunk as usize).items().len() as u64;
-        if size >= target {
+        size += interactions;
+        if size >= sizes.next(left, lanes) {
             windows.push(std::mem::take(&mut window));
+            left -= size;
             size = 0;
         }
     }
@@ -44,7 +71,7 @@ pub(crate) struct Partition {
 }
 
 impl Partition {
-    /// Blocks of at most `block_items` of `items` items. Memory: 8 bytes an item.
+    /// Blocks of at most `block_items` of `items` items.
     pub(crate) fn new(items: u32, block_items: u32) -> Self {
         let mut blocks = items.div_ceil(block_items.max(1)).max(1);
         // A place is 32 bits wide; fewer, larger blocks where it would overflow.
@@ -75,7 +102,7 @@ impl Partition {
     }
 
     /// Deals the items anew. A single block stays in the order of ids.
-    fn deal(&mut self, rng: &mut impl Rng) {
+    pub(crate) fn deal(&mut self, rng: &mut impl Rng) {
         if self.blocks() > 1 {
             self.order.shuffle(rng);
             self.index();
@@ -92,53 +119,48 @@ impl Partition {
     }
 }
 
-/// A window: (user, position in the block) pairs, bucketed by block, users staying together.
-#[derive(Debug)]
-pub(crate) struct Window {
-    pub(crate) partition: Partition,
+/// Interactions as (user, position in the block) pairs, bucketed by the blocks of a partition, users staying together.
+#[derive(Debug, Default)]
+pub(crate) struct Buckets {
     buckets: Vec<Vec<u64>>,
     users: Vec<u32>,
 }
 
-impl Window {
-    /// An empty window over `items` items in blocks of at most `block_items`.
-    pub(crate) fn new(items: u32, block_items: u32) -> Self {
-        let partition = Partition::new(items, block_items);
-        let buckets = (0..partition.blocks()).map(|_| Vec::new()).collect();
-        Self { partition, buckets, users: Vec::new() }
-    }
-
-    /// Bytes that a window of `interactions` takes, growth of its buckets included.
-    pub(crate) fn bytes(items: u32, interactions: u64) -> u64 {
-        u64::from(items) * 8 + interactions * 8 * 3 / 2
-    }
-
-    /// Deals the items into blocks anew and reads `chunks`, the users of each in random order. O(items + interactions).
-    pub(crate) fn fill(&mut self, interactions: &Interactions, chunks: &[u32], rng: &mut impl Rng) {
-        self.partition.deal(rng);
+impl Buckets {
+    /// Empties every bucket, keeping its memory; there is one for each block of `partition` then.
+    pub(crate) fn clear(&mut self, partition: &Partition) {
+        self.buckets.resize_with(partition.blocks(), Vec::new);
         self.buckets.iter_mut().for_each(Vec::clear);
-        let shift = self.partition.shift;
+    }
+
+    /// Lets go of the buckets' memory if they have room for more than `interactions`: which bucket is the largest changes
+    /// from window to window, so that together they would come to have room for several windows.
+    pub(crate) fn trim(&mut self, interactions: u64) {
+        if self.buckets.iter().map(|bucket| bucket.capacity() as u64).sum::<u64>() > interactions {
+            self.buckets.iter_mut().for_each(|bucket| *bucket = Vec::new());
+        }
+    }
+
+    /// Adds the interactions of some `users` of a chunk, counted from its first, in random order.
+    pub(crate) fn read(&mut self, partition: &Partition, chunk: &Chunk<'_>, users: Range<u32>, rng: &mut impl Rng) {
+        let shift = partition.shift;
         let mask = (1u64 << shift).wrapping_sub(1) as u32;
-        for &c in chunks {
-            let chunk = interactions.chunk(c as usize);
-            let (offsets, items, first_user) = (chunk.offsets(), chunk.items(), u64::from(chunk.first_user()));
-            self.users.clear();
-            self.users.extend(0..chunk.users() as u32);
-            self.users.shuffle(rng);
-            for &u in &self.users {
-                let range = offsets[u as usize].to_native() as usize..offsets[u as usize + 1].to_native() as usize;
-                let user = (first_user + u64::from(u)) << 32;
-                if self.buckets.len() == 1 {
-                    // One block: positions are item ids.
-                    self.buckets[0].extend(items[range].iter().map(|i| user | u64::from(i.to_native())));
-                    continue;
-                }
-                for item in &items[range] {
-                    let place = self.partition.place[item.to_native() as usize];
-                    self.buckets[(place >> shift) as usize].push(user | u64::from(place & mask));
-                }
+        let (offsets, items, first_user) = (chunk.offsets(), chunk.items(), u64::from(chunk.first_user()));
+        self.users.clear();
+        self.users.extend(users);
+        self.users.shuffle(rng);
+        for &u in &self.users {
+            let range = offsets[u as usize].to_native() as usize..offsets[u as usize + 1].to_native() as usize;
+            let user = (first_user + u64::from(u)) << 32;
+            if self.buckets.len() == 1 {
+                // One block: positions are item ids.
+                self.buckets[0].extend(items[range].iter().map(|i| user | u64::from(i.to_native())));
+                continue;
             }
-            interactions.release(c as usize);
+            for item in &items[range] {
+                let place = partition.place[item.to_native() as usize];
+                self.buckets[(place >> shift) as usize].push(user | u64::from(place & mask));
+            }
         }
     }
 
@@ -146,10 +168,45 @@ impl Window {
     pub(crate) fn bucket(&self, index: usize) -> &[u64] {
         &self.buckets[index]
     }
+}
+
+/// A window: the items dealt into blocks, and interactions bucketed by them.
+#[derive(Debug)]
+pub(crate) struct Window {
+    pub(crate) partition: Partition,
+    buckets: Buckets,
+}
+
+impl Window {
+    /// An empty window over `items` items in blocks of at most `block_items`.
+    pub(crate) fn new(items: u32, block_items: u32) -> Self {
+        Self { partition: Partition::new(items, block_items), buckets: Buckets::default() }
+    }
+
+    /// Deals the items into blocks anew and reads `chunks`, the users of each in random order. O(items + interactions).
+    pub(crate) fn fill(&mut self, interactions: &Interactions, chunks: &[u32], rng: &mut impl Rng) {
+        self.partition.deal(rng);
+        self.buckets.clear(&self.partition);
+        for &c in chunks {
+            let chunk = interactions.chunk(c as usize);
+            self.buckets.read(&self.partition, &chunk, 0..chunk.users() as u32, rng);
+            interactions.release(c as usize);
+        }
+    }
+
+    /// As [`Buckets::trim`].
+    pub(crate) fn trim(&mut self, interactions: u64) {
+        self.buckets.trim(interactions);
+    }
+
+    /// The pairs of block `index`: `user << 32 | position`, the pairs of a user side by side.
+    pub(crate) fn bucket(&self, index: usize) -> &[u64] {
+        self.buckets.bucket(index)
+    }
 
     /// The blocks in random order: which rows are trained last should not be the same ones each time.
     pub(crate) fn block_order(&self, rng: &mut impl Rng) -> Vec<usize> {
-        let mut order: Vec<usize> = (0..self.buckets.len()).collect();
+        let mut order: Vec<usize> = (0..self.partition.blocks()).collect();
         for i in (1..order.len()).rev() {
             order.swap(i, rng.random_range(0..=i));
         }
@@ -181,6 +238,33 @@ mod tests {
             all.sort_unstable();
             assert_eq!(all, (0..items).collect::<Vec<_>>());
             assert!(partition.largest() <= block as usize);
+        }
+    }
+
+    /// The share of the time that `lanes` are at work, each taking the next window when it has finished one.
+    fn busy(windows: &[Vec<u32>], chunk: u64, lanes: usize) -> f64 {
+        let mut ends = vec![0; lanes];
+        for window in windows {
+            let first = (0..lanes).min_by_key(|lane| ends[*lane]).unwrap();
+            ends[first] += window.len() as u64 * chunk;
+        }
+        ends.iter().sum::<u64>() as f64 / (lanes as u64 * ends.iter().max().unwrap()) as f64
+    }
+
+    #[test]
+    fn windows_shrink_towards_the_end_so_that_all_lanes_finish_together() {
+        let chunk = 1 << 16;
+        for (chunks, target) in [(303, 1 << 20), (1_000, 1 << 24), (20_000, 1 << 25)] {
+            for lanes in [1, 2, 3, 16, 64] {
+                let sizes = Sizes { target, least: chunk };
+                let windows = cut((0..chunks).map(|c| (c, chunk)), u64::from(chunks) * chunk, sizes, lanes);
+                assert_eq!(windows.concat(), (0..chunks).collect::<Vec<_>>());
+                assert!(windows.iter().all(|w| w.len() as u64 * chunk <= target));
+                // Whole chunks cannot be shared out better than this.
+                let best = f64::from(chunks) / (f64::from(chunks.div_ceil(lanes as u32)) * lanes as f64);
+                let share = busy(&windows, chunk, lanes);
+                assert!(share > 0.97 * best, "{chunks} chunks, {lanes} lanes: {share}, at best {best}");
+            }
         }
     }
 

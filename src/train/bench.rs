@@ -2,6 +2,7 @@
 
 use std::hint::black_box;
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
@@ -11,7 +12,9 @@ use serde::Serialize;
 use super::config::TrainConfig;
 use super::error::TrainError;
 use super::lane::{Done, Epoch, Lane};
-use super::run::{Prepared, all_lanes, epoch, prepare};
+use super::paging::ExactReading;
+use super::plan::plan_train;
+use super::run::{Prepared, epoch, prepare};
 use crate::context::{Context, Unit};
 use crate::dataset::Dataset;
 use crate::loss::{Bpr, Logistic, Loss, LossKind};
@@ -52,22 +55,42 @@ pub struct TrainBench {
     pub triples: u64,
 }
 
-/// Measures training on `dataset` with `config`; nothing is written. Takes some twenty epochs.
+/// Measures training on `dataset` with `config`; nothing is written. Takes some twenty epochs. Only the whole pipeline
+/// differs with [`TrainConfig::deterministic`]: the stages alone are measured as they are without.
 ///
 /// # Errors
 /// As for [`train`](super::train).
 pub fn bench_train(dataset: &Dataset, config: &TrainConfig, ctx: &Context) -> Result<TrainBench, TrainError> {
     config.validate()?;
     let inverse_temperature = 1.0 / config.temperature();
-    match config.loss {
+    match config.loss.kind {
         LossKind::Bpr => stages(dataset, config, Bpr { inverse_temperature }, ctx),
         LossKind::Logistic => stages(dataset, config, Logistic { inverse_temperature }, ctx),
+        LossKind::Softmax | LossKind::Bsl | LossKind::Ccl | LossKind::Psl => Err(not_listwise(config)),
+    }
+}
+
+/// The error where a listwise loss cannot be measured.
+pub(super) fn not_listwise(config: &TrainConfig) -> TrainError {
+    TrainError::Config {
+        key: "loss.kind".into(),
+        value: config.loss.kind.name().to_string(),
+        must: "be \"bpr\" or \"logistic\" here; listwise losses have a measurement of their own".into(),
     }
 }
 
 fn stages<L: Loss>(dataset: &Dataset, config: &TrainConfig, loss: L, ctx: &Context) -> Result<TrainBench, TrainError> {
-    let Prepared { tables, mut lanes, around, window, .. } = prepare(dataset, config, ctx)?;
-    let each = config.negatives.count as u64;
+    // The stages are those of lanes in any case; deterministic training has no channel to measure.
+    let free = TrainConfig { deterministic: false, ..config.clone() };
+    let plan = plan_train(dataset, &free, ctx)?;
+    let _exact = ExactReading::begin(dataset.train(), &plan);
+    let place = (beside(dataset), ctx);
+    let Prepared { tables, mut crew, around } = prepare(dataset, &free, &plan, place)?;
+    let mut ordered = match config.deterministic {
+        true => Some(prepare(dataset, config, &plan_train(dataset, config, ctx)?, place)?.crew),
+        false => None,
+    };
+    let each = config.negatives() as u64;
     let interactions = dataset.train().len();
     let stage = ctx.stage("measuring", None, Unit::Triples);
     let mut number = 0;
@@ -76,8 +99,8 @@ fn stages<L: Loss>(dataset: &Dataset, config: &TrainConfig, loss: L, ctx: &Conte
             stage.note(name);
             let mut rates = Vec::new();
             for _ in 0..ROUNDS {
-                let work =
-                    epoch(dataset, config, (number % config.epochs, window), loss, (&tables, &around), (ctx, &stage));
+                let (number_of, around) = ((number % config.epochs, &plan), (&tables, &around));
+                let work = epoch(dataset, config, number_of, loss, around, (ctx, &stage));
                 number += 1;
                 rates.push(run(&work, &tables).ok_or(TrainError::Panicked)?);
                 ctx.check()?;
@@ -96,29 +119,29 @@ fn stages<L: Loss>(dataset: &Dataset, config: &TrainConfig, loss: L, ctx: &Conte
     let shuffle = median("shuffle", &mut |work, _| {
         let began = Instant::now();
         std::thread::scope(|scope| {
-            for lane in &mut lanes {
-                scope.spawn(|| while work.fill(&mut lane.window).is_some() {});
+            for lane in crew.lanes() {
+                scope.spawn(|| while work.fill(&mut lane.window, lane.kept_room).is_some() {});
             }
         });
         Some(per_second(interactions, began))
     })?;
     let sample = median("sample", &mut |work, _| {
         let began = Instant::now();
-        let triples = sample_all(work, &mut lanes);
+        let triples = sample_all(work, crew.lanes());
         Some(per_second(triples, began))
     })?;
     let channel = median("channel", &mut |work, _| {
         let began = Instant::now();
-        let triples = over_channel(work, &mut lanes)?;
+        let triples = over_channel(work, crew.lanes())?;
         Some(per_second(triples, began))
     })?;
     let whole = median("whole pipeline", &mut |work, _| {
         let began = Instant::now();
         let rate = work.update.learning_rate;
-        let done = all_lanes(work, &mut lanes, |_| rate)?;
+        let done = ordered.as_mut().unwrap_or(&mut crew).train(work, |_| rate)?;
         Some(per_second(done.positives * each, began))
     })?;
-    let limit = median("bare kernel", &mut |work, _| Some(kernel_alone(work, &mut lanes)))?;
+    let limit = median("bare kernel", &mut |work, _| Some(kernel_alone(work, crew.lanes())))?;
     drop(stage);
     Ok(TrainBench {
         triples_per_second: whole,
@@ -133,6 +156,14 @@ fn stages<L: Loss>(dataset: &Dataset, config: &TrainConfig, loss: L, ctx: &Conte
         interactions,
         triples: interactions * each,
     })
+}
+
+/// Where tables go that do not fit the budget.
+pub(super) fn beside(dataset: &Dataset) -> &Path {
+    match dataset.path().parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
 }
 
 /// Touches every item once.

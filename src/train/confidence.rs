@@ -54,7 +54,7 @@ pub enum WeightScale {
 
 impl ConfidenceConfig {
     /// Whether every interaction counts alike.
-    fn is_off(&self) -> bool {
+    pub(super) fn is_off(&self) -> bool {
         self.weight == WeightScale::None && self.half_life.is_none() && self.events.is_empty()
     }
 
@@ -135,6 +135,7 @@ impl<'a> Confidence<'a> {
                 let user = chunk.user(u);
                 sum += (0..user.items.len()).map(|at| confidence.raw(&user, at)).sum::<f64>();
             }
+            interactions.release(c);
         }
         if !(sum.is_finite() && sum > 0.0) {
             return fail("weight", "given".into(), "give the interactions a mean above 0".into());

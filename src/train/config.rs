@@ -3,9 +3,14 @@
 use serde::{Deserialize, Serialize};
 
 use super::{ConfidenceConfig, TrainError};
-use crate::loss::LossKind;
-use crate::model::{MAX_NEGATIVES, MAX_STRIDE, Optimizer, Similarity};
-use crate::negatives::{Mistake, NegativesConfig};
+use crate::loss::{LossConfig, LossKind};
+use crate::model::{MAX_NEGATIVES, MAX_STRIDE, Optimizer, Precision, Similarity};
+use crate::negatives::{Mistake, NegativesConfig, Proposal};
+
+/// Negatives that a block shares, at most.
+const MAX_SHARED: usize = 1 << 16;
+/// Positives that share negatives, at most.
+const MAX_SHARED_BY: usize = 4096;
 
 /// Everything that decides what is learnt, but for the dataset. Every field has a default.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -17,19 +22,23 @@ pub struct TrainConfig {
     pub epochs: u32,
     /// Seed of the initial factors, the order of the stream and the negatives.
     pub seed: u64,
-    /// What is minimized.
-    pub loss: LossKind,
-    /// How factors make a score.
-    pub similarity: Similarity,
+    /// Whether the same seed gives the same bits whatever the number of threads (on machines with the same vector
+    /// instructions), at some cost in speed.
+    pub deterministic: bool,
+    /// How factors make a score. Default: cosines for listwise losses, dot products for the others.
+    pub similarity: Option<Similarity>,
     /// Whether users and items have biases. Default: with dot products yes; cosines have no place for them.
     pub biases: Option<bool>,
-    /// Scores are divided by it in the loss. Default: 1 for dot products, 0.1 for cosines.
-    pub temperature: Option<f32>,
-    /// L2 regularization of every row that a term touches: λ/2 |x|².
-    pub l2: f32,
+    /// L2 regularization of every row that a term touches: λ/2 |x|². Default: 0.003; 0 for listwise losses, whose
+    /// cosines keep rows at unit length.
+    pub l2: Option<f32>,
     /// Standard deviation of the initial factors. Default: 0.1 / √dimensions for dot products, 1 / √dimensions for
     /// cosines.
     pub init_deviation: Option<f32>,
+    /// How factors are kept while training.
+    pub precision: Precision,
+    /// What is minimized.
+    pub loss: LossConfig,
     /// Where negatives come from.
     pub negatives: NegativesConfig,
     /// How much each interaction counts.
@@ -46,12 +55,13 @@ impl Default for TrainConfig {
             dimensions: 64,
             epochs: 30,
             seed: 0,
-            loss: LossKind::Bpr,
-            similarity: Similarity::Dot,
+            deterministic: false,
+            similarity: None,
             biases: None,
-            temperature: None,
-            l2: 0.003,
+            l2: None,
             init_deviation: None,
+            precision: Precision::F32,
+            loss: LossConfig::default(),
             negatives: NegativesConfig::default(),
             confidence: ConfidenceConfig::default(),
             optimizer: OptimizerConfig::default(),
@@ -67,7 +77,8 @@ pub struct OptimizerConfig {
     /// The rule.
     pub kind: OptimizerKind,
     /// Step size. Default: 0.05 for Adagrad, 0.002 for Adam; for SGD 0.05, or 1.2 / negatives where that is less, for
-    /// a positive's row moves by the sum over its negatives, and diverges where that is too much.
+    /// a positive's row moves by the sum over its negatives, and diverges where that is too much; for SGD with listwise
+    /// losses 0.02.
     pub learning_rate: Option<f32>,
     /// How the step size changes over the run.
     pub schedule: Schedule,
@@ -141,14 +152,46 @@ pub struct StreamConfig {
 }
 
 impl TrainConfig {
+    /// The similarity in force.
+    pub fn similarity(&self) -> Similarity {
+        let listwise = self.loss.kind.is_listwise();
+        self.similarity.unwrap_or(if listwise { Similarity::Cosine } else { Similarity::Dot })
+    }
+
     /// Whether there are biases.
     pub fn biases(&self) -> bool {
-        self.biases.unwrap_or(self.similarity == Similarity::Dot)
+        self.biases.unwrap_or(self.similarity() == Similarity::Dot)
+    }
+
+    /// The L2 regularization in force.
+    pub fn l2(&self) -> f32 {
+        self.l2.unwrap_or(if self.loss.kind.is_listwise() { 0.0 } else { 0.003 })
+    }
+
+    /// The number of negatives in force.
+    pub fn negatives(&self) -> usize {
+        self.negatives.count.unwrap_or(if self.loss.kind.is_listwise() { 800 } else { 8 })
+    }
+
+    /// The number of positives that share negatives in force.
+    pub fn shared_by(&self) -> usize {
+        self.negatives.shared_by.unwrap_or(128)
+    }
+
+    /// Whether the distribution of negatives is corrected for.
+    pub fn log_q(&self) -> bool {
+        let softmax = matches!(self.loss.kind, LossKind::Softmax | LossKind::Bsl);
+        self.loss.log_q.unwrap_or(softmax && self.proposes_by_popularity())
+    }
+
+    /// Whether all negatives are drawn by popularity, plainly.
+    fn proposes_by_popularity(&self) -> bool {
+        self.negatives.simple().is_some_and(|(proposal, _)| proposal == Proposal::Popularity)
     }
 
     /// The temperature in force.
     pub fn temperature(&self) -> f32 {
-        self.temperature.unwrap_or(match self.similarity {
+        self.loss.temperature.unwrap_or(match self.similarity() {
             Similarity::Dot => 1.0,
             Similarity::Cosine => 0.1,
         })
@@ -157,7 +200,7 @@ impl TrainConfig {
     /// The initial standard deviation in force.
     pub fn init_deviation(&self) -> f32 {
         let root = (self.dimensions as f32).sqrt();
-        self.init_deviation.unwrap_or(match self.similarity {
+        self.init_deviation.unwrap_or(match self.similarity() {
             Similarity::Dot => 0.1 / root,
             Similarity::Cosine => 1.0 / root,
         })
@@ -166,7 +209,8 @@ impl TrainConfig {
     /// The learning rate in force.
     pub fn learning_rate(&self) -> f32 {
         self.optimizer.learning_rate.unwrap_or(match self.optimizer.kind {
-            OptimizerKind::Sgd => (1.2 / self.negatives.count.max(1) as f32).min(0.05),
+            OptimizerKind::Sgd if self.loss.kind.is_listwise() => 0.02,
+            OptimizerKind::Sgd => (1.2 / self.negatives().max(1) as f32).min(0.05),
             OptimizerKind::Adagrad => 0.05,
             OptimizerKind::Adam => 0.002,
         })
@@ -196,18 +240,16 @@ impl TrainConfig {
         if self.epochs == 0 {
             return fail("epochs", "0".into(), "be at least 1");
         }
-        if let Some(Mistake { key, value, must }) = self.negatives.mistake(MAX_NEGATIVES) {
+        self.validate_loss()?;
+        if let Some(Mistake { key, value, must }) = self.negatives.mistake() {
             return Err(TrainError::Config { key, value, must });
         }
         self.confidence.validate()?;
         if !positive(self.learning_rate()) {
             return fail("optimizer.learning_rate", self.learning_rate().to_string(), "be a number above 0");
         }
-        if !(self.l2.is_finite() && self.l2 >= 0.0) || self.l2 * self.learning_rate() >= 1.0 {
-            return fail("l2", self.l2.to_string(), "be 0 or more, and below 1 / learning rate");
-        }
-        if !positive(self.temperature()) {
-            return fail("temperature", self.temperature().to_string(), "be a number above 0");
+        if !(self.l2().is_finite() && self.l2() >= 0.0) || self.l2() * self.learning_rate() >= 1.0 {
+            return fail("l2", self.l2().to_string(), "be 0 or more, and below 1 / learning rate");
         }
         if !positive(self.init_deviation()) {
             return fail("init_deviation", self.init_deviation().to_string(), "be a number above 0");
@@ -220,7 +262,7 @@ impl TrainConfig {
         if !positive(self.optimizer.epsilon) {
             return fail("optimizer.epsilon", self.optimizer.epsilon.to_string(), "be a number above 0");
         }
-        if self.biases() && self.similarity == Similarity::Cosine {
+        if self.biases() && self.similarity() == Similarity::Cosine {
             return fail("biases", "true".into(), "be false with similarity = \"cosine\", which has no place for them");
         }
         if self.negatives.needs_whole_catalogue() && self.stream.block_items.is_some_and(|b| b != 0) {
@@ -234,6 +276,95 @@ impl TrainConfig {
             return fail("stream.window", "0".into(), "be at least 1");
         }
         Ok(())
+    }
+
+    /// Checks the loss, its numbers, and what goes with it.
+    fn validate_loss(&self) -> Result<(), TrainError> {
+        let fail = |key: &str, value: String, must: &str| {
+            Err(TrainError::Config { key: key.to_string(), value, must: must.to_string() })
+        };
+        let LossConfig { kind, exponent, margin, weight, log_q, .. } = self.loss;
+        let listwise = kind.is_listwise();
+        let (count, most) = (self.negatives(), if listwise { MAX_SHARED } else { MAX_NEGATIVES });
+        if count == 0 || count > most {
+            let must = if listwise {
+                "be from 1 to 65536"
+            } else {
+                "be from 1 to 255; for more, share them: loss.kind = \"softmax\" or \"bsl\""
+            };
+            return fail("negatives.count", count.to_string(), must);
+        }
+        if self.shared_by() == 0 || self.shared_by() > MAX_SHARED_BY {
+            return fail("negatives.shared_by", self.shared_by().to_string(), "be from 1 to 4096");
+        }
+        let temperature = self.temperature();
+        if !(temperature.is_finite() && temperature > 0.0) {
+            return fail("loss.temperature", temperature.to_string(), "be a number above 0");
+        }
+        for (key, value) in [("loss.exponent", exponent), ("loss.weight", weight)] {
+            if let Some(value) = value.filter(|x| !(x.is_finite() && *x > 0.0)) {
+                return fail(key, value.to_string(), "be a number above 0");
+            }
+        }
+        if let Some(value) = margin.filter(|m| !m.is_finite()) {
+            return fail("loss.margin", value.to_string(), "be a number");
+        }
+        let cosine = self.similarity() == Similarity::Cosine;
+        if kind == LossKind::Psl && !cosine {
+            let must = "be \"cosine\" with loss.kind = \"psl\", whose surrogates are made for scores from -1 to 1; dot \
+                        products go with loss.kind = \"softmax\"";
+            return fail("similarity", "dot".into(), must);
+        }
+        if listwise && cosine && self.l2() != 0.0 {
+            let must = "be 0 with listwise losses on cosines, which keep rows at unit length; similarity = \"dot\" has a \
+                        use for it";
+            return fail("l2", self.l2().to_string(), must);
+        }
+        if log_q == Some(true) && self.negatives.simple().is_some_and(|(proposal, _)| proposal == Proposal::Uniform) {
+            let must = "be false or absent with uniform negatives, whose corrections cancel; it goes with \
+                        negatives.proposal = \"popularity\"";
+            return fail("loss.log_q", "true".into(), must);
+        }
+        if log_q == Some(true) && !matches!(kind, LossKind::Softmax | LossKind::Bsl) {
+            let must = "be false or absent but for loss.kind = \"softmax\" and \"bsl\", which it is made for";
+            return fail("loss.log_q", "true".into(), must);
+        }
+        if listwise && self.precision != Precision::F32 {
+            return fail(
+                "precision",
+                self.precision.name().to_string(),
+                "be \"f32\" with listwise losses; loss.kind = \"bpr\" and \"logistic\" may have \"bf16\"",
+            );
+        }
+        if listwise && self.stream.block_items.is_some_and(|b| b != 0) {
+            let must = "be 0 or absent with listwise losses, whose negatives are drawn from all items";
+            return fail("stream.block_items", self.stream.block_items.unwrap_or_default().to_string(), must);
+        }
+        if listwise && self.negatives.simple().is_none() {
+            let must = "be one plain component, propose = \"uniform\" or \"popularity\", with listwise losses, whose \
+                        blocks share what is drawn; loss.kind = \"bpr\" and \"logistic\" take every mixture";
+            return fail("negatives.mix", format!("{} components", self.negatives.mix.len()), must);
+        }
+        if listwise && !self.confidence.is_off() {
+            let must = "be left out with listwise losses, whose positives all count alike; loss.kind = \"bpr\" and \
+                        \"logistic\" have a use for it";
+            return fail("confidence", "given".into(), must);
+        }
+        Ok(())
+    }
+
+    /// The numbers of the loss in force.
+    pub(super) fn numbers(&self) -> LossConfig {
+        let loss = &self.loss;
+        LossConfig {
+            kind: loss.kind,
+            temperature: (loss.kind != LossKind::Ccl).then(|| self.temperature()),
+            exponent: (loss.kind == LossKind::Bsl).then(|| loss.exponent.unwrap_or(1.2)),
+            margin: (loss.kind == LossKind::Ccl).then(|| loss.margin.unwrap_or(0.4)),
+            weight: (loss.kind == LossKind::Ccl).then(|| loss.weight.unwrap_or(150.0)),
+            surrogate: (loss.kind == LossKind::Psl).then(|| loss.surrogate.unwrap_or_default()),
+            log_q: matches!(loss.kind, LossKind::Softmax | LossKind::Bsl).then(|| self.log_q()),
+        }
     }
 }
 

@@ -25,18 +25,15 @@ pub enum TrainError {
     /// There is nothing to learn from.
     #[error("the dataset has {0}; ingest a log with more items, and at least one interaction in train")]
     NothingToLearn(String),
-    /// The tables and windows do not fit the budget.
+    /// Not even the smallest windows fit the budget, with all tables in files.
     #[error(
-        "training needs {needed} ({tables} for the tables, {windows} for windows of the stream), but --memory is \
-         {budget}; raise --memory or lower dimensions"
+        "training needs at least {smallest} ({} bytes), but --memory is {budget}; raise --memory, or lower dimensions, \
+         negatives or --threads",
+        smallest.0
     )]
     Memory {
-        /// All together.
-        needed: ByteSize,
-        /// Factors and optimizer state.
-        tables: ByteSize,
-        /// Windows of all producers.
-        windows: ByteSize,
+        /// The smallest budget that would do, exactly.
+        smallest: ByteSize,
         /// The budget.
         budget: ByteSize,
     },

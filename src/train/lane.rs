@@ -14,6 +14,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 
 use super::confidence::Confidence;
 use super::live::Live;
+use super::paging::Paging;
 use crate::context::{Context, Stage};
 use crate::dataset::Interactions;
 use crate::loss::Loss;
@@ -25,18 +26,22 @@ use crate::stream::Window;
 /// Batches on their way between a producer and its trainer.
 pub(super) const IN_FLIGHT: usize = 4;
 /// Positives in a batch, about: large enough that a hand-over costs nothing, small enough to stay in cache.
-const BATCH: usize = 4096;
+pub(super) const BATCH: usize = 4096;
 
 /// What a lane keeps from epoch to epoch.
 pub(super) struct Lane<'a> {
     pub(super) window: Window,
     sampling: Sampling<'a>,
     spare: Vec<Batch>,
+    /// Interactions that the window's buckets may keep room for.
+    pub(super) kept_room: u64,
+    /// The last window handed over, whose rows may be let go of once the trainer is done with it.
+    trained: Option<usize>,
 }
 
 impl<'a> Lane<'a> {
-    pub(super) fn new(window: Window, sampling: Sampling<'a>) -> Self {
-        Self { window, sampling, spare: Vec::new() }
+    pub(super) fn new(window: Window, sampling: Sampling<'a>, kept_room: u64) -> Self {
+        Self { window, sampling, spare: Vec::new(), kept_room, trained: None }
     }
 }
 
@@ -51,6 +56,9 @@ pub(super) struct Epoch<'a, L> {
     /// Seed of this epoch; each window derives its own from it, so that no draw depends on which lane takes it.
     pub(super) seed: u64,
     pub(super) tables: &'a Tables,
+    pub(super) paging: Paging<'a>,
+    /// Lanes at work: so many windows are being filled or trained on at a time.
+    pub(super) lanes: usize,
     pub(super) set: InstructionSet,
     pub(super) loss: L,
     pub(super) update: Update,
@@ -63,7 +71,7 @@ pub(super) struct Epoch<'a, L> {
     pub(super) stage: &'a Stage<'a>,
 }
 
-/// What a lane has done.
+/// What has been done.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Done {
     pub(super) positives: u64,
@@ -73,19 +81,64 @@ pub(super) struct Done {
 }
 
 impl Done {
-    /// Adds what another has done.
+    /// Counts `other`, too.
     pub(super) fn add(&mut self, other: &Self) {
         self.positives += other.positives;
         self.skipped += other.skipped;
-        self.loss.sum += other.loss.sum;
-        self.loss.terms += other.loss.terms;
+        self.add_loss(other.loss);
         self.health.add(&other.health);
+    }
+
+    /// Counts a batch's loss, too.
+    pub(super) fn add_loss(&mut self, loss: LossSample) {
+        self.loss.sum += loss.sum;
+        self.loss.terms += loss.terms;
     }
 }
 
 impl<L: Loss> Epoch<'_, L> {
-    fn stopped(&self) -> bool {
+    /// Whether the epoch is to end early.
+    pub(super) fn stopped(&self) -> bool {
         self.ctx.cancelled() || self.diverged.load(Ordering::Relaxed)
+    }
+
+    /// The scores of the moment.
+    fn scores(&self) -> Live<'_> {
+        Live { tables: self.tables, set: self.set, similarity: self.update.similarity }
+    }
+
+    /// The share of the run that is over when window `number` begins.
+    pub(super) fn progress_at(&self, number: usize) -> f64 {
+        let (start, end) = self.progress;
+        start + (end - start) * number as f64 / self.windows.len() as f64
+    }
+
+    /// Fills `batch` with the runs at the front of the bucket `rest` of the block `items`, until it is full, with their
+    /// negatives and the confidence in them; adds the positives that were skipped, and the health of the negatives, to
+    /// `done`. Returns what is left of the bucket.
+    pub(super) fn draw<'b>(
+        &self,
+        sampling: &mut Sampling<'_>,
+        (items, mut rest): (&[u32], &'b [u64]),
+        rng: &mut Xoshiro256PlusPlus,
+        batch: &mut Batch,
+        done: &mut Done,
+    ) -> &'b [u64] {
+        let scores = self.scores();
+        let pool = &rest[..rest.len().min(BATCH)];
+        while batch.positives.len() < BATCH && !rest.is_empty() {
+            let user = rest[0] >> 32;
+            let end = rest.iter().position(|pair| pair >> 32 != user).unwrap_or(rest.len());
+            let (pairs, later) = rest.split_at(end);
+            sampling.run(Run { user: user as u32, pairs, block: items, pool }, &scores, rng, batch);
+            rest = later;
+        }
+        if let Some(confidence) = self.confidence {
+            confidence.fill(batch);
+        }
+        done.skipped += batch.skipped;
+        self.watch.look(batch, &scores, &mut done.health);
+        rest
     }
 
     /// Produces and trains until no window is left. `rate` is the learning rate of a window by its number.
@@ -108,6 +161,7 @@ impl<L: Loss> Epoch<'_, L> {
             self.produce(lane, || spare.try_recv().ok(), send, rate, &mut produced);
             drop(full);
             produced.add(&trainer.join().ok()?);
+            self.let_go(lane.trained.take());
             Some(produced)
         });
         lane.spare.extend(kept.try_iter());
@@ -124,6 +178,7 @@ impl<L: Loss> Epoch<'_, L> {
             ControlFlow::Continue(())
         };
         self.produce(lane, || spare.take(), emit, rate, &mut produced);
+        self.let_go(lane.trained.take());
         done.add(&produced);
         done
     }
@@ -139,12 +194,11 @@ impl<L: Loss> Epoch<'_, L> {
         rate: impl Fn(usize) -> f32,
         done: &mut Done,
     ) {
-        let Lane { window, sampling, .. } = lane;
-        let scores = Live { tables: self.tables, set: self.set, similarity: self.update.similarity };
-        while let Some((number, mut rng)) = self.fill(window) {
-            let learning_rate = rate(number);
-            let (start, end) = self.progress;
-            let progress = start + (end - start) * number as f64 / self.windows.len() as f64;
+        let Lane { window, sampling, kept_room, trained, .. } = lane;
+        while let Some((number, mut rng)) = self.fill(window, *kept_room) {
+            let (learning_rate, progress) = (rate(number), self.progress_at(number));
+            // So many batches later the trainer is done with the window before: there is no room for more between.
+            let mut before = IN_FLIGHT + 2;
             for block in window.block_order(&mut rng) {
                 let items = window.partition.block(block);
                 let mut rest = window.bucket(block);
@@ -153,42 +207,44 @@ impl<L: Loss> Epoch<'_, L> {
                     let mut batch = spare().unwrap_or_default();
                     batch.clear();
                     batch.learning_rate = learning_rate;
-                    let pool = &rest[..rest.len().min(BATCH)];
-                    while batch.positives.len() < BATCH && !rest.is_empty() {
-                        let user = rest[0] >> 32;
-                        let end = rest.iter().position(|pair| pair >> 32 != user).unwrap_or(rest.len());
-                        let (pairs, later) = rest.split_at(end);
-                        let run = Run { user: user as u32, pairs, block: items, pool };
-                        sampling.run(run, &scores, &mut rng, &mut batch);
-                        rest = later;
-                    }
-                    if let Some(confidence) = self.confidence {
-                        confidence.fill(&mut batch);
-                    }
-                    done.skipped += batch.skipped;
-                    self.watch.look(&batch, &scores, &mut done.health);
+                    rest = self.draw(sampling, (items, rest), &mut rng, &mut batch, done);
                     if self.stopped() || emit(batch).is_break() {
                         return;
                     }
+                    before = before.saturating_sub(1);
+                    if before == 0 {
+                        self.let_go(trained.take());
+                    }
                 }
             }
+            self.let_go(trained.replace(number));
         }
     }
 
     /// Takes the next window and fills `window` with it; returns its number, and its own generator. `None` when all are
     /// taken, or when told to stop.
-    pub(super) fn fill(&self, window: &mut Window) -> Option<(usize, Xoshiro256PlusPlus)> {
+    pub(super) fn fill(&self, window: &mut Window, kept_room: u64) -> Option<(usize, Xoshiro256PlusPlus)> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let chunks = self.windows.get(number).filter(|_| !self.stopped())?;
-        for chunk in self.windows.get(number + 1).into_iter().flatten() {
-            self.interactions.will_need(*chunk as usize);
+        let first = if number == 0 { 1 } else { number + self.lanes };
+        for soon in first..=number + self.lanes {
+            self.paging.ask(self.windows.get(soon).map_or(&[], Vec::as_slice));
         }
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(stream_seed(self.seed, number as u64));
+        window.trim(kept_room);
         window.fill(self.interactions, chunks, &mut rng);
+        self.paging.read(chunks);
         Some((number, rng))
     }
 
-    /// Updates the tables by one batch.
+    /// Lets go of the rows of a window that has been trained on.
+    pub(super) fn let_go(&self, window: Option<usize>) {
+        if let Some(chunks) = window.and_then(|number| self.windows.get(number)) {
+            self.paging.trained(chunks);
+        }
+    }
+
+    /// Updates the tables by one batch, and notes if they diverge.
     pub(super) fn learn(&self, batch: &Batch) -> LossSample {
         let adjust = Adjust {
             positive_weights: &batch.confidence,
@@ -205,17 +261,16 @@ impl<L: Loss> Epoch<'_, L> {
             adjust: (!adjust.is_empty()).then_some(adjust),
         };
         let update = Update { learning_rate: batch.learning_rate, ..self.update };
-        train(self.set, self.tables, runs, self.loss, update)
-    }
-
-    /// Updates the tables by one batch, and keeps count.
-    fn learn_from(&self, batch: &Batch, done: &mut Done) {
-        let sample = self.learn(batch);
+        let sample = train(self.set, self.tables, runs, self.loss, update);
         if !sample.sum.is_finite() {
             self.diverged.store(true, Ordering::Relaxed);
         }
-        done.loss.sum += sample.sum;
-        done.loss.terms += sample.terms;
+        sample
+    }
+
+    /// Updates the tables by one batch, and keeps count.
+    pub(super) fn learn_from(&self, batch: &Batch, done: &mut Done) {
+        done.add_loss(self.learn(batch));
         done.positives += batch.positives.len() as u64;
         self.stage.add(batch.negatives.len() as u64);
     }

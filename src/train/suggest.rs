@@ -37,10 +37,12 @@ fn suggestion(message: &str) -> Option<String> {
         return None;
     }
     let here = right.iter().map(|key| (distance(wrong, key), key.to_string()));
-    let tables: [(&str, &str); 5] = [
+    let tables: [(&str, &str); 7] = [
         ("", "{}"),
+        ("loss", "[loss]\n{}"),
         ("negatives", "[negatives]\n{}"),
         ("negatives.mix", "[[negatives.mix]]\n{}"),
+        ("confidence", "[confidence]\n{}"),
         ("optimizer", "[optimizer]\n{}"),
         ("stream", "[stream]\n{}"),
     ];
@@ -100,6 +102,9 @@ mod tests {
             ("[[negatives.mix]]\nselect = \"hardst\"", "did you mean \"hardest\"?"),
             ("[[negatives.mix]]\npropose = \"in_batch\"", "did you mean \"in-batch\"?"),
             ("[[negatives.mix]]\nshare = { schedule = \"linaer\" }", "did you mean \"linear\"?"),
+            ("temperature = 0.1", "did you mean `temperature` in [loss]?"),
+            ("[loss]\nkind = \"softmx\"", "did you mean \"softmax\"?"),
+            ("[confidence]\nhalflife = 3", "did you mean `half_life`?"),
             ("[stream]\nblock_item = 3", "did you mean `block_items`?"),
         ] {
             let error = TrainConfig::from_toml(text).unwrap_err().to_string();

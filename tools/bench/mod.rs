@@ -1,5 +1,9 @@
 //! `peccary bench`: what this machine does, stage by stage, beside what it could do. One file a measurement.
 
+mod evaluate;
+mod ingest;
+mod listwise;
+mod out_of_core;
 mod shape;
 mod train;
 
@@ -10,8 +14,13 @@ Run it while nothing else runs.
 
 Examples:
   peccary bench train --shape ml-20m
+  peccary bench ingest --shape ml-20m --memory 2GiB
   peccary bench train --dataset clicks.pec --dim 128 --negatives 8
-  peccary bench train --shape ml-20m --threads 1 --json";
+  peccary bench train --shape ml-20m --threads 1 --json
+  peccary bench listwise --shape gowalla --loss bsl
+  peccary bench out-of-core --shape ml-20m --fraction 0.25
+  peccary bench evaluate --shape gowalla
+  peccary bench evaluate --dataset clicks.pec --model clicks.model --users 1000";
 
 /// Measure throughput, stage by stage, beside the machine's limit
 #[derive(clap::Args)]
@@ -23,12 +32,20 @@ pub struct Args {
 
 #[derive(clap::Subcommand)]
 enum What {
+    Ingest(ingest::Args),
     Train(train::Args),
+    OutOfCore(out_of_core::Args),
+    Evaluate(evaluate::Args),
+    Listwise(listwise::Args),
 }
 
 /// Runs the command.
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
     match args.what {
+        What::Ingest(args) => ingest::run(args, globals),
         What::Train(args) => train::run(args, globals),
+        What::OutOfCore(args) => out_of_core::run(args, globals),
+        What::Evaluate(args) => evaluate::run(args, globals),
+        What::Listwise(args) => listwise::run(args, globals),
     }
 }

@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use peccary::{Context, IngestOptions, Input, Inputs, PlantedModel, SynthConfig, SynthFormat, ingest, save_synth};
+use peccary::{
+    Context, IngestOptions, Input, Inputs, PlantedModel, Split, SynthConfig, SynthFormat, ingest, save_synth,
+};
 
 /// What the `--help` of each measurement says of shapes.
 pub const SHAPES: &str = "\
@@ -31,13 +33,25 @@ impl Subject {
     pub fn dataset(&self, ctx: &Context) -> anyhow::Result<PathBuf> {
         match &self.dataset {
             Some(path) => Ok(path.clone()),
-            None => self.shape.dataset(&self.folder, ctx),
+            None => self.shape.dataset(&self.folder, "", &IngestOptions::default(), ctx),
+        }
+    }
+
+    /// The same, with a tenth of the interactions held out if it is made here.
+    pub fn dataset_with_test(&self, ctx: &Context) -> anyhow::Result<PathBuf> {
+        match &self.dataset {
+            Some(path) => Ok(path.clone()),
+            None => {
+                let options = IngestOptions { split: Split::Random(0.1), ..IngestOptions::default() };
+                self.shape.dataset(&self.folder, "-test", &options, ctx)
+            }
         }
     }
 }
 
+/// A shape of a synthetic log.
 #[derive(Clone, Copy, clap::ValueEnum)]
-enum Shape {
+pub enum Shape {
     Small,
     Gowalla,
     #[value(name = "ml-20m")]
@@ -62,18 +76,36 @@ impl Shape {
         SynthConfig { users, items, interactions, ..SynthConfig::default() }
     }
 
-    /// The dataset of this shape in `folder`, made if it is not there.
-    fn dataset(self, folder: &Path, ctx: &Context) -> anyhow::Result<PathBuf> {
-        let data = folder.join(format!("{}.pec", self.name()));
+    /// The log of this shape in `folder`, made if it is not there.
+    pub fn log(self, format: SynthFormat, folder: &Path, ctx: &Context) -> anyhow::Result<PathBuf> {
+        let extension = match format {
+            SynthFormat::Csv => "csv",
+            SynthFormat::Tsv => "tsv",
+            SynthFormat::Ndjson => "ndjson",
+            SynthFormat::Parquet => "parquet",
+        };
+        let log = folder.join(format!("{}.{extension}", self.name()));
+        if !log.exists() {
+            std::fs::create_dir_all(folder)
+                .with_context(|| format!("{}: cannot create the folder", folder.display()))?;
+            save_synth(&PlantedModel::new(&self.config(), ctx)?, format, &log, true, ctx)?;
+        }
+        Ok(log)
+    }
+
+    /// The dataset of this shape in `folder`, its name ending in `kind`, made with `options` if it is not there.
+    fn dataset(self, folder: &Path, kind: &str, options: &IngestOptions, ctx: &Context) -> anyhow::Result<PathBuf> {
+        let data = folder.join(format!("{}{kind}.pec", self.name()));
         if data.exists() {
             return Ok(data);
         }
-        std::fs::create_dir_all(folder).with_context(|| format!("{}: cannot create the folder", folder.display()))?;
-        let log = folder.join(format!("{}.csv", self.name()));
-        let model = PlantedModel::new(&self.config(), ctx)?;
-        save_synth(&model, SynthFormat::Csv, &log, true, ctx)?;
-        let made = ingest(&Inputs::from(vec![Input::Path(log.clone())]), &IngestOptions::default(), &data, false, ctx);
-        std::fs::remove_file(&log).with_context(|| format!("{}: cannot remove it", log.display()))?;
+        // A log that was there before is somebody's: `bench ingest` reads it again and again.
+        let lasting = folder.join(format!("{}.csv", self.name())).exists();
+        let log = self.log(SynthFormat::Csv, folder, ctx)?;
+        let made = ingest(&Inputs::from(vec![Input::Path(log.clone())]), options, &data, false, ctx);
+        if !lasting {
+            std::fs::remove_file(&log).with_context(|| format!("{}: cannot remove it", log.display()))?;
+        }
         made?;
         Ok(data)
     }

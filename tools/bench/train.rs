@@ -6,7 +6,7 @@ use peccary::{ByteSize, Dataset, TrainBench, TrainConfig, bench_train};
 use serde_json::json;
 
 use super::shape::{SHAPES, Subject};
-use crate::common::Globals;
+use crate::common::{Globals, Kept};
 use crate::numbers::{grouped, short};
 
 /// Measure BPR training: without biases, plain SGD, uniform negatives, positives rejected exactly
@@ -24,6 +24,12 @@ pub struct Args {
     /// Negatives for each positive
     #[arg(long, value_name = "N", default_value_t = 1)]
     negatives: usize,
+    /// How factors are kept: bf16 takes half the memory
+    #[arg(long, value_enum, default_value_t = Kept::F32)]
+    precision: Kept,
+    /// Measure the whole pipeline with the same bits whatever the number of threads
+    #[arg(long)]
+    deterministic: bool,
 }
 
 /// Runs the measurement.
@@ -32,7 +38,9 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
     let path = args.subject.dataset(&ctx)?;
     let dataset = Dataset::open(&path)?;
     let mut config = TrainConfig { dimensions: args.dimensions, biases: Some(false), ..TrainConfig::default() };
-    config.negatives.count = args.negatives;
+    config.negatives.count = Some(args.negatives);
+    config.precision = args.precision.into();
+    config.deterministic = args.deterministic;
     let bench = bench_train(&dataset, &config, &ctx)?;
     let mut scaling = Vec::new();
     let mut threads = 1;
@@ -46,7 +54,9 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
     let mut report = serde_json::to_value(&bench)?;
     report["dataset"] = json!(path);
     report["dimensions"] = json!(config.dimensions);
-    report["negatives"] = json!(config.negatives.count);
+    report["precision"] = json!(config.precision);
+    report["negatives"] = json!(config.negatives());
+    report["deterministic"] = json!(config.deterministic);
     let scaling: Vec<_> =
         scaling.iter().map(|(threads, rate)| json!({ "threads": threads, "triples_per_second": rate })).collect();
     report["scaling"] = json!(scaling);
@@ -55,15 +65,17 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
 
 fn table(path: &Path, dataset: &Dataset, config: &TrainConfig, bench: &TrainBench, scaling: &[(usize, f64)]) -> String {
     let mut text = format!(
-        "{}: {} users, {} items, {} interactions; {} dimensions, {} negatives, {}, {} threads\n\n{:<34}{:>12}{:>12}\n",
+        "{}: {} users, {} items, {} interactions; {} dimensions, {}, {} negatives, {}, {} threads{}\n\n{:<34}{:>12}{:>12}\n",
         path.display(),
         grouped(dataset.users().len().into()),
         grouped(dataset.items().len().into()),
         grouped(bench.interactions),
         config.dimensions,
-        config.negatives.count,
+        config.precision.name(),
+        config.negatives(),
         bench.instruction_set,
         bench.threads,
+        if config.deterministic { ", deterministic" } else { "" },
         "each stage alone",
         "a second",
         "of limit",

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use memchr::memchr_iter;
+use serde::{Deserialize, Serialize};
 
 use super::decompress::Bytes;
 use super::head::{self, Body};
@@ -25,6 +26,15 @@ impl Default for Limits {
     fn default() -> Self {
         Self { block_bytes: 1 << 20, record_bytes: 16 << 20 }
     }
+}
+
+/// A place between two records of a source.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    /// Bytes of decompressed text before it; for Parquet, rows.
+    at: u64,
+    /// Line of the next record; for Parquet, number of the next row.
+    line: u64,
 }
 
 /// What was found out about a source when it was opened.
@@ -163,7 +173,7 @@ pub fn open(source: &Source, options: &ReadOptions, limits: Limits) -> Result<Bl
     let kind = match head.body {
         Body::Empty => Kind::Empty,
         Body::Parquet => {
-            let reader = parquet::Reader::open(source, options)?;
+            let reader = parquet::Reader::open(source, options, 0)?;
             info.format = Format::Parquet;
             info.columns = Some(reader.columns().clone());
             Kind::Parquet(Box::new(reader))
@@ -179,6 +189,32 @@ pub fn open(source: &Source, options: &ReadOptions, limits: Limits) -> Result<Bl
         }
     };
     Ok(Blocks { info: Arc::new(info), kind, consumed: 0 })
+}
+
+/// Like [`open`], but goes on at `position`, which [`Blocks::position`] told of the same source under the same options.
+///
+/// Plain files are sought; compressed text is decompressed and passed over; Parquet passes over whole row groups. Ends
+/// early when `stop` says so, and what is read then is of no use.
+pub fn open_at(
+    source: &Source,
+    options: &ReadOptions,
+    limits: Limits,
+    position: Position,
+    stop: &dyn Fn() -> bool,
+) -> Result<Blocks, ReadError> {
+    let mut blocks = open(source, options, limits)?;
+    match &mut blocks.kind {
+        Kind::Empty => {}
+        Kind::Text(text, _) => {
+            text.skip_to(position, stop)?;
+            blocks.consumed = text.bytes.stored();
+        }
+        Kind::Parquet(reader) => {
+            **reader = parquet::Reader::open(source, options, position.at)?;
+            blocks.consumed = reader.stored();
+        }
+    }
+    Ok(blocks)
 }
 
 /// The blocks of a source, in order. After an error there are no more.
@@ -203,6 +239,15 @@ impl Blocks {
     /// What was found out about the source.
     pub fn info(&self) -> &Arc<SourceInfo> {
         &self.info
+    }
+
+    /// Where the next block begins.
+    pub fn position(&self) -> Position {
+        match &self.kind {
+            Kind::Empty => Position::default(),
+            Kind::Text(text, _) => text.position(),
+            Kind::Parquet(reader) => Position { at: reader.rows(), line: reader.rows() + 1 },
+        }
     }
 }
 
@@ -296,6 +341,26 @@ impl Text {
         let line = self.line;
         self.line += newlines(&bytes[..cut]);
         Some(Ok((Buffer { bytes, length: cut, home: self.home.clone() }, line)))
+    }
+
+    /// Where the next record begins.
+    fn position(&self) -> Position {
+        let ahead = (self.ahead.len() - self.taken) as u64;
+        Position { at: self.bytes.filled() - ahead, line: self.line }
+    }
+
+    /// Goes on at `position`.
+    fn skip_to(&mut self, position: Position, stop: &dyn Fn() -> bool) -> Result<(), ReadError> {
+        self.line = position.line;
+        let back = usize::try_from(self.bytes.filled().saturating_sub(position.at)).unwrap_or(usize::MAX);
+        if (1..=self.ahead.len()).contains(&back) {
+            // It lies in what was read to find the columns.
+            self.taken = self.ahead.len() - back;
+            return Ok(());
+        }
+        self.ahead.clear();
+        self.taken = 0;
+        self.bytes.skip_to(position.at, stop).map_err(|e| self.bytes.explain(e, position.line - 1))
     }
 
     /// Fills `buffer` with what was read before, then with what comes.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::{self, BufReader, Cursor, Read};
+use std::io::{self, BufReader, Cursor, Read, Seek, SeekFrom};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -39,6 +39,10 @@ pub(super) struct Bytes {
     stored: Arc<AtomicU64>,
     compression: Compression,
     name: Arc<str>,
+    /// Decompressed bytes handed out so far.
+    filled: u64,
+    /// The file, if it is one that can be read from any place.
+    file: Option<File>,
 }
 
 /// Counts what is read from a file or pipe.
@@ -60,13 +64,12 @@ const INPUT_BUFFER: usize = 256 << 10;
 impl Bytes {
     /// Opens `source` and finds its compression.
     pub(super) fn open(source: &Source) -> Result<Self, ReadError> {
-        let raw: Box<dyn Read + Send> = match &source.path {
-            None => Box::new(io::stdin()),
-            Some(path) => Box::new(
-                File::open(path).map_err(|e| ReadError::Unreadable { path: source.name.to_string(), source: e })?,
-            ),
-        };
-        Self::new(raw, source.name.clone())
+        let Some(path) = &source.path else { return Self::new(Box::new(io::stdin()), source.name.clone()) };
+        let failed = |e| ReadError::Unreadable { path: source.name.to_string(), source: e };
+        let file = File::open(path).map_err(failed)?;
+        // The clone shares the place in the file, which is what seeking needs.
+        let again = source.bytes.map(|_| file.try_clone()).transpose().map_err(failed)?;
+        Ok(Self { file: again, ..Self::new(Box::new(file), source.name.clone())? })
     }
 
     /// Reads `raw`, called `name`.
@@ -92,7 +95,7 @@ impl Bytes {
                 Box::new(zstd::stream::read::Decoder::with_buffer(buffered).map_err(failed)?)
             }
         };
-        Ok(Self { reader, stored, compression, name })
+        Ok(Self { reader, stored, compression, name, filled: 0, file: None })
     }
 
     /// The source's name.
@@ -110,13 +113,44 @@ impl Bytes {
         self.stored.load(Ordering::Relaxed)
     }
 
+    /// Decompressed bytes handed out so far.
+    pub(super) fn filled(&self) -> u64 {
+        self.filled
+    }
+
+    /// Passes over what comes before the decompressed byte `to`, by a seek in plain files and by reading in others; ends
+    /// early when `stop` says so.
+    pub(super) fn skip_to(&mut self, to: u64, stop: &dyn Fn() -> bool) -> io::Result<()> {
+        if let (Compression::None, Some(file)) = (self.compression, &self.file) {
+            let mut file = file.try_clone()?;
+            file.seek(SeekFrom::Start(to))?;
+            self.stored.store(to, Ordering::Relaxed);
+            self.reader = Box::new(Counted { inner: file, count: self.stored.clone() });
+            self.filled = to;
+            return Ok(());
+        }
+        let mut passed = vec![0; INPUT_BUFFER];
+        while self.filled < to && !stop() {
+            let wanted = usize::try_from(to - self.filled).unwrap_or(usize::MAX).min(passed.len());
+            match self.fill(&mut passed[..wanted]) {
+                (_, Err(e)) => return Err(e),
+                (0, Ok(())) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     /// Fills `buffer`, but for the end of the data. Returns the bytes read, and what went wrong after them.
     pub(super) fn fill(&mut self, buffer: &mut [u8]) -> (usize, io::Result<()>) {
         let mut filled = 0;
         while filled < buffer.len() {
             match self.reader.read(&mut buffer[filled..]) {
                 Ok(0) => break,
-                Ok(count) => filled += count,
+                Ok(count) => {
+                    filled += count;
+                    self.filled += count as u64;
+                }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => return (filled, Err(e)),
             }

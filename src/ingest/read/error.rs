@@ -8,6 +8,17 @@ use super::{Compression, Format, Role};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReadError {
+    /// The first line may be a header, or a row.
+    #[error(
+        "{name}: the first line, '{line}', holds no digit, unlike those below it: pass --header if it names the columns, \
+         and the columns themselves by --user-column and --item-column, or --no-header if it is a row"
+    )]
+    UnclearHeader {
+        /// The source.
+        name: String,
+        /// The line.
+        line: String,
+    },
     /// No input was named.
     #[error("there is nothing to read: name files or folders, or - for standard input")]
     NoInputs,

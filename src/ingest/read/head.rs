@@ -151,7 +151,14 @@ fn text(
     let named = [Role::User, Role::Item, Role::Time, Role::Weight, Role::Event]
         .into_iter()
         .any(|role| matches!(asked(options, role), Some(Column::Name(_))));
-    let header = options.header.unwrap_or_else(|| named || looks_like_header(&fields));
+    let header = match options.header {
+        Some(header) => header,
+        None if named || looks_like_header(&fields) => true,
+        None if unlike_the_rest(&fields, &lines, &delimiter, quoting) => {
+            return Err(ReadError::UnclearHeader { name: name.into(), line: excerpt(lines[0]) });
+        }
+        None => false,
+    };
     let roles = resolve(name, options, &fields, header)?;
     if header {
         line += newlines(&head[..length]);
@@ -160,6 +167,15 @@ fn text(
     let columns = roles.map(|&at| if header { Column::Name(fields[at].clone()) } else { Column::Position(at + 1) });
     let layout = delimited::Layout::new(delimiter, options.quotes, roles, options.time_unit);
     Ok(Head { bytes: head, line, body: Body::Delimited(layout), header, columns: Some(columns) })
+}
+
+/// Whether the first line may name columns by unknown words: it holds no digit, and in some column all others do.
+fn unlike_the_rest(first: &[String], lines: &[&[u8]], delimiter: &Delimiter, quoting: Option<u8>) -> bool {
+    let has_digit = |field: &String| field.bytes().any(|b| b.is_ascii_digit());
+    let rest: Vec<Vec<String>> = lines.iter().skip(1).map(|line| first_record(line, delimiter, quoting).0).collect();
+    !first.iter().any(has_digit)
+        && !rest.is_empty()
+        && (0..first.len()).any(|at| rest.iter().all(|fields| fields.get(at).is_some_and(has_digit)))
 }
 
 /// Up to `count` complete lines that are not blank.

@@ -27,7 +27,7 @@ mod row;
 mod source;
 mod timestamp;
 
-pub use blocks::{Block, Limits, Scratch, SourceInfo, open};
+pub use blocks::{Block, Limits, Position, Scratch, SourceInfo, open, open_at};
 pub use columns::{Role, Roles};
 pub use decompress::Compression;
 pub use error::ReadError;

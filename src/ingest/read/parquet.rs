@@ -23,8 +23,9 @@ use super::columns::resolve;
 use super::row::{check_id, check_utf8, check_weight, excerpt, float_time, integer_time, parse_time, parse_weight};
 use super::{BadRow, Column, Place, ReadError, ReadOptions, Reason, Role, Roles, Row, RowSink, Source, TimeUnit};
 
-/// Rows in a block.
-const BATCH_ROWS: usize = 32_768;
+/// Rows in a block: so few that their columns come from the heap and stay in the processor's cache. Buffers of more than
+/// 128 KiB would be mapped and cleared by the system for each block.
+const BATCH_ROWS: usize = 8_192;
 
 /// A Parquet file being read.
 pub(super) struct Reader {
@@ -40,8 +41,8 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// Opens the file and finds the columns.
-    pub(super) fn open(source: &Source, options: &ReadOptions) -> Result<Self, ReadError> {
+    /// Opens the file, finds the columns and passes over the first `skipped` rows.
+    pub(super) fn open(source: &Source, options: &ReadOptions, skipped: u64) -> Result<Self, ReadError> {
         let name = source.name();
         let damaged = |message: String| ReadError::Parquet { name: name.into(), message };
         // `-` and pipes have been refused by now.
@@ -64,14 +65,19 @@ impl Reader {
         }
         let total_rows = u64::try_from(builder.metadata().file_metadata().num_rows()).unwrap_or(0);
         let mask = ProjectionMask::roots(builder.parquet_schema(), roles.each().map(|(_, &at)| at));
-        let batches = guarded(|| builder.with_projection(mask).with_batch_size(BATCH_ROWS).build()).map_err(damaged)?;
+        let builder = builder.with_projection(mask).with_batch_size(BATCH_ROWS);
+        let builder = match usize::try_from(skipped) {
+            Ok(0) => builder,
+            rows => builder.with_offset(rows.unwrap_or(usize::MAX)),
+        };
+        let batches = guarded(|| builder.build()).map_err(damaged)?;
         Ok(Self {
             batches,
             name: source.name.clone(),
             columns: roles.map(|&at| Column::Name(names[at].clone())),
             names: roles.map(|&at| names[at].as_str().into()),
             time_unit: options.time_unit,
-            rows: 0,
+            rows: skipped,
             total_rows,
             stored: source.bytes().unwrap_or(0),
         })
@@ -100,8 +106,18 @@ impl Reader {
             Err(message) => return Some(Err(damaged(message))),
         };
         self.rows += batch.num_rows() as u64;
+        Some(Ok((table, first, self.stored())))
+    }
+
+    /// Rows before the next batch.
+    pub(super) fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// The share of the file's bytes that these rows have.
+    pub(super) fn stored(&self) -> u64 {
         let share = self.rows as f64 / self.total_rows.max(1) as f64;
-        Some(Ok((table, first, (self.stored as f64 * share.min(1.0)) as u64)))
+        (self.stored as f64 * share.min(1.0)) as u64
     }
 }
 

@@ -5,11 +5,13 @@
 //! cosines bᵢ = gᵢ/(|u||xᵢ|), aᵢ = −gᵢsᵢ/|xᵢ|² + L2, a₀ = −Σ gᵢsᵢ/|u|² + L2. One kernel therefore serves every loss,
 //! similarity and optimizer. All positives of a group see the user's row as it was before the group.
 
-use super::Similarity;
+#[cfg(target_arch = "aarch64")]
+use super::kernel::Neon;
 #[cfg(target_arch = "x86_64")]
 use super::kernel::{Avx2, Avx512};
-use super::kernel::{InstructionSet, Lanes, Portable};
+use super::kernel::{Bf16, Element, F32, InstructionSet, Lanes, Portable};
 use super::rule::{Adagrad, Adam, Rule, Sgd};
+use super::{Precision, Similarity};
 
 mod adjust;
 mod scratch;
@@ -17,7 +19,7 @@ mod tables;
 
 use crate::loss::Loss;
 pub(crate) use adjust::Adjust;
-use scratch::{Scratch, UserGradient};
+use scratch::{Scratch, UserGradient, noise_seed};
 pub(crate) use tables::{Optimizer, Side, Tables};
 
 /// Items in a group, at most.
@@ -112,20 +114,40 @@ fn with_rule<L: Loss, R: Rule, const WEIGHTED: bool>(
     update: Update,
     rule: R,
 ) -> LossSample {
+    match tables.precision() {
+        Precision::F32 => with_element::<F32, L, R, WEIGHTED>(set, tables, runs, loss, update, rule),
+        Precision::Bf16 => with_element::<Bf16, L, R, WEIGHTED>(set, tables, runs, loss, update, rule),
+    }
+}
+
+fn with_element<E: Element, L: Loss, R: Rule, const WEIGHTED: bool>(
+    set: InstructionSet,
+    tables: &Tables,
+    runs: Runs<'_>,
+    loss: L,
+    update: Update,
+    rule: R,
+) -> LossSample {
     let cosine = update.similarity == Similarity::Cosine;
     // SAFETY: `train` made sure that the machine has the instruction set.
     unsafe {
         match (set, cosine) {
             #[cfg(target_arch = "x86_64")]
-            (InstructionSet::Avx512, false) => avx512::<L, R, false, WEIGHTED>(tables, runs, loss, update, rule),
+            (InstructionSet::Avx512, false) => avx512::<E, L, R, false, WEIGHTED>(tables, runs, loss, update, rule),
             #[cfg(target_arch = "x86_64")]
-            (InstructionSet::Avx512, true) => avx512::<L, R, true, WEIGHTED>(tables, runs, loss, update, rule),
+            (InstructionSet::Avx512, true) => avx512::<E, L, R, true, WEIGHTED>(tables, runs, loss, update, rule),
             #[cfg(target_arch = "x86_64")]
-            (InstructionSet::Avx2, false) => avx2::<L, R, false, WEIGHTED>(tables, runs, loss, update, rule),
+            (InstructionSet::Avx2, false) => avx2::<E, L, R, false, WEIGHTED>(tables, runs, loss, update, rule),
             #[cfg(target_arch = "x86_64")]
-            (InstructionSet::Avx2, true) => avx2::<L, R, true, WEIGHTED>(tables, runs, loss, update, rule),
-            (_, false) => all_runs::<Portable, L, R, false, WEIGHTED>(tables, runs, loss, update, rule),
-            (_, true) => all_runs::<Portable, L, R, true, WEIGHTED>(tables, runs, loss, update, rule),
+            (InstructionSet::Avx2, true) => avx2::<E, L, R, true, WEIGHTED>(tables, runs, loss, update, rule),
+            #[cfg(target_arch = "aarch64")]
+            (InstructionSet::Neon, false) => {
+                all_runs::<Neon, E, L, R, false, WEIGHTED>(tables, runs, loss, update, rule)
+            }
+            #[cfg(target_arch = "aarch64")]
+            (InstructionSet::Neon, true) => all_runs::<Neon, E, L, R, true, WEIGHTED>(tables, runs, loss, update, rule),
+            (_, false) => all_runs::<Portable, E, L, R, false, WEIGHTED>(tables, runs, loss, update, rule),
+            (_, true) => all_runs::<Portable, E, L, R, true, WEIGHTED>(tables, runs, loss, update, rule),
         }
     }
 }
@@ -134,7 +156,7 @@ fn with_rule<L: Loss, R: Rule, const WEIGHTED: bool>(
 /// The machine has AVX-512F.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx2,fma")]
-unsafe fn avx512<L: Loss, R: Rule, const COSINE: bool, const WEIGHTED: bool>(
+unsafe fn avx512<E: Element, L: Loss, R: Rule, const COSINE: bool, const WEIGHTED: bool>(
     t: &Tables,
     r: Runs<'_>,
     l: L,
@@ -142,14 +164,14 @@ unsafe fn avx512<L: Loss, R: Rule, const COSINE: bool, const WEIGHTED: bool>(
     o: R,
 ) -> LossSample {
     // SAFETY: passed on from the caller.
-    unsafe { all_runs::<Avx512, L, R, COSINE, WEIGHTED>(t, r, l, u, o) }
+    unsafe { all_runs::<Avx512, E, L, R, COSINE, WEIGHTED>(t, r, l, u, o) }
 }
 
 /// # Safety
 /// The machine has AVX2 and FMA.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
-unsafe fn avx2<L: Loss, R: Rule, const COSINE: bool, const WEIGHTED: bool>(
+unsafe fn avx2<E: Element, L: Loss, R: Rule, const COSINE: bool, const WEIGHTED: bool>(
     t: &Tables,
     r: Runs<'_>,
     l: L,
@@ -157,7 +179,7 @@ unsafe fn avx2<L: Loss, R: Rule, const COSINE: bool, const WEIGHTED: bool>(
     o: R,
 ) -> LossSample {
     // SAFETY: passed on from the caller.
-    unsafe { all_runs::<Avx2, L, R, COSINE, WEIGHTED>(t, r, l, u, o) }
+    unsafe { all_runs::<Avx2, E, L, R, COSINE, WEIGHTED>(t, r, l, u, o) }
 }
 
 /// The user and items of a group: positives first, then each positive's negatives in turn.
@@ -174,7 +196,7 @@ struct Group<'a> {
 /// # Safety
 /// The machine has the instruction set of `V`.
 #[inline(always)]
-unsafe fn all_runs<V: Lanes, L: Loss, R: Rule, const COSINE: bool, const WEIGHTED: bool>(
+unsafe fn all_runs<V: Lanes, E: Element, L: Loss, R: Rule, const COSINE: bool, const WEIGHTED: bool>(
     tables: &Tables,
     runs: Runs<'_>,
     loss: L,
@@ -186,7 +208,8 @@ unsafe fn all_runs<V: Lanes, L: Loss, R: Rule, const COSINE: bool, const WEIGHTE
     let stride_bytes = tables.items.factors.stride() * 4;
     let mut items = [0u32; GROUP];
     let mut rows = [std::ptr::null_mut::<f32>(); GROUP];
-    let mut scratch = Scratch::new();
+    // SAFETY: the caller vouches for the instruction set.
+    let mut scratch = unsafe { Scratch::<V>::new(noise_seed(&runs, &update)) };
     let mut sample = LossSample::default();
     let mut countdown = 1;
     let mut k = 0;
@@ -234,8 +257,9 @@ unsafe fn all_runs<V: Lanes, L: Loss, R: Rule, const COSINE: bool, const WEIGHTE
                 },
             };
             // SAFETY: `row_ptr` checked every row; the caller vouches for the instruction set.
-            let value =
-                unsafe { step::<V, L, R, COSINE, WEIGHTED>(tables, &group, loss, update, rule, report, &mut scratch) };
+            let value = unsafe {
+                step::<V, E, L, R, COSINE, WEIGHTED>(tables, &group, loss, update, rule, report, &mut scratch)
+            };
             if report {
                 sample.sum += f64::from(value);
                 sample.terms += if L::PAIRWISE { positives * each } else { n } as u64;
@@ -258,26 +282,26 @@ fn prefetch_row<V: Lanes>(row: *const f32, bytes: usize) {
 /// # Safety
 /// The rows of `group` are valid rows of `tables`, and the machine has the instruction set of `V`.
 #[inline(always)]
-unsafe fn step<V: Lanes, L: Loss, R: Rule, const COSINE: bool, const WEIGHTED: bool>(
+unsafe fn step<V: Lanes, E: Element, L: Loss, R: Rule, const COSINE: bool, const WEIGHTED: bool>(
     tables: &Tables,
     group: &Group<'_>,
     loss: L,
     update: Update,
     rule: R,
     report: bool,
-    scratch: &mut Scratch,
+    scratch: &mut Scratch<V>,
 ) -> f32 {
     let n = group.rows.len();
     let p = group.positives;
     let each = (n - p) / p;
     let norms = COSINE || R::ADAPTIVE;
-    let Scratch { dots, squares, scores, shifted, gradient, toward_user, own, rates, user_gradient } = scratch;
+    let Scratch { dots, squares, scores, shifted, gradient, toward_user, own, rates, user_gradient, noise } = scratch;
     let (dots, squares, scores) = (&mut dots[..n], &mut squares[..n], &mut scores[..n]);
     let (gradient, toward_user, own, rates) =
         (&mut gradient[..n], &mut toward_user[..n], &mut own[..n], &mut rates[..n]);
-    let tiles = tables.users.factors.stride() / 16;
-    // SAFETY: `tile + N` stays within the stride, so that every access lies in a row.
-    let user_square = unsafe { dot_rows::<V>(group, tiles, norms, dots, squares) };
+    let tiles = tables.width.div_ceil(16);
+    // SAFETY: `tile + N` stays within the padded width, so that every access lies in a row.
+    let user_square = unsafe { dot_rows::<V, E>(group, tiles, norms, dots, squares) };
 
     let mut value = 0.0;
     let user_norm = user_square.max(1e-24).sqrt();
@@ -335,6 +359,7 @@ unsafe fn step<V: Lanes, L: Loss, R: Rule, const COSINE: bool, const WEIGHTED: b
         own: if COSINE { Some(&*own) } else { None },
         l2: (p, positive_l2, update.l2),
         rates: if R::ADAPTIVE { Some(rates) } else { None },
+        user_own,
         learning_rate: update.learning_rate,
     };
     let mut square = 0.0;
@@ -342,39 +367,23 @@ unsafe fn step<V: Lanes, L: Loss, R: Rule, const COSINE: bool, const WEIGHTED: b
     // SAFETY: as above.
     unsafe {
         while tile + TILES <= tiles {
-            square += update_tiles::<V, R, TILES>(
-                tables,
-                group,
-                mix,
-                rule,
-                tile * 64,
-                user_gradient,
-                (update.learning_rate, user_own),
-            );
+            square += update_tiles::<V, E, R, TILES>(tables, group, mix, rule, tile, user_gradient, noise);
             tile += TILES;
         }
         while tile < tiles {
-            square += update_tiles::<V, R, 1>(
-                tables,
-                group,
-                mix,
-                rule,
-                tile * 64,
-                user_gradient,
-                (update.learning_rate, user_own),
-            );
+            square += update_tiles::<V, E, R, 1>(tables, group, mix, rule, tile, user_gradient, noise);
             tile += 1;
         }
         if R::ADAPTIVE {
             let rate = rule.rate::<V>(update.learning_rate, group.user_state, square / width);
-            update_user::<V, R>(group, rule, user_gradient, rate, tiles);
+            update_user::<V, E, R>(group, rule, user_gradient, rate, tiles, noise);
         }
         if let Some(column) = tables.users.fixed() {
-            V::store_one(group.user.add(column), 1.0);
+            E::store_unit::<V>(group.user, column);
         }
         if let Some(column) = tables.items.fixed() {
             for row in group.rows {
-                V::store_one(row.add(column), 1.0);
+                E::store_unit::<V>(*row, column);
             }
         }
     }
@@ -391,6 +400,8 @@ struct Mixes<'a> {
     l2: (usize, f32, f32),
     /// For adaptive rules; otherwise it is the learning rate.
     rates: Option<&'a [f32]>,
+    /// What the user's row moves along itself.
+    user_own: f32,
     learning_rate: f32,
 }
 
@@ -408,7 +419,7 @@ impl Mixes<'_> {
 /// # Safety
 /// The machine has the instruction set of `V`.
 #[inline(always)]
-unsafe fn dot_rows<V: Lanes>(
+unsafe fn dot_rows<V: Lanes, E: Element>(
     group: &Group<'_>,
     tiles: usize,
     norms: bool,
@@ -420,10 +431,10 @@ unsafe fn dot_rows<V: Lanes>(
     // SAFETY: every tile lies within the rows; the instruction set is passed on from the caller.
     unsafe {
         for tile in (0..whole).step_by(TILES) {
-            square += dot_tiles::<V, TILES>(group, tile, norms, dots, squares);
+            square += dot_tiles::<V, E, TILES>(group, tile, norms, dots, squares);
         }
         for tile in whole..tiles {
-            square += dot_tiles::<V, 1>(group, tile, norms, dots, squares);
+            square += dot_tiles::<V, E, 1>(group, tile, norms, dots, squares);
         }
     }
     square
@@ -434,24 +445,23 @@ unsafe fn dot_rows<V: Lanes>(
 /// # Safety
 /// The tiles lie within the rows, and the machine has the instruction set of `V`.
 #[inline(always)]
-unsafe fn dot_tiles<V: Lanes, const N: usize>(
+unsafe fn dot_tiles<V: Lanes, E: Element, const N: usize>(
     group: &Group<'_>,
     first: usize,
     norms: bool,
     dots: &mut [f32],
     squares: &mut [f32],
 ) -> f32 {
-    let offset = first * 64;
     let n = group.rows.len();
     let fours = if norms { 0 } else { n - n % 4 };
     // SAFETY: passed on from the caller.
     unsafe {
-        let user: [V; N] = load_tiles(group.user, offset);
+        let user = load_tiles::<V, E, N>(group.user, first);
         let mut i = 0;
         while i < fours {
             let mut products = [user[0]; 4];
             for (j, out) in products.iter_mut().enumerate() {
-                *out = product(&load_tiles::<V, N>(group.rows[i + j], offset), &user);
+                *out = product(&load_tiles::<V, E, N>(group.rows[i + j], first), &user);
             }
             for (dot, sum) in dots[i..i + 4].iter_mut().zip(V::sum4(products)) {
                 *dot = if first == 0 { sum } else { *dot + sum };
@@ -459,7 +469,7 @@ unsafe fn dot_tiles<V: Lanes, const N: usize>(
             i += 4;
         }
         while i < n {
-            let x: [V; N] = load_tiles(group.rows[i], offset);
+            let x = load_tiles::<V, E, N>(group.rows[i], first);
             let dot = product(&x, &user).sum();
             dots[i] = if first == 0 { dot } else { dots[i] + dot };
             if norms {
@@ -478,12 +488,12 @@ unsafe fn dot_tiles<V: Lanes, const N: usize>(
 /// # Safety
 /// As for [`dot_tiles`].
 #[inline(always)]
-unsafe fn load_tiles<V: Lanes, const N: usize>(row: *const f32, offset: usize) -> [V; N] {
+unsafe fn load_tiles<V: Lanes, E: Element, const N: usize>(row: *const f32, first: usize) -> [V; N] {
     // SAFETY: passed on from the caller.
     unsafe {
         let mut tiles = [V::splat(0.0); N];
         for (t, tile) in tiles.iter_mut().enumerate() {
-            *tile = V::load(row, offset + t * 64);
+            *tile = E::load::<V>(row, first + t);
         }
         tiles
     }
@@ -505,24 +515,26 @@ unsafe fn product<V: Lanes, const N: usize>(a: &[V; N], b: &[V; N]) -> V {
     }
 }
 
-/// Updates `N` tiles of the items from byte `offset`, and of the user unless the rule needs its whole gradient first:
+/// Updates `N` tiles of the items from tile `first`, and of the user unless the rule needs its whole gradient first:
 /// then that goes to `buffer`, and the sum of its squares is returned.
 ///
 /// # Safety
 /// The tiles lie within the rows, and the machine has the instruction set of `V`.
 #[inline(always)]
-unsafe fn update_tiles<V: Lanes, R: Rule, const N: usize>(
+unsafe fn update_tiles<V: Lanes, E: Element, R: Rule, const N: usize>(
     tables: &Tables,
     group: &Group<'_>,
     mix: Mixes<'_>,
     rule: R,
-    offset: usize,
+    first: usize,
     buffer: &mut UserGradient,
-    (learning_rate, user_own): (f32, f32),
+    noise: &mut [V::Noise; TILES],
 ) -> f32 {
+    // Where optimizer state and the buffer have the tiles, in bytes.
+    let offset = first * 64;
     // SAFETY: passed on from the caller; `buffer` is as long as the longest row.
     unsafe {
-        let user: [V; N] = load_tiles(group.user, offset);
+        let user = load_tiles::<V, E, N>(group.user, first);
         let mut gradient = [V::splat(0.0); N];
         for (i, &row) in group.rows.iter().enumerate() {
             let (b, a, rate) = mix.of(i);
@@ -534,34 +546,35 @@ unsafe fn update_tiles<V: Lanes, R: Rule, const N: usize>(
                 let (own, keep) = (V::splat((1.0 - decay) * a), V::splat(decay));
                 let (fresh, step) = (V::splat((1.0 - decay) * b), V::splat(-rate));
                 for t in 0..N {
-                    let x = V::load(row, offset + t * 64);
+                    let x = E::load::<V>(row, first + t);
                     gradient[t] = x.mul_add(toward, gradient[t]);
                     let moment = V::load(moment_row, offset + t * 64);
                     let moment = x.mul_add(own, user[t].mul_add(fresh, moment.mul(keep)));
                     moment.store(moment_row, offset + t * 64);
-                    moment.mul_add(step, x).store(row, offset + t * 64);
+                    E::store(moment.mul_add(step, x), row, first + t, &mut noise[t]);
                 }
             } else {
                 let (keep, step) = (V::splat(1.0 - rate * a), V::splat(-rate * b));
                 for t in 0..N {
-                    let x = V::load(row, offset + t * 64);
+                    let x = E::load::<V>(row, first + t);
                     gradient[t] = x.mul_add(toward, gradient[t]);
-                    x.mul_add(keep, user[t].mul(step)).store(row, offset + t * 64);
+                    E::store(x.mul_add(keep, user[t].mul(step)), row, first + t, &mut noise[t]);
                 }
             }
         }
         if R::ADAPTIVE {
             let mut square = 0.0;
             for (t, g) in gradient.into_iter().enumerate() {
-                let g = user[t].mul_add(V::splat(user_own), g);
+                let g = user[t].mul_add(V::splat(mix.user_own), g);
                 square += g.mul(g).sum();
                 g.store(buffer.0.as_mut_ptr(), offset + t * 64);
             }
             square
         } else {
+            let rate = mix.learning_rate;
             for t in 0..N {
-                let kept = user[t].mul(V::splat(1.0 - learning_rate * user_own));
-                gradient[t].mul_add(V::splat(-learning_rate), kept).store(group.user, offset + t * 64);
+                let kept = user[t].mul(V::splat(1.0 - rate * mix.user_own));
+                E::store(gradient[t].mul_add(V::splat(-rate), kept), group.user, first + t, &mut noise[t]);
             }
             0.0
         }
@@ -573,11 +586,19 @@ unsafe fn update_tiles<V: Lanes, R: Rule, const N: usize>(
 /// # Safety
 /// As for [`update_tiles`].
 #[inline(always)]
-unsafe fn update_user<V: Lanes, R: Rule>(group: &Group<'_>, rule: R, buffer: &UserGradient, rate: f32, tiles: usize) {
-    for offset in (0..tiles * 64).step_by(64) {
+unsafe fn update_user<V: Lanes, E: Element, R: Rule>(
+    group: &Group<'_>,
+    rule: R,
+    buffer: &UserGradient,
+    rate: f32,
+    tiles: usize,
+    noise: &mut [V::Noise; TILES],
+) {
+    for tile in 0..tiles {
+        let offset = tile * 64;
         // SAFETY: passed on from the caller; with momentum the rule's tables are there.
         unsafe {
-            let user = V::load(group.user, offset);
+            let user = E::load::<V>(group.user, tile);
             let gradient = V::load(buffer.0.as_ptr(), offset);
             let direction = if R::MOMENTUM {
                 let decay = rule.decay();
@@ -588,7 +609,7 @@ unsafe fn update_user<V: Lanes, R: Rule>(group: &Group<'_>, rule: R, buffer: &Us
             } else {
                 gradient
             };
-            direction.mul_add(V::splat(-rate), user).store(group.user, offset);
+            E::store(direction.mul_add(V::splat(-rate), user), group.user, tile, &mut noise[tile % TILES]);
         }
     }
 }

@@ -1,27 +1,51 @@
-//! Memory that the kernel works in.
+//! What a batch needs while it is at work: room for a group's numbers, and the noise that rounding draws from.
 
-use super::{GROUP, MAX_STRIDE};
+use super::super::kernel::Lanes;
+use super::{GROUP, MAX_STRIDE, Runs, TILES, Update};
+use crate::mix::{GOLDEN, mix};
 
 /// Room for a user's gradient.
 #[repr(align(64))]
 pub(super) struct UserGradient(pub(super) [f32; MAX_STRIDE]);
 
 /// What a group needs while it is at work, by item; made once a batch.
-pub(super) struct Scratch {
+pub(super) struct Scratch<V: Lanes> {
     pub(super) dots: [f32; GROUP],
     pub(super) squares: [f32; GROUP],
     pub(super) scores: [f32; GROUP],
+    /// Scores with their offsets, where there are any.
     pub(super) shifted: [f32; GROUP],
     pub(super) gradient: [f32; GROUP],
     pub(super) toward_user: [f32; GROUP],
     pub(super) own: [f32; GROUP],
     pub(super) rates: [f32; GROUP],
     pub(super) user_gradient: UserGradient,
+    /// For each of the tiles that are kept in registers at once, so that none waits for another's.
+    pub(super) noise: [V::Noise; TILES],
 }
 
-impl Scratch {
-    pub(super) fn new() -> Self {
+/// A seed of the noise that rounding draws from, of this batch's own: the same batch is rounded in the same way.
+pub(super) fn noise_seed(runs: &Runs<'_>, update: &Update) -> u64 {
+    let mut seed = u64::from(update.learning_rate.to_bits());
+    for id in runs.users.iter().chain(runs.negatives).take(16) {
+        seed = mix(seed.wrapping_mul(GOLDEN) ^ u64::from(*id));
+    }
+    seed
+}
+
+impl<V: Lanes> Scratch<V> {
+    /// # Safety
+    /// The machine has the instruction set of `V`.
+    #[inline(always)]
+    pub(super) unsafe fn new(mut seed: u64) -> Self {
         let zeros = [0f32; GROUP];
+        let mut seeds = [[0u32; 16]; TILES];
+        for state in seeds.iter_mut().flatten() {
+            seed = seed.wrapping_add(GOLDEN);
+            *state = mix(seed) as u32;
+        }
+        // SAFETY: passed on from the caller.
+        let noise = unsafe { [V::noise(&seeds[0]), V::noise(&seeds[1]), V::noise(&seeds[2]), V::noise(&seeds[3])] };
         Self {
             dots: zeros,
             squares: zeros,
@@ -32,6 +56,7 @@ impl Scratch {
             own: zeros,
             rates: zeros,
             user_gradient: UserGradient([0f32; MAX_STRIDE]),
+            noise,
         }
     }
 }

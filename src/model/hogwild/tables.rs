@@ -1,8 +1,13 @@
 //! The factor tables in training, with the state that the optimizer keeps for each row.
 
-use crate::model::ModelError;
+use std::ops::Range;
+use std::path::Path;
+
+use rayon::prelude::*;
+
 use crate::model::rule::{Adagrad, Adam, Rule, Sgd};
 use crate::model::shared::SharedTable;
+use crate::model::{ModelError, Precision, stride_of};
 
 /// Which update rule, with its settings.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -26,26 +31,98 @@ impl Optimizer {
 pub(crate) struct Side {
     pub(crate) factors: SharedTable,
     state: SharedTable,
-    pub(super) momentum: Option<SharedTable>,
+    pub(in crate::model) momentum: Option<SharedTable>,
     /// The column that is fixed at 1, and multiplies the other side's bias.
     fixed: Option<usize>,
+    width: usize,
+    precision: Precision,
 }
 
 impl Side {
-    fn new(rows: usize, width: usize, optimizer: Optimizer, fixed: Option<usize>) -> Result<Self, ModelError> {
+    fn new(
+        rows: usize,
+        width: usize,
+        (optimizer, precision): (Optimizer, Precision),
+        fixed: Option<usize>,
+        folder: Option<&Path>,
+    ) -> Result<Self, ModelError> {
         let (state, momentum) = optimizer.state();
-        let momentum = if momentum { Some(SharedTable::zeros(rows, width)?) } else { None };
-        let state = SharedTable::with_stride(if state == 0 { 0 } else { rows }, state)?;
-        Ok(Self { factors: SharedTable::zeros(rows, width)?, state, momentum, fixed })
+        let momentum = if momentum { Some(SharedTable::zeros(rows, width, folder)?) } else { None };
+        let state = SharedTable::with_stride(if state == 0 { 0 } else { rows }, state, folder)?;
+        let factors = SharedTable::with_stride(rows, precision.stride(width), folder)?;
+        Ok(Self { factors, state, momentum, fixed, width, precision })
+    }
+
+    /// Asks for `rows` to be read, with their optimizer state, where they are in a file.
+    pub(crate) fn will_need(&self, rows: Range<usize>) {
+        self.tables().for_each(|table| table.will_need(rows.start.min(table.rows())..rows.end.min(table.rows())));
+    }
+
+    /// Lets go of `rows`, with their optimizer state, where they are in a file.
+    pub(crate) fn let_go(&self, rows: Range<usize>) {
+        self.tables().for_each(|table| table.let_go(rows.start.min(table.rows())..rows.end.min(table.rows())));
+    }
+
+    fn tables(&self) -> impl Iterator<Item = &SharedTable> {
+        [&self.factors, &self.state].into_iter().chain(&self.momentum)
     }
 
     /// The column that is always 1, if there are biases.
-    pub(crate) fn fixed(&self) -> Option<usize> {
+    pub(in crate::model) fn fixed(&self) -> Option<usize> {
         self.fixed
     }
 
-    pub(super) fn state_ptr(&self, row: usize) -> *mut f32 {
+    /// Fills every row: `fill(i, row)` sets the factors of row `i`, which are zero but for a column that is fixed at 1.
+    pub(crate) fn fill(&mut self, fill: impl Fn(usize, &mut [f32]) + Sync) {
+        let Self { factors, fixed, width, precision, .. } = self;
+        let stride = factors.stride();
+        factors.strips(|first, strip| {
+            strip.par_chunks_exact_mut(stride).enumerate().for_each_init(
+                || vec![0f32; *width],
+                |row, (i, out)| {
+                    row.fill(0.0);
+                    if let Some(column) = *fixed {
+                        row[column] = 1.0;
+                    }
+                    fill(first + i, row);
+                    precision.write(row, out);
+                },
+            );
+        });
+    }
+
+    /// All rows for reading, while nobody trains.
+    pub(crate) fn rows(&mut self) -> SideRows<'_> {
+        SideRows { stride: self.factors.stride(), words: self.factors.as_slice(), precision: self.precision }
+    }
+
+    /// Whether every factor is a finite number.
+    pub(crate) fn is_finite(&mut self) -> bool {
+        let (stride, precision) = (self.factors.stride(), self.precision);
+        let mut finite = true;
+        self.factors.strips(|_, strip| {
+            finite = finite && strip.par_chunks_exact(stride).all(|row| precision.is_finite(row));
+        });
+        finite
+    }
+
+    pub(in crate::model) fn state_ptr(&self, row: usize) -> *mut f32 {
         if self.state.rows() == 0 { std::ptr::null_mut() } else { self.state.row_ptr(row) }
+    }
+}
+
+/// The rows of one side, which nobody trains meanwhile.
+#[derive(Clone, Copy)]
+pub(crate) struct SideRows<'a> {
+    words: &'a [f32],
+    stride: usize,
+    precision: Precision,
+}
+
+impl SideRows<'_> {
+    /// The first factors of row `index`.
+    pub(crate) fn read(&self, index: usize, factors: &mut [f32]) {
+        self.precision.read(&self.words[index * self.stride..(index + 1) * self.stride], factors);
     }
 }
 
@@ -58,22 +135,27 @@ pub(crate) struct Tables {
     pub(crate) items: Side,
     pub(crate) width: usize,
     optimizer: Optimizer,
+    precision: Precision,
 }
 
 impl Tables {
+    /// Rows of zeros. The users' and the items' are in memory, or in files without a name in the folder given for each.
     pub(crate) fn new(
         users: usize,
         items: usize,
         dimensions: usize,
         biases: bool,
-        optimizer: Optimizer,
+        (optimizer, precision): (Optimizer, Precision),
+        [user_folder, item_folder]: [Option<&Path>; 2],
     ) -> Result<Self, ModelError> {
         let width = dimensions + if biases { 2 } else { 0 };
+        let kept = (optimizer, precision);
         Ok(Self {
-            users: Side::new(users, width, optimizer, biases.then_some(dimensions))?,
-            items: Side::new(items, width, optimizer, biases.then_some(dimensions + 1))?,
+            users: Side::new(users, width, kept, biases.then_some(dimensions), user_folder)?,
+            items: Side::new(items, width, kept, biases.then_some(dimensions + 1), item_folder)?,
             width,
             optimizer,
+            precision,
         })
     }
 
@@ -82,10 +164,15 @@ impl Tables {
         self.optimizer
     }
 
-    /// Bytes that the tables take, optimizer state included.
-    pub(crate) fn bytes(users: usize, items: usize, width: usize, optimizer: Optimizer) -> u64 {
+    /// How the factors are kept.
+    pub(crate) fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// Bytes that `rows` rows of one side take, optimizer state included.
+    pub(crate) fn bytes(rows: u64, width: usize, optimizer: Optimizer, precision: Precision) -> u64 {
         let (state, momentum) = optimizer.state();
-        let rows = (users + items) as u64;
-        SharedTable::bytes(users + items, width) * if momentum { 2 } else { 1 } + rows * state as u64 * 4
+        let momentum = if momentum { stride_of(width) } else { 0 };
+        rows * 4 * (precision.stride(width) + momentum + state) as u64
     }
 }

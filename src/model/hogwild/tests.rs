@@ -1,5 +1,6 @@
 //! Every kernel, loss, similarity and optimizer against an oracle in f64, written from the formulas.
 
+use super::super::kernel::bf16;
 use super::*;
 use crate::loss::{Bpr, Logistic};
 use proptest::prelude::*;
@@ -110,6 +111,38 @@ impl Oracle {
     }
 }
 
+/// What the tables hold after training `rounds` times on the same runs with the kernels of `set`, users and items.
+fn trained<L: Loss>(
+    set: InstructionSet,
+    (loss, update, optimizer, precision): (L, Update, Optimizer, Precision),
+    runs: Runs<'_>,
+    starts: [&[Vec<f32>]; 2],
+    rounds: usize,
+) -> [Vec<Vec<f32>>; 2] {
+    let dimensions = starts[0][0].len();
+    let mut tables =
+        Tables::new(starts[0].len(), starts[1].len(), dimensions, false, (optimizer, precision), [None, None]).unwrap();
+    for (side, start) in [&mut tables.users, &mut tables.items].into_iter().zip(starts) {
+        side.fill(|i, row| row.copy_from_slice(&start[i]));
+    }
+    for _ in 0..rounds {
+        let sample = train(set, &tables, runs, loss, update);
+        assert!(sample.sum.is_finite() && sample.terms > 0);
+    }
+    [&mut tables.users, &mut tables.items].map(|side| {
+        let (count, padded) =
+            (side.factors.rows(), precision.stride(dimensions) * if precision == Precision::F32 { 1 } else { 2 });
+        let rows = side.rows();
+        let read = |i| {
+            let mut row = vec![0.0; padded];
+            rows.read(i, &mut row);
+            assert!(row.split_off(dimensions).iter().all(|x| *x == 0.0), "padding stays zero");
+            row
+        };
+        (0..count).map(read).collect()
+    })
+}
+
 fn compare<L: Loss>(
     loss: L,
     (update, optimizer): (Update, Optimizer),
@@ -121,7 +154,8 @@ fn compare<L: Loss>(
     use rand::{RngExt, SeedableRng};
     let mut rng = rand_xoshiro::Xoshiro256PlusPlus::seed_from_u64(seed);
     let (users, items) = (3usize, 40usize);
-    let mut row = || (0..dimensions).map(|_| rng.random_range(-0.5f32..0.5)).collect::<Vec<_>>();
+    // Starts that bfloat16 can represent, so that all precisions begin alike.
+    let mut row = || (0..dimensions).map(|_| bf16::widen(bf16::nearest(rng.random_range(-0.5f32..0.5)))).collect();
     let start_users: Vec<Vec<f32>> = (0..users).map(|_| row()).collect();
     let start_items: Vec<Vec<f32>> = (0..items).map(|_| row()).collect();
     // Runs of 1, 5 and 2 positives. Within a run no item comes twice, so that the group's order does not matter.
@@ -174,26 +208,25 @@ fn compare<L: Loss>(
             }
         }
     }
+    let starts = [&start_users[..], &start_items];
     for set in InstructionSet::available() {
-        let mut tables = Tables::new(users, items, dimensions, false, optimizer).unwrap();
-        let stride = tables.items.factors.stride();
-        for (side, start) in [(&mut tables.users, &start_users), (&mut tables.items, &start_items)] {
-            for (out, row) in side.factors.as_mut_slice().chunks_exact_mut(stride).zip(start) {
-                out[..dimensions].copy_from_slice(row);
-            }
+        let got = trained(set, (loss, update, optimizer, Precision::F32), runs, starts, 2);
+        let errors = got.iter().flatten().zip(oracle.users.iter().chain(&oracle.items));
+        for (g, w) in errors.flat_map(|(got, want)| got.iter().zip(want)) {
+            assert!((f64::from(*g) - w).abs() < 2e-4, "{}: {g} instead of {w}", set.name());
         }
-        for _ in 0..2 {
-            let sample = train(set, &tables, runs, loss, update);
-            assert!(sample.sum.is_finite() && sample.terms > 0);
+        // Each of the few updates of a row may round to either neighbour: a 128th of the largest factor each.
+        let got = trained(set, (loss, update, optimizer, Precision::Bf16), runs, starts, 2);
+        let errors = got.iter().flatten().zip(oracle.users.iter().chain(&oracle.items));
+        let (mut sum, mut count) = (0.0, 0.0);
+        for (g, w) in errors.flat_map(|(got, want)| got.iter().zip(want)) {
+            let error = f64::from(*g) - w;
+            assert!(error.abs() < 0.03, "{}: {g} instead of {w} in bf16", set.name());
+            (sum, count) = (sum + error, count + 1.0);
         }
-        for (side, expected) in [(&mut tables.users, &oracle.users), (&mut tables.items, &oracle.items)] {
-            for (got, want) in side.factors.as_slice().chunks_exact(stride).zip(expected) {
-                for (g, w) in got.iter().zip(want) {
-                    assert!((f64::from(*g) - w).abs() < 2e-4, "{}: {g} instead of {w}", set.name());
-                }
-                assert!(got[dimensions..].iter().all(|x| *x == 0.0), "padding stays zero");
-            }
-        }
+        let mean: f64 = sum / count;
+        assert!(mean.abs() < 0.01 / f64::sqrt(count), "{}: {count} factors are off by {mean} in the mean", set.name());
+        assert_eq!(got, trained(set, (loss, update, optimizer, Precision::Bf16), runs, starts, 2), "same noise again");
     }
 }
 
@@ -223,17 +256,93 @@ proptest! {
 
 #[test]
 fn biases_learn_and_fixed_columns_stay_one() {
-    let mut tables = Tables::new(1, 2, 3, true, Optimizer::Sgd).unwrap();
-    tables.users.factors.as_mut_slice()[3] = 1.0;
-    for item in 0..2 {
-        tables.items.factors.as_mut_slice()[item * 16 + 4] = 1.0;
+    for precision in [Precision::F32, Precision::Bf16] {
+        biases_learn(precision);
     }
+}
+
+fn biases_learn(precision: Precision) {
+    let mut tables = Tables::new(1, 2, 3, true, (Optimizer::Sgd, precision), [None, None]).unwrap();
+    tables.users.fill(|_, _| ());
+    tables.items.fill(|_, _| ());
     let runs = Runs { users: &[0], ends: &[1], positives: &[0], negatives: &[1], negatives_each: 1, adjust: None };
     let update = Update { learning_rate: 0.1, l2: 0.01, similarity: Similarity::Dot };
     for _ in 0..50 {
         train(InstructionSet::detect(), &tables, runs, Bpr { inverse_temperature: 1.0 }, update);
     }
-    let items = tables.items.factors.as_slice();
-    assert!(items[3] > 0.5 && items[16 + 3] < -0.5, "item biases move apart: {} {}", items[3], items[16 + 3]);
-    assert_eq!((items[4], items[16 + 4], tables.users.factors.as_slice()[3]), (1.0, 1.0, 1.0));
+    let read = |side: &mut Side, i| {
+        let mut row = [0f32; 5];
+        side.rows().read(i, &mut row);
+        row
+    };
+    let (user, items) = (read(&mut tables.users, 0), [0, 1].map(|i| read(&mut tables.items, i)));
+    assert!(items[0][3] > 0.5 && items[1][3] < -0.5, "item biases move apart: {items:?}");
+    assert_eq!((items[0][4], items[1][4], user[3]), (1.0, 1.0, 1.0));
+}
+
+#[test]
+fn steps_smaller_than_half_a_unit_of_bfloat16_count_in_the_mean() {
+    // Rows of ones, below which bfloat16 has a spacing of 2⁻⁸, moved by a 16th of that by each of 64 batches. With
+    // scores this far apart BPR has no gradient left: only L2 moves the rows.
+    let (dimensions, rounds) = (1024, 64);
+    let update = Update { learning_rate: 2f32.powi(-10), l2: 0.25, similarity: Similarity::Dot };
+    for set in InstructionSet::available() {
+        let mut tables =
+            Tables::new(1, 1 + rounds, dimensions, false, (Optimizer::Sgd, Precision::Bf16), [None, None]).unwrap();
+        tables.users.fill(|_, row| row.fill(1.0));
+        tables.items.fill(|i, row| row.fill(if i == 0 { 1.0 } else { 0.0 }));
+        for negative in 1..=rounds as u32 {
+            let runs = Runs {
+                users: &[0],
+                ends: &[1],
+                positives: &[0],
+                negatives: &[negative],
+                negatives_each: 1,
+                adjust: None,
+            };
+            train(set, &tables, runs, Bpr { inverse_temperature: 1.0 }, update);
+        }
+        let exact = (1.0 - 2f64.powi(-12)).powi(rounds as i32);
+        for side in [&mut tables.users, &mut tables.items] {
+            let mut row = vec![0f32; dimensions];
+            side.rows().read(0, &mut row);
+            let mean = row.iter().map(|x| f64::from(*x)).sum::<f64>() / dimensions as f64;
+            // Rounding a step of p units has a variance of p(1 − p) units²; p is 1/16 here.
+            let deviation = 2f64.powi(-8) * (rounds as f64 / 16.0 / dimensions as f64).sqrt();
+            assert!((mean - exact).abs() < 4.0 * deviation, "{}: {mean} instead of {exact}", set.name());
+        }
+    }
+}
+
+#[test]
+fn trainers_that_race_for_the_same_rows_learn_and_leave_finite_rows() {
+    let (dimensions, rounds) = (20, 200);
+    let update = Update { learning_rate: 0.05, l2: 0.001, similarity: Similarity::Dot };
+    let adam = Optimizer::Adam { beta1: 0.9, beta2: 0.99, epsilon: 1e-6 };
+    for set in InstructionSet::available() {
+        for (optimizer, precision) in [(Optimizer::Sgd, Precision::F32), (adam, Precision::Bf16)] {
+            let mut tables = Tables::new(2, 3, dimensions, true, (optimizer, precision), [None, None]).unwrap();
+            tables.users.fill(|i, row| row[i] = 0.5);
+            tables.items.fill(|i, row| row[i] = 0.5);
+            let losses = |tables: &Tables| {
+                let runs = Runs {
+                    users: &[0, 1],
+                    ends: &[1, 2],
+                    positives: &[0, 1],
+                    negatives: &[2, 2],
+                    negatives_each: 1,
+                    adjust: None,
+                };
+                train(set, tables, runs, Bpr { inverse_temperature: 1.0 }, update).sum
+            };
+            let before = losses(&tables);
+            std::thread::scope(|scope| {
+                for _ in 0..2 {
+                    scope.spawn(|| (0..rounds).for_each(|_| _ = losses(&tables)));
+                }
+            });
+            assert!(losses(&tables) < before, "{} {optimizer:?} {precision:?}", set.name());
+            assert!(tables.users.is_finite() && tables.items.is_finite());
+        }
+    }
 }

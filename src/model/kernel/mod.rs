@@ -4,10 +4,20 @@
 //! memory only by means that the compiler may not assume race-free: inline assembly, or relaxed atomics. The whole
 //! argument is in `docs/hogwild.md`.
 
+pub(super) mod bf16;
+mod cell;
+mod element;
+mod lanes;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod portable;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+pub(crate) use element::{Bf16, Element, F32};
+pub(crate) use lanes::Lanes;
+#[cfg(target_arch = "aarch64")]
+pub(crate) use neon::Neon;
 pub(crate) use portable::Portable;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use x86::{Avx2, Avx512};
@@ -19,12 +29,14 @@ pub enum InstructionSet {
     Avx512,
     /// AVX2 and FMA.
     Avx2,
+    /// NEON, on AArch64.
+    Neon,
     /// Any machine, by relaxed atomic loads and stores.
     Portable,
 }
 
 impl InstructionSet {
-    const BEST_FIRST: [Self; 3] = [Self::Avx512, Self::Avx2, Self::Portable];
+    const BEST_FIRST: [Self; 4] = [Self::Avx512, Self::Avx2, Self::Neon, Self::Portable];
 
     /// Whether this machine has everything that the kernels of the set are compiled with.
     pub fn is_available(self) -> bool {
@@ -36,9 +48,11 @@ impl InstructionSet {
             Self::Avx512 => is_x86_feature_detected!("avx512f") && avx2(),
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => avx2(),
-            #[cfg(not(target_arch = "x86_64"))]
-            Self::Avx512 | Self::Avx2 => false,
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => std::arch::is_aarch64_feature_detected!("neon"),
             Self::Portable => true,
+            #[allow(unreachable_patterns)] // which are left depends on the architecture
+            _ => false,
         }
     }
 
@@ -57,51 +71,10 @@ impl InstructionSet {
         match self {
             Self::Avx512 => "AVX-512",
             Self::Avx2 => "AVX2",
+            Self::Neon => "NEON",
             Self::Portable => "portable",
         }
     }
-}
-
-/// Sixteen floats in registers.
-///
-/// # Safety
-/// Every method may only be called on a machine that has the implementation's instruction set. `load`, `store`,
-/// `load_one` and `store_one` reach memory only so that a race with another thread's access yields some mix of old and
-/// new floats, never undefined behaviour.
-pub(crate) unsafe trait Lanes: Copy {
-    /// # Safety
-    /// The machine has the instruction set.
-    unsafe fn splat(value: f32) -> Self;
-    /// # Safety
-    /// As for `splat`; `row + offset` (in bytes) must be valid for reading 16 floats, aligned to 64 bytes.
-    unsafe fn load(row: *const f32, offset: usize) -> Self;
-    /// # Safety
-    /// As for `splat`; `row + offset` (in bytes) must be valid for writing 16 floats, aligned to 64 bytes.
-    unsafe fn store(self, row: *mut f32, offset: usize);
-    /// # Safety
-    /// As for `splat`; `at` must be valid for reading one float.
-    unsafe fn load_one(at: *const f32) -> f32;
-    /// # Safety
-    /// As for `splat`; `at` must be valid for writing one float.
-    unsafe fn store_one(at: *mut f32, value: f32);
-    /// `self × factor + addend`.
-    /// # Safety
-    /// As for `splat`.
-    unsafe fn mul_add(self, factor: Self, addend: Self) -> Self;
-    /// `self × factor`.
-    /// # Safety
-    /// As for `splat`.
-    unsafe fn mul(self, factor: Self) -> Self;
-    /// The sum of all sixteen.
-    /// # Safety
-    /// As for `splat`.
-    unsafe fn sum(self) -> f32;
-    /// The sums of all sixteen of each of four.
-    /// # Safety
-    /// As for `splat`.
-    unsafe fn sum4(four: [Self; 4]) -> [f32; 4];
-    /// Asks for the cache line at `row + offset` bytes; any address will do.
-    fn prefetch(row: *const f32, offset: usize);
 }
 
 #[cfg(test)]
@@ -112,6 +85,10 @@ mod tests {
     #[repr(align(64))]
     #[derive(Clone, Copy, Debug, PartialEq)]
     struct Row([f32; 32]);
+
+    #[repr(align(64))]
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    struct Halves([u16; 32]);
 
     /// What an implementation makes of every operation, on the second half of each row.
     unsafe fn run<V: Lanes>(a: &Row, b: &Row, c: f32) -> (Row, f32) {
@@ -127,6 +104,32 @@ mod tests {
             assert!((four[1] - x.sum()).abs() < 1e-4 && (four[2] - y.sum()).abs() < 1e-4 && four[0] == four[3]);
             (out, four[0])
         }
+    }
+
+    /// Twice reads 16 bfloat16 of `halves`, adds `a`, and stores them rounded; and one bare bfloat16 in front of them.
+    unsafe fn run_halves<V: Lanes>(halves: &mut Halves, a: &Row, seeds: &[u32; 16]) {
+        // SAFETY: as above.
+        unsafe {
+            let mut noise = V::noise(seeds);
+            let row = halves.0.as_mut_ptr();
+            for _ in 0..2 {
+                let sum = V::load_half(row, 32).mul_add(V::splat(1.0), V::load(a.0.as_ptr(), 64));
+                sum.store_half(row, 32, &mut noise);
+            }
+            V::store_one_half(row.add(3), 0x3F80);
+        }
+    }
+
+    fn halves_oracle(halves: &mut Halves, a: &Row, seeds: &[u32; 16]) {
+        for (i, seed) in seeds.iter().enumerate() {
+            let mut state = *seed;
+            for _ in 0..2 {
+                state = bf16::next(state);
+                let half = &mut halves.0[16 + i];
+                *half = bf16::round(bf16::widen(*half) + a.0[16 + i], (state >> 16) as u16);
+            }
+        }
+        halves.0[3] = 0x3F80;
     }
 
     fn oracle(a: &Row, b: &Row, c: f32) -> (Row, f32) {
@@ -153,6 +156,8 @@ mod tests {
                         InstructionSet::Avx512 => run::<Avx512>(&a, &b, c),
                         #[cfg(target_arch = "x86_64")]
                         InstructionSet::Avx2 => run::<Avx2>(&a, &b, c),
+                        #[cfg(target_arch = "aarch64")]
+                        InstructionSet::Neon => run::<Neon>(&a, &b, c),
                         _ => run::<Portable>(&a, &b, c),
                     }
                 };
@@ -160,5 +165,40 @@ mod tests {
                 prop_assert!((got_sum - sum).abs() <= 1e-4, "{}: {} {}", set.name(), got_sum, sum);
             }
         }
+
+        #[test]
+        fn every_instruction_set_rounds_to_the_same_bits(
+            a in proptest::array::uniform32(addend()),
+            halves in proptest::array::uniform32(any::<u16>()),
+            seeds in proptest::array::uniform16(any::<u32>()),
+        ) {
+            let (a, start) = (Row(a), Halves(halves));
+            let mut expected = start;
+            halves_oracle(&mut expected, &a, &seeds);
+            for set in InstructionSet::available() {
+                let mut got = start;
+                // SAFETY: the machine has the set.
+                unsafe {
+                    match set {
+                        #[cfg(target_arch = "x86_64")]
+                        InstructionSet::Avx512 => run_halves::<Avx512>(&mut got, &a, &seeds),
+                        #[cfg(target_arch = "x86_64")]
+                        InstructionSet::Avx2 => run_halves::<Avx2>(&mut got, &a, &seeds),
+                        #[cfg(target_arch = "aarch64")]
+                        InstructionSet::Neon => run_halves::<Neon>(&mut got, &a, &seeds),
+                        _ => run_halves::<Portable>(&mut got, &a, &seeds),
+                    }
+                }
+                prop_assert_eq!(got, expected, "{}", set.name());
+            }
+        }
+    }
+
+    /// Mostly numbers of the size of factors; also what must not be rounded, and the ends of the range.
+    fn addend() -> impl Strategy<Value = f32> {
+        prop_oneof![
+            8 => -2f32..2.0, 2 => any::<f32>(), 1 => Just(f32::NAN), 1 => Just(f32::INFINITY), 1 => Just(f32::MAX),
+            1 => Just(0.0)
+        ]
     }
 }

@@ -4,7 +4,7 @@
 use std::arch::asm;
 use std::arch::x86_64::*;
 
-use super::Lanes;
+use super::{Lanes, bf16};
 
 #[inline(always)]
 fn prefetch_line(row: *const f32, offset: usize) {
@@ -23,6 +23,14 @@ unsafe fn store_float(at: *mut f32, value: f32) {
 }
 
 /// # Safety
+/// `at` must be valid for writing an aligned half.
+#[inline(always)]
+unsafe fn store_bits(at: *mut u16, bits: u16) {
+    // SAFETY: writes the two bytes that the caller vouches for, and nothing else.
+    unsafe { asm!("mov [{at}], {bits:x}", at = in(reg) at, bits = in(reg) bits, options(nostack, preserves_flags)) }
+}
+
+/// # Safety
 /// `at` must be valid for reading an aligned float.
 #[inline(always)]
 unsafe fn load_float(at: *const f32) -> f32 {
@@ -34,57 +42,52 @@ unsafe fn load_float(at: *const f32) -> f32 {
     f32::from_bits(bits)
 }
 
-/// # Safety
-/// The machine has the instruction set; the 64 bytes at `row + offset` are valid for reading.
-#[target_feature(enable = "avx512f")]
-#[inline]
-unsafe fn load_512(row: *const f32, offset: usize) -> __m512 {
-    let value: __m512;
-    // SAFETY: reads the 64 bytes that the caller vouches for, and nothing else.
-    unsafe {
-        asm!("vmovups {value}, [{row} + {offset}]", value = lateout(zmm_reg) value, row = in(reg) row,
-            offset = in(reg) offset, options(nostack, preserves_flags, readonly));
-    }
-    value
+/// Declares a load: one instruction that reads `$bytes` bytes from `row + offset` into a register.
+macro_rules! load {
+    ($name:ident, $feature:literal, $vector:ty, $class:ident, $instruction:literal, $bytes:literal) => {
+        /// # Safety
+        /// The machine has the instruction set; the bytes that the instruction reads at `row + offset` are valid for
+        /// reading.
+        #[doc = concat!("It reads ", $bytes, " bytes.")]
+        #[target_feature(enable = $feature)]
+        #[inline]
+        unsafe fn $name<T>(row: *const T, offset: usize) -> $vector {
+            let value: $vector;
+            // SAFETY: reads the bytes that the caller vouches for, and nothing else.
+            unsafe {
+                asm!(concat!($instruction, " {value}, [{row} + {offset}]"), value = lateout($class) value,
+                    row = in(reg) row, offset = in(reg) offset, options(nostack, preserves_flags, readonly));
+            }
+            value
+        }
+    };
 }
 
-/// # Safety
-/// The machine has the instruction set; the 64 bytes at `row + offset` are valid for writing.
-#[target_feature(enable = "avx512f")]
-#[inline]
-unsafe fn store_512(value: __m512, row: *mut f32, offset: usize) {
-    // SAFETY: writes the 64 bytes that the caller vouches for, and nothing else.
-    unsafe {
-        asm!("vmovups [{row} + {offset}], {value}", value = in(zmm_reg) value, row = in(reg) row,
-            offset = in(reg) offset, options(nostack, preserves_flags));
-    }
+/// Declares a store: one instruction that writes a register to `row + offset`.
+macro_rules! store {
+    ($name:ident, $feature:literal, $vector:ty, $class:ident) => {
+        /// # Safety
+        /// The machine has the instruction set; as many bytes as the register has are valid for writing at
+        /// `row + offset`.
+        #[target_feature(enable = $feature)]
+        #[inline]
+        unsafe fn $name<T>(value: $vector, row: *mut T, offset: usize) {
+            // SAFETY: writes the bytes that the caller vouches for, and nothing else.
+            unsafe {
+                asm!("vmovups [{row} + {offset}], {value}", value = in($class) value, row = in(reg) row,
+                    offset = in(reg) offset, options(nostack, preserves_flags));
+            }
+        }
+    };
 }
 
-/// # Safety
-/// The machine has the instruction set; the 32 bytes at `row + offset` are valid for reading.
-#[target_feature(enable = "avx")]
-#[inline]
-unsafe fn load_256(row: *const f32, offset: usize) -> __m256 {
-    let value: __m256;
-    // SAFETY: reads the 32 bytes that the caller vouches for, and nothing else.
-    unsafe {
-        asm!("vmovups {value}, [{row} + {offset}]", value = lateout(ymm_reg) value, row = in(reg) row,
-            offset = in(reg) offset, options(nostack, preserves_flags, readonly));
-    }
-    value
-}
-
-/// # Safety
-/// The machine has the instruction set; the 32 bytes at `row + offset` are valid for writing.
-#[target_feature(enable = "avx")]
-#[inline]
-unsafe fn store_256(value: __m256, row: *mut f32, offset: usize) {
-    // SAFETY: writes the 32 bytes that the caller vouches for, and nothing else.
-    unsafe {
-        asm!("vmovups [{row} + {offset}], {value}", value = in(ymm_reg) value, row = in(reg) row,
-            offset = in(reg) offset, options(nostack, preserves_flags));
-    }
-}
+load!(load_512, "avx512f", __m512, zmm_reg, "vmovups", 64);
+load!(load_halves_512, "avx512f", __m512i, zmm_reg, "vpmovzxwd", 32);
+load!(load_256, "avx", __m256, ymm_reg, "vmovups", 32);
+load!(load_halves_256, "avx2", __m256i, ymm_reg, "vpmovzxwd", 16);
+store!(store_512, "avx512f", __m512, zmm_reg);
+store!(store_256, "avx", __m256, ymm_reg);
+store!(store_halves, "avx", __m256i, ymm_reg);
 
 /// The sums of four registers of eight floats, by pairs of neighbours.
 ///
@@ -112,15 +115,81 @@ unsafe fn halves_512(v: __m512) -> __m256 {
     _mm256_add_ps(_mm512_castps512_ps256(v), high)
 }
 
+/// Sixteen generators, one step on.
+///
+/// # Safety
+/// The machine has AVX-512F.
+#[target_feature(enable = "avx512f")]
+#[inline]
+unsafe fn next_512(state: __m512i) -> __m512i {
+    let product = _mm512_mullo_epi32(state, _mm512_set1_epi32(bf16::MULTIPLIER as i32));
+    _mm512_add_epi32(product, _mm512_set1_epi32(bf16::INCREMENT as i32))
+}
+
+/// [`bf16::round`] by the noise in `state`.
+///
+/// # Safety
+/// The machine has AVX-512F.
+#[target_feature(enable = "avx512f")]
+#[inline]
+unsafe fn round_512(v: __m512, state: __m512i) -> __m256i {
+    let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(v, v);
+    let rounded = _mm512_add_epi32(_mm512_castps_si512(v), _mm512_srli_epi32::<16>(state));
+    let halves = _mm512_srli_epi32::<16>(rounded);
+    _mm512_cvtepi32_epi16(_mm512_mask_mov_epi32(halves, nan, _mm512_set1_epi32(bf16::NAN as i32)))
+}
+
+/// Eight generators, one step on.
+///
+/// # Safety
+/// The machine has AVX2.
+#[target_feature(enable = "avx2")]
+#[inline]
+unsafe fn next_256(state: __m256i) -> __m256i {
+    let product = _mm256_mullo_epi32(state, _mm256_set1_epi32(bf16::MULTIPLIER as i32));
+    _mm256_add_epi32(product, _mm256_set1_epi32(bf16::INCREMENT as i32))
+}
+
+/// [`bf16::round`] by the noise in `state`, each in 32 bits.
+///
+/// # Safety
+/// The machine has AVX2.
+#[target_feature(enable = "avx2")]
+#[inline]
+unsafe fn round_256(v: __m256, state: __m256i) -> __m256i {
+    let nan = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(v, v));
+    let rounded = _mm256_add_epi32(_mm256_castps_si256(v), _mm256_srli_epi32::<16>(state));
+    _mm256_blendv_epi8(_mm256_srli_epi32::<16>(rounded), _mm256_set1_epi32(bf16::NAN as i32), nan)
+}
+
+/// Sixteen numbers of 16 bits from two registers of 32 bits each.
+///
+/// # Safety
+/// The machine has AVX2.
+#[target_feature(enable = "avx2")]
+#[inline]
+unsafe fn pack_halves(low: __m256i, high: __m256i) -> __m256i {
+    // Packing works on each half of the registers: the middle quarters change places.
+    _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packus_epi32(low, high))
+}
+
 /// One 512-bit register.
 #[derive(Clone, Copy)]
 pub(crate) struct Avx512(__m512);
 
 // SAFETY: AVX-512F intrinsics, for machines that have it; memory is reached through assembly only.
 unsafe impl Lanes for Avx512 {
+    type Noise = __m512i;
+
+    #[inline(always)]
+    unsafe fn noise(seeds: &[u32; 16]) -> Self::Noise {
+        // SAFETY: the caller vouches for AVX-512F, here and below; `seeds` are 64 bytes.
+        unsafe { _mm512_loadu_si512(seeds.as_ptr().cast()) }
+    }
+
     #[inline(always)]
     unsafe fn splat(value: f32) -> Self {
-        // SAFETY: the caller vouches for AVX-512F, here and below.
+        // SAFETY: as above.
         Self(unsafe { _mm512_set1_ps(value) })
     }
 
@@ -137,6 +206,21 @@ unsafe impl Lanes for Avx512 {
     }
 
     #[inline(always)]
+    unsafe fn load_half(row: *const u16, offset: usize) -> Self {
+        // SAFETY: passed on from the caller.
+        Self(unsafe { _mm512_castsi512_ps(_mm512_slli_epi32::<16>(load_halves_512(row, offset))) })
+    }
+
+    #[inline(always)]
+    unsafe fn store_half(self, row: *mut u16, offset: usize, noise: &mut Self::Noise) {
+        // SAFETY: passed on from the caller.
+        unsafe {
+            *noise = next_512(*noise);
+            store_halves(round_512(self.0, *noise), row, offset);
+        }
+    }
+
+    #[inline(always)]
     unsafe fn load_one(at: *const f32) -> f32 {
         // SAFETY: the caller vouches for `at`.
         unsafe { load_float(at) }
@@ -146,6 +230,12 @@ unsafe impl Lanes for Avx512 {
     unsafe fn store_one(at: *mut f32, value: f32) {
         // SAFETY: the caller vouches for `at`.
         unsafe { store_float(at, value) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_one_half(at: *mut u16, bits: u16) {
+        // SAFETY: the caller vouches for `at`.
+        unsafe { store_bits(at, bits) }
     }
 
     #[inline(always)]
@@ -187,9 +277,17 @@ pub(crate) struct Avx2(__m256, __m256);
 
 // SAFETY: AVX2 and FMA intrinsics, for machines that have them; memory is reached through assembly only.
 unsafe impl Lanes for Avx2 {
+    type Noise = [__m256i; 2];
+
+    #[inline(always)]
+    unsafe fn noise(seeds: &[u32; 16]) -> Self::Noise {
+        // SAFETY: the caller vouches for AVX2 and FMA, here and below; `seeds` are twice 32 bytes.
+        unsafe { [_mm256_loadu_si256(seeds.as_ptr().cast()), _mm256_loadu_si256(seeds.as_ptr().add(8).cast())] }
+    }
+
     #[inline(always)]
     unsafe fn splat(value: f32) -> Self {
-        // SAFETY: the caller vouches for AVX2 and FMA, here and below.
+        // SAFETY: as above.
         let half = unsafe { _mm256_set1_ps(value) };
         Self(half, half)
     }
@@ -210,6 +308,28 @@ unsafe impl Lanes for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn load_half(row: *const u16, offset: usize) -> Self {
+        // SAFETY: passed on from the caller.
+        unsafe {
+            Self(
+                _mm256_castsi256_ps(_mm256_slli_epi32::<16>(load_halves_256(row, offset))),
+                _mm256_castsi256_ps(_mm256_slli_epi32::<16>(load_halves_256(row, offset + 16))),
+            )
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_half(self, row: *mut u16, offset: usize, noise: &mut Self::Noise) {
+        // SAFETY: passed on from the caller.
+        unsafe {
+            noise[0] = next_256(noise[0]);
+            noise[1] = next_256(noise[1]);
+            let halves = pack_halves(round_256(self.0, noise[0]), round_256(self.1, noise[1]));
+            store_halves(halves, row, offset);
+        }
+    }
+
+    #[inline(always)]
     unsafe fn load_one(at: *const f32) -> f32 {
         // SAFETY: the caller vouches for `at`.
         unsafe { load_float(at) }
@@ -219,6 +339,12 @@ unsafe impl Lanes for Avx2 {
     unsafe fn store_one(at: *mut f32, value: f32) {
         // SAFETY: the caller vouches for `at`.
         unsafe { store_float(at, value) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_one_half(at: *mut u16, bits: u16) {
+        // SAFETY: the caller vouches for `at`.
+        unsafe { store_bits(at, bits) }
     }
 
     #[inline(always)]

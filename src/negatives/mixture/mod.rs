@@ -34,36 +34,33 @@ pub(crate) struct Mixture<'a> {
 }
 
 impl<'a> Mixture<'a> {
-    /// Builds what the components of `config` propose by, within `budget` bytes. `largest_block` is in items.
+    /// Builds what the components of `config` propose by, out of a random `share` of the interactions. `largest_block`
+    /// is in items.
     pub(crate) fn new(
         dataset: &'a Dataset,
-        config: &NegativesConfig,
+        (config, each): (&NegativesConfig, usize),
         (similarity, temperature): (Similarity, f32),
         largest_block: usize,
-        budget: u64,
+        share: f64,
         ctx: &Context,
     ) -> Result<Self, Interrupted> {
         let margin = if similarity == Similarity::Cosine { 0.1 } else { 1.0 };
-        let own = budget / config.mix.len().max(1) as u64;
         let component = |c: &MixConfig| {
-            let source = Source::new(dataset, c, own, ctx)?;
+            let source = Source::new(dataset, c, share, ctx)?;
             Ok(Component { config: c.clone(), source, now: Now::at(c, 0.0, margin), until: 0 })
         };
-        let log_q = config.mix.iter().any(|c| c.weigh == Weigh::LogQ);
-        let chances = if log_q { config.mix.iter().map(|c| Chance::new(dataset, c)).collect() } else { Vec::new() };
-        let weighs = |c: &MixConfig| {
-            !matches!(c.weigh, Weigh::One | Weigh::LogQ) || c.filters() || c.select == Select::Violation
-        };
+        let chances =
+            if config.corrects() { config.mix.iter().map(|c| Chance::new(dataset, c)).collect() } else { Vec::new() };
         let summary = dataset.train().summary();
         Ok(Self {
             interactions: dataset.train(),
             components: config.mix.iter().map(component).collect::<Result<_, _>>()?,
             chances: std::sync::Arc::new(chances),
-            each: config.count,
+            each,
             with_replacement: config.with_replacement,
             allow_positives: config.allow_positives,
             needs_times: config.needs_times(),
-            weighted: config.mix.iter().any(weighs),
+            weighted: config.weighs(),
             margin,
             mean_activity: summary.interactions as f64 / f64::from(summary.users.max(1)),
             catalogue: Catalogue::new(dataset, temperature),

@@ -60,9 +60,9 @@ fn pairs(user: u32, items: &[u32]) -> Vec<u64> {
 /// `rounds` times the negatives of all positives of `user`, each time in a fresh block of everything, at `progress`.
 fn draw_at(progress: f64, dataset: &Dataset, text: &str, user: u32, rounds: usize) -> Batch {
     let config: NegativesConfig = toml::from_str(text).unwrap();
-    assert!(config.mistake(255).is_none_or(|m| panic!("{} {} {}", m.key, m.value, m.must)));
-    let mut sampling =
-        Sampling::new(dataset, &config, (Similarity::Dot, 1.0), ITEMS as usize, 1 << 30, &Context::default()).unwrap();
+    assert!(config.mistake().is_none_or(|m| panic!("{} {} {}", m.key, m.value, m.must)));
+    let (negatives, score) = ((&config, config.count.unwrap_or(8)), (Similarity::Dot, 1.0));
+    let mut sampling = Sampling::new(dataset, negatives, score, ITEMS as usize, 1.0, &Context::default()).unwrap();
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(31);
     let block: Vec<u32> = (0..ITEMS).collect();
     let all: Vec<u64> = users().iter().enumerate().flat_map(|(u, items)| pairs(u as u32, items)).collect();

@@ -1,0 +1,225 @@
+//! What an ingest will take, found out before it starts: by counting the log, and by ingesting its beginning.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+use std::time::Instant;
+
+use serde::Serialize;
+
+use super::error::IngestError;
+use super::options::{IngestOptions, IngestRun, Inputs};
+use super::pipeline::{find_sources, ingest};
+use super::read::{BadRow, Column, Format, Input, Limits, ReadOptions, Row, RowSink, Scratch, TimeUnit, open};
+use super::survey::{Survey, survey};
+use crate::context::{ByteSize, Context};
+use crate::dataset::Part;
+use crate::storage::{IoContext, StorageError};
+
+/// Rows of the log that are ingested to see how fast that is.
+const SAMPLE: u64 = 2_000_000;
+
+/// What an ingest will take.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct IngestPlan {
+    /// What is in the log.
+    pub survey: Survey,
+    /// The budget, which it stays within.
+    pub memory: ByteSize,
+    /// Temporary files at most, in `OUTPUT.partial`; they are gone at the end.
+    pub temporary: ByteSize,
+    /// The dataset, about, before rare users and items are dropped.
+    pub dataset: ByteSize,
+    /// How long it takes, about; `None` if there is nothing to go by.
+    pub seconds: Option<f64>,
+}
+
+/// Plans the ingest of a log to a dataset in `folder`, where a sample of it is ingested and removed again.
+///
+/// # Errors
+/// As for [`survey`] and [`ingest`](super::ingest()).
+pub fn plan_ingest(
+    inputs: &Inputs,
+    options: &IngestOptions,
+    folder: &Path,
+    ctx: &Context,
+) -> Result<IngestPlan, IngestError> {
+    let survey = survey(inputs, options, ctx)?;
+    Ok(IngestPlan {
+        survey,
+        memory: ctx.memory(),
+        temporary: ByteSize(survey.temporary_bytes),
+        dataset: ByteSize(dataset_bytes(&survey)),
+        seconds: rehearse(inputs, options, &survey, folder, ctx)?,
+    })
+}
+
+/// Bytes of the dataset that a log becomes; see `docs/format.md`. Most of it follows from counts; how many containers of
+/// 65,536 items a user's bitmap has is what is expected of a user with an average number of items spread evenly.
+fn dataset_bytes(survey: &Survey) -> u64 {
+    let Survey { rows, users, items, interactions, columns, user_id_bytes, item_id_bytes, .. } = *survey;
+    let count = u64::from(interactions < rows) * 4;
+    let row = 4 + u64::from(columns.time) * 8 + u64::from(columns.weight) * 4 + u64::from(columns.event) + count;
+    let containers = (items as f64 / 65_536.0).max(1.0);
+    let each = interactions as f64 / users.max(1) as f64;
+    let touched = containers * (1.0 - (1.0 - 1.0 / containers).powf(each));
+    // Two bytes an item, and a header, keys and offsets: the portable format of roaring bitmaps.
+    let positives = interactions as f64 * 2.0 + users as f64 * (8.0 + 8.0 * touched);
+    interactions * row + users * 8 + positives as u64 + user_id_bytes + item_id_bytes + users * 4 + items * 8
+}
+
+/// How long it takes: what counting took, and for each row what ingesting a sample took longer than counting it.
+fn rehearse(
+    inputs: &Inputs,
+    options: &IngestOptions,
+    survey_of_all: &Survey,
+    folder: &Path,
+    ctx: &Context,
+) -> Result<Option<f64>, IngestError> {
+    if survey_of_all.rows == 0 {
+        return Ok(None);
+    }
+    let scratch = tempfile::tempdir_in(folder).at(folder, "create a folder for a sample of the log in it")?;
+    let log = scratch.path().join("sample.csv");
+    write_sample(inputs, options, &log, ctx)?;
+    let columns = survey_of_all.columns;
+    let named = |name: &str, is_there: bool| is_there.then(|| Column::Name(name.to_string()));
+    let read = ReadOptions {
+        format: Some(Format::Csv),
+        header: Some(true),
+        user: named("user", true),
+        item: named("item", true),
+        time: named("time", columns.time),
+        weight: named("weight", columns.weight),
+        event: named("event", columns.event),
+        time_unit: TimeUnit::Milliseconds,
+        ..ReadOptions::default()
+    };
+    let sample = Inputs::from(vec![Input::Path(log)]);
+    let options = IngestOptions { read, hash_seed: options.hash_seed, ..IngestOptions::default() };
+    let silent = Context::new(ctx.threads(), ctx.memory());
+    let counted = survey(&sample, &options, &silent)?;
+    ctx.check()?;
+    let begun = Instant::now();
+    ingest(&sample, &options, &scratch.path().join("sample.pec"), IngestRun::default(), &silent)?;
+    let a_row = (begun.elapsed().as_secs_f64() - counted.seconds).max(0.0) / counted.rows.max(1) as f64;
+    Ok(Some(survey_of_all.seconds + a_row * survey_of_all.rows as f64))
+}
+
+/// Writes the first rows of the log's train part as CSV.
+fn write_sample(inputs: &Inputs, options: &IngestOptions, log: &Path, ctx: &Context) -> Result<(), IngestError> {
+    let file = File::create(log).at(log, "create a sample of the log")?;
+    let mut sink = Sample { out: BufWriter::new(file), rows: 0, log, header: false };
+    let mut scratch = Scratch::default();
+    'sources: for (source, _) in find_sources(inputs, options)?.iter().filter(|(_, part)| *part == Part::Train) {
+        for block in open(source, &options.read, Limits::default())? {
+            ctx.check()?;
+            if sink.rows >= SAMPLE {
+                break 'sources;
+            }
+            block?.parse(&mut scratch, &mut sink)?;
+        }
+    }
+    Ok(sink.out.flush().at(log, "write a sample of the log")?)
+}
+
+struct Sample<'a> {
+    out: BufWriter<File>,
+    rows: u64,
+    log: &'a Path,
+    header: bool,
+}
+
+impl Sample<'_> {
+    fn write(&mut self, row: Row<'_>) -> std::io::Result<()> {
+        let out = &mut self.out;
+        if !self.header {
+            self.header = true;
+            out.write_all(b"user,item")?;
+            for (name, is_there) in
+                [(",time", row.time.is_some()), (",weight", row.weight.is_some()), (",event", row.event.is_some())]
+            {
+                out.write_all(if is_there { name.as_bytes() } else { b"" })?;
+            }
+            out.write_all(b"\n")?;
+        }
+        quoted(out, row.user)?;
+        out.write_all(b",")?;
+        quoted(out, row.item)?;
+        if let Some(time) = row.time {
+            write!(out, ",{time}")?;
+        }
+        if let Some(weight) = row.weight {
+            write!(out, ",{weight}")?;
+        }
+        if let Some(event) = row.event {
+            out.write_all(b",")?;
+            quoted(out, event)?;
+        }
+        out.write_all(b"\n")
+    }
+}
+
+/// A field, quoted where it must be.
+fn quoted(out: &mut impl Write, field: &[u8]) -> std::io::Result<()> {
+    if !field.iter().any(|b| matches!(b, b',' | b'"' | b'\n' | b'\r')) {
+        return out.write_all(field);
+    }
+    out.write_all(b"\"")?;
+    for part in field.split_inclusive(|b| *b == b'"') {
+        out.write_all(part)?;
+        if part.ends_with(b"\"") {
+            out.write_all(b"\"")?;
+        }
+    }
+    out.write_all(b"\"")
+}
+
+impl RowSink for Sample<'_> {
+    type Error = StorageError;
+
+    fn row(&mut self, row: Row<'_>) -> Result<(), StorageError> {
+        self.rows += 1;
+        self.write(row).at(self.log, "write a sample of the log")
+    }
+
+    fn bad(&mut self, _: BadRow<'_>) -> Result<(), StorageError> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_says_what_ingest_then_takes() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("log.csv");
+        let mut text = String::from("user,item,time\n");
+        for row in 0u64..60_000 {
+            // A few hundred repeats, and ids that must be quoted.
+            let (user, item) = (row * 7919 % 3_001, row * row % 70_001);
+            text += &format!("\"user, \"\"{user}\"\"\",i{item},{}\n", 1_600_000_000 + row);
+        }
+        std::fs::write(&log, text).unwrap();
+        let ctx = Context::new(2, ByteSize(128 << 20));
+        let (inputs, options) = (Inputs::from(vec![Input::Path(log)]), IngestOptions::default());
+        let plan = plan_ingest(&inputs, &options, folder.path(), &ctx).unwrap();
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "the sample is gone");
+        let data = folder.path().join("log.pec");
+        let done = ingest(&inputs, &options, &data, false, &ctx).unwrap();
+        let near = |what: &str, planned: u64, actual: u64, share: f64| {
+            let off = planned as f64 / actual as f64 - 1.0;
+            assert!(off.abs() <= share, "{what}: planned {planned}, was {actual}");
+        };
+        assert_eq!(plan.survey.rows, done.counts.rows_read);
+        near("users", plan.survey.users, done.users.into(), 0.02);
+        near("items", plan.survey.items, done.items.into(), 0.02);
+        near("interactions", plan.survey.interactions, done.parts[0].1.interactions, 0.02);
+        near("temporary files", plan.temporary.0, done.peak_temp_bytes, 0.25);
+        let dataset = crate::dataset::Dataset::open(&data).unwrap();
+        near("dataset", plan.dataset.0, dataset.manifest().files.iter().map(|file| file.bytes).sum(), 0.25);
+        assert!(plan.seconds.is_some_and(|seconds| seconds > 0.0));
+    }
+}

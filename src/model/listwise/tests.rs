@@ -1,0 +1,216 @@
+//! Every kernel, loss, similarity and optimizer against an oracle in f64, written from the formulas.
+
+use super::*;
+use crate::loss::{Bsl, Ccl, Positive, Psl, Softmax, Tanh};
+use crate::model::Precision;
+use crate::model::hogwild::Side;
+use proptest::prelude::*;
+
+type Matrix = Vec<Vec<f64>>;
+
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(x, y)| x * y).sum()
+}
+
+/// Second moment (or sum), first moment and number of updates of a row.
+type State = (f64, Vec<f64>, i32);
+
+fn descend(row: &mut [f64], state: &mut State, mut gradient: Vec<f64>, how: Update, optimizer: Optimizer) {
+    let unit = how.similarity == Similarity::Cosine;
+    if unit {
+        let along = dot(row, &gradient) / dot(row, row);
+        gradient.iter_mut().zip(&*row).for_each(|(g, x)| *g -= along * x);
+    }
+    let mean = dot(&gradient, &gradient) / gradient.len() as f64;
+    let mut rate = f64::from(how.learning_rate);
+    match optimizer {
+        Optimizer::Sgd => {}
+        Optimizer::Adagrad { epsilon } => {
+            state.0 += mean;
+            rate /= (state.0 + f64::from(epsilon)).sqrt();
+        }
+        Optimizer::Adam { beta1, beta2, epsilon } => {
+            let (b1, b2) = (f64::from(beta1), f64::from(beta2));
+            state.2 += 1;
+            state.0 = b2 * state.0 + (1.0 - b2) * mean;
+            rate /= (1.0 - b1.powi(state.2)) * ((state.0 / (1.0 - b2.powi(state.2))).sqrt() + f64::from(epsilon));
+            state.1.iter_mut().zip(&gradient).for_each(|(m, g)| *m = b1 * *m + (1.0 - b1) * g);
+            gradient.clone_from(&state.1);
+        }
+    }
+    row.iter_mut().zip(&gradient).for_each(|(x, g)| *x -= rate * g);
+    if unit {
+        let norm = dot(row, row).sqrt();
+        row.iter_mut().for_each(|x| *x /= norm);
+    }
+}
+
+struct Oracle {
+    users: Matrix,
+    items: Matrix,
+    user_states: Vec<State>,
+    item_states: Vec<State>,
+}
+
+impl Oracle {
+    /// One block; returns the summed loss.
+    fn block<L: Listwise>(&mut self, block: Block<'_>, loss: L, how: Update, optimizer: Optimizer) -> f64 {
+        let width = self.users[0].len();
+        let mut user_gradients = vec![vec![0.0; width]; block.users.len()];
+        let mut item_gradients = vec![vec![0.0; width]; block.items.len()];
+        let l2 = f64::from(how.l2);
+        let mut sum = 0.0;
+        let add = |to: &mut Vec<f64>, from: &[f64], factor: f64| {
+            to.iter_mut().zip(from).for_each(|(t, f)| *t += factor * f);
+        };
+        for (gradient, item) in item_gradients.iter_mut().zip(block.items).take(block.negatives) {
+            add(gradient, &self.items[*item as usize], l2);
+        }
+        for (p, (&u, &i)) in block.user_of.iter().zip(block.item_of).enumerate() {
+            let user = &self.users[block.users[u as usize] as usize];
+            let row = |slot: usize| &self.items[block.items[slot] as usize];
+            let correction = |slot: usize| block.corrections.get(slot).copied().unwrap_or(0.0);
+            let of_list: Vec<usize> =
+                (0..block.negatives).filter(|j| !block.masked.contains(&(p as u32, *j as u32))).collect();
+            add(&mut user_gradients[u as usize], user, l2);
+            add(&mut item_gradients[i as usize], row(i as usize), l2);
+            if of_list.is_empty() {
+                continue;
+            }
+            let positive = dot(user, row(i as usize)) as f32;
+            let scores: Vec<f32> = of_list.iter().map(|j| dot(user, row(*j)) as f32).collect();
+            let shift = loss.shift(positive, scores.iter().copied().fold(f32::MIN, f32::max));
+            let each: Vec<_> =
+                of_list.iter().zip(&scores).map(|(j, s)| loss.negative(*s, correction(*j), shift)).collect();
+            let (terms, slopes) = each.iter().fold((0.0, 0.0), |s, e| (s.0 + e.0, s.1 + e.1));
+            let positive = Positive { score: positive, correction: correction(i as usize), shift };
+            let outcome = loss.finish(positive, terms, slopes, of_list.len() as f32);
+            sum += f64::from(outcome.loss);
+            add(&mut user_gradients[u as usize], row(i as usize), f64::from(outcome.positive));
+            add(&mut item_gradients[i as usize], user, f64::from(outcome.positive));
+            for (j, e) in of_list.iter().zip(&each) {
+                let g = f64::from(outcome.scale * e.1);
+                add(&mut user_gradients[u as usize], row(*j), g);
+                add(&mut item_gradients[*j], user, g);
+            }
+        }
+        for (u, gradient) in block.users.iter().zip(user_gradients) {
+            descend(&mut self.users[*u as usize], &mut self.user_states[*u as usize], gradient, how, optimizer);
+        }
+        for (i, gradient) in block.items.iter().zip(item_gradients) {
+            descend(&mut self.items[*i as usize], &mut self.item_states[*i as usize], gradient, how, optimizer);
+        }
+        sum
+    }
+}
+
+/// Fills a side with rows that hardly repeat, of unit length for cosines, and returns them.
+fn rows(side: &mut Side, width: usize, seed: f64, unit: bool) -> Matrix {
+    let stride = side.factors.stride();
+    let each = side.factors.as_mut_slice().chunks_exact_mut(stride).enumerate().map(|(r, row)| {
+        let mut values: Vec<f64> =
+            (0..width).map(|d| ((seed + 1.7 * r as f64 + 2.9 * d as f64) * 12.9898).sin() * 0.5).collect();
+        if unit {
+            let norm = dot(&values, &values).sqrt();
+            values.iter_mut().for_each(|x| *x /= norm);
+        }
+        row.iter_mut().zip(&values).for_each(|(x, v)| *x = *v as f32);
+        values
+    });
+    each.collect()
+}
+
+const USERS: usize = 40;
+const ITEMS: usize = 60;
+
+fn check<L: Listwise>(loss: L, how: Update, optimizer: Optimizer, shape: (usize, usize, usize), corrected: bool) {
+    let (width, positives, negatives) = shape;
+    let unit = how.similarity == Similarity::Cosine;
+    // Every third item from some number on is a negative; positives hit negatives, other positives and the rest.
+    let mut items: Vec<u32> = (0..negatives as u32).map(|j| (j * 7 + 3) % ITEMS as u32).collect();
+    let (mut users, mut user_of, mut item_of, mut masked) = (vec![], vec![], vec![], vec![]);
+    for p in 0..positives {
+        let (user, item) = ((p * p * 5 % USERS) as u32, (p * 11 % ITEMS) as u32);
+        let slot = |list: &mut Vec<u32>, key: u32| {
+            list.iter().position(|k| *k == key).unwrap_or_else(|| {
+                list.push(key);
+                list.len() - 1
+            }) as u32
+        };
+        user_of.push(slot(&mut users, user));
+        item_of.push(slot(&mut items, item));
+        for j in 0..negatives {
+            // One positive in nine is left without any negative.
+            if (p + j) % 5 == 0 || p % 9 == 4 {
+                masked.push((p as u32, j as u32));
+            }
+        }
+    }
+    let corrections: Vec<f32> =
+        if corrected { (0..items.len()).map(|i| (i % 4) as f32 * 0.3).collect() } else { Vec::new() };
+    let block = Block {
+        users: &users,
+        items: &items,
+        negatives,
+        user_of: &user_of,
+        item_of: &item_of,
+        masked: &masked,
+        corrections: &corrections,
+    };
+    for set in InstructionSet::available() {
+        let mut tables = Tables::new(USERS, ITEMS, width, false, (optimizer, Precision::F32), [None, None]).unwrap();
+        let state = || (0.0, vec![0.0; width], 0);
+        let mut oracle = Oracle {
+            users: rows(&mut tables.users, width, 0.3, unit),
+            items: rows(&mut tables.items, width, 7.1, unit),
+            user_states: vec![state(); USERS],
+            item_states: vec![state(); ITEMS],
+        };
+        let mut workspace = Workspace::new();
+        for _ in 0..2 {
+            let sample = train_block(set, &tables, block, loss, how, &mut workspace);
+            let expected = oracle.block(block, loss, how, optimizer);
+            assert!((sample.sum - expected).abs() < 1e-3 * (1.0 + expected.abs()), "{} {expected}", sample.sum);
+            assert_eq!(sample.terms, positives as u64);
+        }
+        for (side, expected) in [(&mut tables.users, &oracle.users), (&mut tables.items, &oracle.items)] {
+            let stride = side.factors.stride();
+            for (row, expected) in side.factors.as_mut_slice().chunks_exact(stride).zip(expected) {
+                for (x, e) in row.iter().zip(expected) {
+                    let error = (f64::from(*x) - e).abs();
+                    assert!(error < 5e-4 * (1.0 + e.abs()), "{}, {optimizer:?}, {how:?}: {x} {e}", set.name());
+                }
+                assert!(row[width..].iter().all(|x| *x == 0.0), "padding stays zero");
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn every_kernel_equals_the_oracle(
+        width in prop_oneof![Just(5usize), Just(20), Just(64), Just(80)],
+        positives in 1usize..140, negatives in 1usize..45, t in 1f32..8.0,
+        cosine: bool, rule in 0..3, corrected: bool, choice in 0..4,
+    ) {
+        let optimizer = match rule {
+            0 => Optimizer::Sgd,
+            1 => Optimizer::Adagrad { epsilon: 1e-2 },
+            _ => Optimizer::Adam { beta1: 0.9, beta2: 0.99, epsilon: 1e-2 },
+        };
+        let (similarity, l2) = if cosine { (Similarity::Cosine, 0.0) } else { (Similarity::Dot, 0.01) };
+        let how = Update { learning_rate: 0.01, l2, similarity };
+        let shape = (width, positives, negatives);
+        match choice {
+            0 => check(Softmax { inverse_temperature: t }, how, optimizer, shape, corrected),
+            1 => check(Bsl { inverse_temperature: t, exponent: 1.3 }, how, optimizer, shape, corrected),
+            // The margin is where no score comes near: a kink would be crossed by rounding alone.
+            2 => check(Ccl { margin: -9.0, weight: 3.0 }, how, optimizer, shape, false),
+            _ => {
+                let how = Update { similarity: Similarity::Cosine, l2: 0.0, ..how };
+                check(Psl { inverse_temperature: t, surrogate: Tanh }, how, optimizer, shape, false);
+            }
+        }
+    }
+}

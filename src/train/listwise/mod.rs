@@ -1,0 +1,357 @@
+//! Training with listwise losses: lanes as for the others, but what goes through them are blocks of positives
+//! in random order that share negatives.
+
+mod bench;
+
+pub use bench::{ListwiseBench, bench_listwise};
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_xoshiro::Xoshiro256PlusPlus;
+
+use crate::context::{Context, Stage, Unit};
+use crate::dataset::{Dataset, Interactions};
+use crate::loss::{Atan, Bsl, Ccl, Listwise, LossKind, Psl, Relu, Softmax, Surrogate, Tanh};
+use crate::model::{Block, InstructionSet, LossSample, Tables, Update, Workspace, stride_of, train_block};
+use crate::negatives::{Distribution, Popularity, Proposal, SharedBlock, SharedSampler, Uniform};
+use crate::storage::return_large_buffers;
+use crate::stream::{Window, plan as windows};
+use crate::train::config::TrainConfig;
+use crate::train::error::TrainError;
+use crate::train::lane::{Done, IN_FLIGHT, stream_seed};
+use crate::train::paging::{ExactReading, Paging};
+use crate::train::plan::{TrainPlan, windows_of};
+use crate::train::run::{EpochReport, TrainReport, filled_tables, finite, rate};
+
+/// Interactions of a window by default, at most: blocks are drawn from that many.
+pub(super) const WINDOW: u64 = 1 << 23;
+
+/// Something to do with a loss and a proposal, whichever they are.
+trait WithLoss {
+    type Result;
+    fn with<L: Listwise, P: Distribution + Clone>(self, loss: L, proposal: &P) -> Self::Result;
+}
+
+/// Makes the proposal and the listwise loss of `config`.
+fn with_proposal<W: WithLoss>(dataset: &Dataset, config: &TrainConfig, then: W) -> W::Result {
+    // No other mixtures pass the configuration's check.
+    match config.negatives.simple().unwrap_or_default() {
+        (Proposal::Uniform, _) => with_loss(config, &Uniform, then),
+        (Proposal::Popularity, alpha) => {
+            let counts = dataset.popularity().iter().map(|c| c.to_native());
+            with_loss(config, &Arc::new(Popularity::new(counts, alpha)), then)
+        }
+    }
+}
+
+fn with_loss<W: WithLoss, P: Distribution + Clone>(config: &TrainConfig, proposal: &P, then: W) -> W::Result {
+    let numbers = config.numbers();
+    let inverse_temperature = 1.0 / config.temperature();
+    match numbers.kind {
+        LossKind::Bsl => {
+            then.with(Bsl { inverse_temperature, exponent: numbers.exponent.unwrap_or_default() }, proposal)
+        }
+        LossKind::Ccl => {
+            let (margin, weight) = (numbers.margin.unwrap_or_default(), numbers.weight.unwrap_or_default());
+            then.with(Ccl { margin, weight }, proposal)
+        }
+        LossKind::Psl => match numbers.surrogate.unwrap_or_default() {
+            Surrogate::Tanh => then.with(Psl { inverse_temperature, surrogate: Tanh }, proposal),
+            Surrogate::Atan => then.with(Psl { inverse_temperature, surrogate: Atan }, proposal),
+            Surrogate::Relu => then.with(Psl { inverse_temperature, surrogate: Relu }, proposal),
+        },
+        LossKind::Softmax | LossKind::Bpr | LossKind::Logistic => then.with(Softmax { inverse_temperature }, proposal),
+    }
+}
+
+/// Trains with a listwise loss.
+pub(in crate::train) fn train_listwise(
+    dataset: &Dataset,
+    config: &TrainConfig,
+    plan: &TrainPlan,
+    place: (&Path, &Context),
+) -> Result<(Tables, TrainReport), TrainError> {
+    struct Run<'a>(&'a Dataset, &'a TrainConfig, &'a TrainPlan, (&'a Path, &'a Context));
+    impl WithLoss for Run<'_> {
+        type Result = Result<(Tables, TrainReport), TrainError>;
+        fn with<L: Listwise, P: Distribution + Clone>(self, loss: L, proposal: &P) -> Self::Result {
+            run(self.0, self.1, loss, proposal, self.2, self.3)
+        }
+    }
+    with_proposal(dataset, config, Run(dataset, config, plan, place))
+}
+
+/// What a producer keeps from epoch to epoch.
+struct Source<P> {
+    window: Window,
+    pairs: Vec<u64>,
+    sampler: SharedSampler<P>,
+}
+
+/// What a lane keeps from epoch to epoch.
+struct Lane<P> {
+    source: Source<P>,
+    spare: Vec<SharedBlock>,
+    workspace: Workspace,
+}
+
+/// One epoch's work, shared by all lanes.
+struct Epoch<'a, L> {
+    interactions: &'a Interactions,
+    windows: Vec<Vec<u32>>,
+    /// The next window that nobody has taken.
+    next: AtomicUsize,
+    /// Set when a loss is no number any more.
+    diverged: AtomicBool,
+    seed: u64,
+    tables: &'a Tables,
+    paging: Paging<'a>,
+    set: InstructionSet,
+    loss: L,
+    update: Update,
+    shared_by: usize,
+    ctx: &'a Context,
+    stage: &'a Stage<'a>,
+}
+
+impl<L: Listwise> Epoch<'_, L> {
+    fn stopped(&self) -> bool {
+        self.ctx.cancelled() || self.diverged.load(Ordering::Relaxed)
+    }
+
+    /// Produces and trains until no window is left. `rate` is the learning rate of a window by its number.
+    fn run<P: Distribution>(&self, lane: &mut Lane<P>, rate: impl Fn(usize) -> f32 + Send) -> Option<Done> {
+        let (full, blocks) = bounded::<SharedBlock>(IN_FLIGHT);
+        let (empty, spare) = bounded::<SharedBlock>(IN_FLIGHT + 2);
+        for block in lane.spare.drain(..) {
+            // Never more than were in use before, so that there is room.
+            let _ = empty.try_send(block);
+        }
+        let Lane { source, workspace, .. } = lane;
+        let kept = spare.clone();
+        let done = std::thread::scope(|scope| {
+            let trainer = scope.spawn(move || self.train(&blocks, &empty, workspace));
+            let send =
+                |block| if full.send(block).is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) };
+            let skipped = self.produce(source, || spare.try_recv().ok(), send, rate);
+            drop(full);
+            let mut done = trainer.join().ok()?;
+            done.skipped = skipped;
+            Some(done)
+        });
+        lane.spare.extend(kept.try_iter());
+        done
+    }
+
+    /// Fills windows, shuffles their positives, and hands blocks of them to `emit` until no window is left or `emit`
+    /// says to stop; returns how many positives no negative could be proposed for.
+    fn produce<P: Distribution>(
+        &self,
+        source: &mut Source<P>,
+        mut spare: impl FnMut() -> Option<SharedBlock>,
+        mut emit: impl FnMut(SharedBlock) -> ControlFlow<()>,
+        rate: impl Fn(usize) -> f32,
+    ) -> u64 {
+        let Source { window, pairs, sampler } = source;
+        let mut skipped = 0;
+        loop {
+            let number = self.next.fetch_add(1, Ordering::Relaxed);
+            let Some(chunks) = self.windows.get(number).filter(|_| !self.stopped()) else { return skipped };
+            self.paging.ask(self.windows.get(number + 1).map_or(&[], Vec::as_slice));
+            let mut rng = Xoshiro256PlusPlus::seed_from_u64(stream_seed(self.seed, number as u64));
+            window.fill(self.interactions, chunks, &mut rng);
+            self.paging.read(chunks);
+            pairs.clear();
+            pairs.extend_from_slice(window.bucket(0));
+            pairs.shuffle(&mut rng);
+            for pairs in pairs.chunks(self.shared_by) {
+                let mut block = spare().unwrap_or_default();
+                block.learning_rate = rate(number);
+                sampler.fill(pairs, self.interactions, &mut rng, &mut block);
+                if block.negatives == 0 {
+                    skipped += pairs.len() as u64;
+                    continue;
+                }
+                if self.stopped() || emit(block).is_break() {
+                    return skipped;
+                }
+            }
+            // A few blocks may still be on their way: their rows come back.
+            self.paging.trained(chunks);
+        }
+    }
+
+    /// Updates the tables by one block.
+    fn learn(&self, block: &SharedBlock, workspace: &mut Workspace) -> LossSample {
+        let update = Update { learning_rate: block.learning_rate, ..self.update };
+        let view = Block {
+            users: &block.users,
+            items: &block.items,
+            negatives: block.negatives,
+            user_of: &block.user_of,
+            item_of: &block.item_of,
+            masked: &block.masked,
+            corrections: &block.corrections,
+        };
+        train_block(self.set, self.tables, view, self.loss, update, workspace)
+    }
+
+    fn train(&self, blocks: &Receiver<SharedBlock>, empty: &Sender<SharedBlock>, workspace: &mut Workspace) -> Done {
+        let mut done = Done::default();
+        for block in blocks {
+            let sample = self.learn(&block, workspace);
+            if !sample.sum.is_finite() {
+                self.diverged.store(true, Ordering::Relaxed);
+            }
+            done.add_loss(sample);
+            done.positives += block.user_of.len() as u64;
+            self.stage.add((block.user_of.len() * block.negatives) as u64);
+            // A full or closed return channel only means that this block's memory is not needed again.
+            let _ = empty.try_send(block);
+        }
+        done
+    }
+}
+
+/// Runs every lane to the end of the epoch; `None` if one of them panicked.
+fn all_lanes<P: Distribution, L: Listwise>(
+    work: &Epoch<'_, L>,
+    lanes: &mut [Lane<P>],
+    rate: impl Fn(usize) -> f32 + Send + Sync + Copy,
+) -> Option<Done> {
+    std::thread::scope(|scope| {
+        let running: Vec<_> = lanes.iter_mut().map(|lane| scope.spawn(move || work.run(lane, rate))).collect();
+        let mut all = Done::default();
+        for lane in running {
+            all.add(&lane.join().ok()??);
+        }
+        Some(all)
+    })
+}
+
+/// Bytes of what a lane has besides its window: blocks on their way, and the trainer's own.
+pub(super) fn lane_bytes(config: &TrainConfig, items: u32) -> u64 {
+    let (positives, negatives) = (config.shared_by(), config.negatives().min(items as usize));
+    let width = config.dimensions + if config.biases() { 2 } else { 0 };
+    SharedSampler::<Uniform>::bytes(positives, negatives, items)
+        + Workspace::bytes(positives, negatives, stride_of(width))
+}
+
+/// Fills the tables and makes the lanes. Lanes race; deterministic training has one, whatever the threads.
+fn prepare<P: Distribution + Clone>(
+    dataset: &Dataset,
+    config: &TrainConfig,
+    proposal: &P,
+    plan: &TrainPlan,
+    folder: &Path,
+) -> Result<(Tables, Vec<Lane<P>>), TrainError> {
+    let items = dataset.items().len();
+    let tables = filled_tables(dataset, config, plan, folder)?;
+    let sizes = (config.shared_by(), config.negatives().min(items as usize));
+    let lanes = (0..if config.deterministic { 1 } else { plan.threads })
+        .map(|_| {
+            let allowed = config.negatives.allow_positives;
+            let sampler = SharedSampler::new(proposal.clone(), sizes, items, allowed, config.log_q());
+            let source = Source { window: Window::new(items, items), pairs: Vec::new(), sampler };
+            Lane { source, spare: Vec::new(), workspace: Workspace::new() }
+        })
+        .collect();
+    Ok((tables, lanes))
+}
+
+/// The work of epoch `number`, from 0.
+fn epoch<'a, L: Listwise>(
+    dataset: &'a Dataset,
+    config: &TrainConfig,
+    (number, plan): (u32, &TrainPlan),
+    loss: L,
+    tables: &'a Tables,
+    (ctx, stage): (&'a Context, &'a Stage<'a>),
+) -> Epoch<'a, L> {
+    let seed = stream_seed(config.seed, 2 + u64::from(number));
+    let learning_rate = rate(config, f64::from(number));
+    let (sizes, lanes) = windows_of(config, plan.counts.items, plan.window, plan.threads);
+    let windows = windows(dataset.train(), sizes, lanes, &mut Xoshiro256PlusPlus::seed_from_u64(seed));
+    Epoch {
+        interactions: dataset.train(),
+        windows,
+        next: AtomicUsize::new(0),
+        diverged: AtomicBool::new(false),
+        seed,
+        tables,
+        paging: Paging::new(dataset.train(), tables, plan),
+        set: InstructionSet::detect(),
+        loss,
+        update: Update { learning_rate, l2: config.l2(), similarity: config.similarity() },
+        shared_by: config.shared_by(),
+        ctx,
+        stage,
+    }
+}
+
+fn run<P: Distribution + Clone>(
+    dataset: &Dataset,
+    config: &TrainConfig,
+    loss: impl Listwise,
+    proposal: &P,
+    plan: &TrainPlan,
+    (folder, ctx): (&Path, &Context),
+) -> Result<(Tables, TrainReport), TrainError> {
+    return_large_buffers();
+    let _exact = ExactReading::begin(dataset.train(), plan);
+    let (mut tables, mut lanes) = prepare(dataset, config, proposal, plan, folder)?;
+    let each = config.negatives().min(dataset.items().len() as usize) as u64;
+    let total = dataset.train().len() * each * u64::from(config.epochs);
+    let stage = ctx.stage("training", Some(total), Unit::Triples);
+    let began = Instant::now();
+    let mut epochs = Vec::new();
+    for number in 0..config.epochs {
+        let start = Instant::now();
+        let work = epoch(dataset, config, (number, plan), loss, &tables, (ctx, &stage));
+        let learning_rate = work.update.learning_rate;
+        let windows = work.windows.len() as f64;
+        let rate = |window: usize| rate(config, f64::from(number) + window as f64 / windows);
+        let done = all_lanes(&work, &mut lanes, rate).ok_or(TrainError::Panicked)?;
+        ctx.check()?;
+        let diverged = work.diverged.load(Ordering::Relaxed);
+        let last = number + 1 == config.epochs;
+        if diverged || (last && !finite(&mut tables)) {
+            return Err(TrainError::Diverged { epoch: number + 1, learning_rate });
+        }
+        if done.positives == 0 {
+            let why = "no positive with a negative: no item can be proposed";
+            return Err(TrainError::NothingToLearn(why.to_string()));
+        }
+        let seconds = start.elapsed().as_secs_f64();
+        let triples = done.positives * each;
+        let loss = done.loss.sum / done.loss.terms.max(1) as f64;
+        stage.note(format!("epoch {}/{}, loss {loss:.4}", number + 1, config.epochs));
+        epochs.push(EpochReport {
+            epoch: number + 1,
+            loss,
+            learning_rate,
+            triples,
+            skipped: done.skipped,
+            negatives: None,
+            seconds,
+            triples_per_second: triples as f64 / seconds,
+        });
+    }
+    let seconds = began.elapsed().as_secs_f64();
+    let triples: u64 = epochs.iter().map(|e| e.triples).sum();
+    let report = TrainReport {
+        epochs,
+        seconds,
+        triples_per_second: triples as f64 / seconds,
+        instruction_set: InstructionSet::detect().name().to_string(),
+        plan: plan.clone(),
+    };
+    Ok((tables, report))
+}

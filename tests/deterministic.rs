@@ -1,0 +1,160 @@
+//! Deterministic training: the same bits for any number of threads, through the public API and the binary.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use peccary::{
+    ByteSize, Context, Dataset, EvaluateOptions, LossKind, Model, OptimizerKind, Precision, Proposal, Similarity,
+    TrainConfig, TrainError, evaluate, train,
+};
+use tempfile::TempDir;
+
+fn peccary(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_peccary")).args(arguments).stdin(Stdio::null()).output().unwrap()
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// A planted dataset of `users` × 1,500 items with 40 interactions a user: three blocks or more, several chunks.
+fn dataset(folder: &TempDir, users: u32) -> PathBuf {
+    let (log, data) = (folder.path().join("log.csv"), folder.path().join("log.pec"));
+    let (rows, users) = ((users * 40).to_string(), users.to_string());
+    let size = ["synth", "--users", &users, "--items", "1500", "--interactions", &rows];
+    let made = peccary(&[&size[..], &["--output", text(&log)]].concat());
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let made = peccary(&["ingest", text(&log), "--split", "time:0.1", "--output", text(&data)]);
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    data
+}
+
+fn config() -> TrainConfig {
+    let mut config = TrainConfig { deterministic: true, dimensions: 20, epochs: 2, seed: 3, ..TrainConfig::default() };
+    config.negatives.count = Some(3);
+    config
+}
+
+/// What must be the same: the factor files; loss, triples and skipped positives of each epoch.
+#[derive(PartialEq)]
+struct Outcome {
+    files: [Vec<u8>; 2],
+    epochs: Vec<(u64, u64, u64)>,
+}
+
+/// What `threads` come to.
+fn outcome(data: &Dataset, config: &TrainConfig, model: &Path, threads: usize) -> Outcome {
+    let (_, report) = train(data, config, model, true, &Context::new(threads, ByteSize(1 << 30))).unwrap();
+    let files = ["users.factors", "items.factors"].map(|file| std::fs::read(model.join(file)).unwrap());
+    Outcome { files, epochs: report.epochs.iter().map(|e| (e.loss.to_bits(), e.triples, e.skipped)).collect() }
+}
+
+#[track_caller]
+fn the_same_for_any_threads(data: &Dataset, config: &TrainConfig, model: &Path) {
+    let one = outcome(data, config, model, 1);
+    for threads in [2, 3, 8] {
+        assert!(one == outcome(data, config, model, threads), "{threads} threads differ from one: {config:?}");
+    }
+}
+
+#[test]
+fn every_combination_gives_the_same_bits_on_any_number_of_threads() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = Dataset::open(dataset(&folder, 2_000)).unwrap();
+    let model = folder.path().join("m");
+    for loss in [LossKind::Bpr, LossKind::Logistic] {
+        for similarity in [Similarity::Dot, Similarity::Cosine] {
+            for kind in [OptimizerKind::Sgd, OptimizerKind::Adagrad, OptimizerKind::Adam] {
+                for (proposal, with_replacement) in [(Proposal::Uniform, true), (Proposal::Popularity, false)] {
+                    let mut config = TrainConfig { similarity: Some(similarity), ..config() };
+                    config.loss.kind = loss;
+                    config.optimizer.kind = kind;
+                    config.negatives.proposal = proposal;
+                    config.negatives.with_replacement = with_replacement;
+                    the_same_for_any_threads(&data, &config, &model);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn listwise_losses_and_bfloat16_give_the_same_bits_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = Dataset::open(dataset(&folder, 2_000)).unwrap();
+    let model = folder.path().join("m");
+    let mut listwise = config();
+    listwise.loss.kind = LossKind::Bsl;
+    listwise.negatives.count = Some(50);
+    the_same_for_any_threads(&data, &listwise, &model);
+    the_same_for_any_threads(&data, &TrainConfig { precision: Precision::Bf16, ..config() }, &model);
+}
+
+#[test]
+fn windows_and_blocks_of_any_size_give_the_same_bits() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = Dataset::open(dataset(&folder, 9_000)).unwrap();
+    assert!(data.train().chunks() > 4);
+    let model = folder.path().join("m");
+    // One window an epoch, one a chunk, and two or three chunks each; a single block, few, and more than strata.
+    for window in [None, Some(1), Some(100_000), Some(u64::MAX)] {
+        for block_items in [None, Some(0), Some(700), Some(60)] {
+            let mut config = TrainConfig { epochs: 1, ..config() };
+            config.stream.window = window;
+            config.stream.block_items = block_items;
+            let one = outcome(&data, &config, &model, 1);
+            let (_, triples, skipped) = one.epochs[0];
+            assert_eq!(triples + 3 * skipped, 3 * data.train().len(), "every positive comes once");
+            assert!(one == outcome(&data, &config, &model, 16), "{:?}", config.stream);
+        }
+    }
+}
+
+#[test]
+fn the_binary_gives_the_same_bytes_and_another_seed_gives_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = dataset(&folder, 2_000);
+    let factors = |seed: &str, threads: &str| {
+        let model = folder.path().join("m");
+        let flags = ["--deterministic", "--epochs", "2", "--force", "--quiet", "--seed", seed, "--threads", threads];
+        let trained = peccary(&[&["train", text(&data), "--output", text(&model)], &flags[..]].concat());
+        assert!(trained.status.success(), "{}", String::from_utf8_lossy(&trained.stderr));
+        ["users.factors", "items.factors"].map(|file| std::fs::read(model.join(file)).unwrap())
+    };
+    let first = factors("1", "1");
+    assert!(first == factors("1", "2") && first == factors("1", "5"), "same seed, same bytes");
+    assert!(first != factors("2", "2"), "another seed, other bytes");
+}
+
+#[test]
+fn it_learns_as_well_as_free_running_threads_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = Dataset::open(dataset(&folder, 2_000)).unwrap();
+    let (model, ctx) = (folder.path().join("m"), Context::new(2, ByteSize(1 << 30)));
+    let recall = |deterministic| {
+        train(&data, &TrainConfig { deterministic, ..TrainConfig::default() }, &model, true, &ctx).unwrap();
+        let options = EvaluateOptions::default();
+        evaluate(&Model::open(&model).unwrap(), &data, &options, &ctx).unwrap().metrics.get("recall@20").unwrap()
+    };
+    let (free, ordered) = (recall(false), recall(true));
+    assert!((ordered / free - 1.0).abs() < 0.1, "{ordered} against {free}");
+}
+
+#[test]
+fn divergence_is_found_at_the_same_place_and_a_small_budget_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = Dataset::open(dataset(&folder, 2_000)).unwrap();
+    let model = folder.path().join("m");
+    let mut wild = TrainConfig { epochs: 9, l2: Some(0.0), ..config() };
+    wild.optimizer.learning_rate = Some(1e9);
+    let message = |threads| {
+        let error = train(&data, &wild, &model, true, &Context::new(threads, ByteSize(1 << 30))).unwrap_err();
+        assert!(matches!(error, TrainError::Diverged { .. }), "{error}");
+        error.to_string()
+    };
+    let first = message(1);
+    assert!([2, 3, 8].into_iter().all(|threads| message(threads) == first));
+    assert!(!model.exists());
+    let refused = train(&data, &config(), &model, true, &Context::new(2, ByteSize(1 << 16)));
+    assert!(matches!(refused, Err(TrainError::Memory { .. })));
+}

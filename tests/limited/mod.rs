@@ -1,0 +1,109 @@
+//! Runs the binary under a hard limit of memory, and watches how much of it is resident.
+//!
+//! The limit is RLIMIT_DATA: every private, writable page that the process maps counts, touched or not, thread stacks
+//! (2 MiB each) included, and the system refuses to map more. It needs no privilege and leaves the machine's control
+//! groups alone. Where `PECCARY_CGROUP` names a folder of the memory controller (version 1 or 2) in which groups may be
+//! made, each run gets a group of its own there instead, and is killed when it needs more: page cache counts, too.
+#![allow(dead_code)] // each test crate uses a part of it
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+/// The binary, about to run under a limit.
+pub struct Limited {
+    command: Command,
+    group: Option<Group>,
+}
+
+/// How a run under a limit ended, and the most memory that was seen resident, in bytes.
+pub struct Run {
+    pub output: Output,
+    /// Anonymous pages: what cannot be had again from a file. Sampled every millisecond.
+    pub peak_anonymous: u64,
+    /// All pages, those of mapped files included, as the system counts the peak.
+    pub peak_resident: u64,
+}
+
+/// The binary with these arguments, under a hard limit of `bytes`.
+pub fn limited(bytes: u64, arguments: &[impl AsRef<OsStr>]) -> Limited {
+    let group = std::env::var_os("PECCARY_CGROUP").map(|parent| Group::new(Path::new(&parent), bytes));
+    let mut command = Command::new("sh");
+    match &group {
+        None => command
+            .args(["-c", "ulimit -d \"$1\" && shift && exec \"$@\"", "limited"])
+            .arg(bytes.div_ceil(1024).to_string()),
+        Some(group) => command
+            .args(["-c", "echo $$ > \"$1\" && shift && exec \"$@\"", "limited"])
+            .arg(group.folder.join("cgroup.procs")),
+    };
+    command.arg(env!("CARGO_BIN_EXE_peccary")).args(arguments);
+    Limited { command, group }
+}
+
+impl Limited {
+    /// Runs it to its end.
+    pub fn run(mut self) -> Run {
+        let command = self.command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = command.spawn().expect("sh starts");
+        let status = format!("/proc/{}/status", child.id());
+        let waiting = std::thread::spawn(move || child.wait_with_output().expect("the process can be waited for"));
+        let (mut peak_anonymous, mut peak_resident) = (0, 0);
+        while !waiting.is_finished() {
+            let text = std::fs::read_to_string(&status).unwrap_or_default();
+            peak_anonymous = field(&text, "RssAnon:").max(peak_anonymous);
+            peak_resident = field(&text, "VmHWM:").max(peak_resident);
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let output = waiting.join().expect("waiting does not panic");
+        drop(self.group);
+        Run { output, peak_anonymous, peak_resident }
+    }
+}
+
+impl Run {
+    /// Standard error, and what else is needed to understand a failure.
+    pub fn describe(&self) -> String {
+        format!(
+            "{}, peak {} KiB anonymous and {} KiB resident: {}",
+            self.output.status,
+            self.peak_anonymous >> 10,
+            self.peak_resident >> 10,
+            String::from_utf8_lossy(&self.output.stderr)
+        )
+    }
+}
+
+/// A field of `/proc/PID/status` in bytes; 0 where it is missing, as when the process has just ended.
+fn field(status: &str, name: &str) -> u64 {
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
+    line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok()).map_or(0, |kib| kib << 10)
+}
+
+/// A memory control group, removed when dropped.
+struct Group {
+    folder: PathBuf,
+}
+
+impl Group {
+    fn new(parent: &Path, bytes: u64) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let folder = parent.join(format!("peccary-{}-{number}", std::process::id()));
+        std::fs::create_dir(&folder).expect("PECCARY_CGROUP names a folder in which groups may be made");
+        let group = Self { folder };
+        let version_1 = group.folder.join("memory.limit_in_bytes");
+        let limit = if version_1.exists() { version_1 } else { group.folder.join("memory.max") };
+        std::fs::write(limit, bytes.to_string()).expect("PECCARY_CGROUP has the memory controller");
+        group
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // The system refuses while a process is in it; ours has ended.
+        let _ = std::fs::remove_dir(&self.folder);
+    }
+}

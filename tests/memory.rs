@@ -1,0 +1,158 @@
+//! `--memory` as a promise: ingest, evaluation and recommendation under a hard limit, on more than fits.
+
+mod limited;
+
+use std::fs;
+use std::path::Path;
+
+use assert_cmd::Command;
+use limited::{Run, limited};
+
+const MIB: u64 = 1 << 20;
+
+/// The binary with these arguments, without a limit.
+fn peccary(args: &[&str]) {
+    Command::cargo_bin("peccary").unwrap().args(args).arg("--quiet").assert().success();
+}
+
+/// Writes what the system holds of the files in `folder` to the disk and drops it, so that they have to be read under
+/// the limit. Returns their bytes.
+fn drop_cached(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
+    entries
+        .map(|entry| {
+            if entry.file_type().unwrap().is_dir() {
+                return drop_cached(&entry.path());
+            }
+            let file = fs::File::open(entry.path()).unwrap();
+            file.sync_all().unwrap();
+            #[cfg(target_os = "linux")]
+            rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+            entry.metadata().unwrap().len()
+        })
+        .sum()
+}
+
+/// A model of a wide catalogue and its dataset.
+struct Wide {
+    folder: tempfile::TempDir,
+    model: String,
+    dataset: String,
+    bytes: u64,
+}
+
+impl Wide {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
+        let (log, dataset, model) = (path("log.csv"), path("log.pec"), path("log.model"));
+        let size = ["--users", "4000", "--items", "1000000", "--interactions", "1500000"];
+        peccary(&[&["synth", "--output", &log][..], &size].concat());
+        peccary(&["ingest", &log, "--output", &dataset, "--split", "random:0.02"]);
+        peccary(&["train", &dataset, "--output", &model, "--dim", "64", "--epochs", "1"]);
+        let bytes = drop_cached(Path::new(&dataset)) + drop_cached(Path::new(&model));
+        Self { folder, model, dataset, bytes }
+    }
+
+    fn run(&self, limit: u64, command: &str, memory: &str, args: &[&str]) -> Run {
+        let all = [command, &self.model, &self.dataset, "--threads", "2", "--quiet", "--memory", memory];
+        drop_cached(Path::new(&self.dataset));
+        drop_cached(Path::new(&self.model));
+        limited(limit, &[&all[..], args].concat()).run()
+    }
+}
+
+#[test]
+fn evaluation_and_recommendation_stay_within_a_quarter_of_what_they_read() {
+    if cfg!(not(target_os = "linux")) {
+        println!("skipped: no way to limit a process's memory here");
+        return;
+    }
+    let wide = Wide::new();
+    let budget = 24 * MIB;
+    assert!(wide.bytes >= 4 * budget, "model and dataset are {} MiB", wide.bytes / MIB);
+    let within = |what: &str, run: &Run| {
+        assert!(run.output.status.success(), "{what}: {}", run.describe());
+        assert!(run.peak_anonymous < budget, "{what}: {}", run.describe());
+    };
+
+    // K is so large that all rankings together are more than the budget.
+    let arguments = ["--k", "20,400", "--json"];
+    let evaluated = wide.run(budget, "evaluate", "24MiB", &arguments);
+    within("evaluate", &evaluated);
+    let sampled = wide.run(budget, "evaluate", "24MiB", &["--protocol", "sampled:99", "--k", "10"]);
+    within("evaluate --protocol sampled:99", &sampled);
+    // The same with a budget that the machine would not give: it is the budget that keeps it within.
+    let bitten = wide.run(budget, "evaluate", "4GiB", &arguments);
+    assert!(!bitten.output.status.success(), "the limit holds nobody: {}", bitten.describe());
+    let unlimited = wide.run(1 << 40, "evaluate", "4GiB", &arguments);
+    let metrics = |run: &Run| {
+        let mut json: serde_json::Value = serde_json::from_slice(&run.output.stdout).expect("one JSON object");
+        json.as_object_mut().unwrap().remove("seconds");
+        json
+    };
+    assert_eq!(metrics(&evaluated), metrics(&unlimited), "the budget changes no bit of the result");
+
+    for name in ["top.ndjson", "top.csv", "top.parquet"] {
+        let output = wide.folder.path().join(name);
+        let run = wide.run(budget, "recommend", "24MiB", &["--all", "--k", "20", "--output", output.to_str().unwrap()]);
+        within(name, &run);
+        assert!(fs::metadata(&output).unwrap().len() > 100_000);
+    }
+}
+
+#[test]
+fn a_budget_that_is_too_small_is_refused_with_the_least_that_will_do() {
+    let wide = Wide::new();
+    let output = wide.folder.path().join("top.parquet");
+    let dataset = peccary::Dataset::open(&wide.dataset).unwrap();
+    let user = (0..dataset.users().len()).find(|user| !dataset.train().user(*user).items.is_empty()).unwrap();
+    let (user, item) = (dataset.users().id(user).unwrap(), dataset.items().id(0).unwrap());
+    let to_parquet = ["--user", user, "--force", "--output", output.to_str().unwrap()];
+    let similar = ["--item", item, "--k", "1000000"];
+    let cases: [(&str, &[&str]); 4] = [
+        ("evaluate", &["--k", "300000", "--users", "1"]),
+        ("evaluate", &["--protocol", "sampled:99", "--k", "10", "--users", "20"]),
+        ("recommend", &to_parquet),
+        ("similar", &similar),
+    ];
+    for (command, args) in cases {
+        let run = |memory: &str| {
+            let mut binary = Command::cargo_bin("peccary").unwrap();
+            binary.args([command, &wide.model]).args((command != "similar").then_some(&wide.dataset));
+            binary.args(args).args(["--threads", "2", "--quiet", "--memory", memory]).output().unwrap()
+        };
+        let refused = run("2MiB");
+        let text = String::from_utf8(refused.stderr).unwrap();
+        let least = text.split("needs --memory ").nth(1).and_then(|rest| rest.split('B').next()).unwrap_or_default();
+        let least: u64 = least.parse().unwrap_or_else(|_| panic!("{command} {args:?}: {text}"));
+        assert_eq!(refused.status.code(), Some(1), "{command} {args:?}: {text}");
+        assert!(!run(&(least - 1).to_string()).status.success(), "{command} {args:?}: one byte less than {least}");
+        let enough = run(&least.to_string());
+        assert!(enough.status.success(), "{command} {args:?}: {}", String::from_utf8_lossy(&enough.stderr));
+    }
+}
+
+#[test]
+fn ingest_stays_within_a_quarter_of_the_log() {
+    if cfg!(not(target_os = "linux")) {
+        println!("skipped: no way to limit a process's memory here");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
+    let (log, dataset, never) = (path("log.csv"), path("log.pec"), path("never.pec"));
+    peccary(&["synth", "--output", &log, "--users", "300000", "--items", "50000", "--interactions", "11000000"]);
+    let budget = 64 * MIB;
+    drop_cached(folder.path());
+    assert!(fs::metadata(&log).unwrap().len() >= 4 * budget);
+    let ingest = |output: &str, memory: &str| {
+        limited(budget, &["ingest", &log, "--output", output, "--threads", "2", "--quiet", "--memory", memory]).run()
+    };
+    let run = ingest(&dataset, "64MiB");
+    assert!(run.output.status.success(), "{}", run.describe());
+    assert!(run.peak_anonymous < budget, "{}", run.describe());
+    let bitten = ingest(&never, "4GiB");
+    assert!(!bitten.output.status.success(), "the limit holds nobody: {}", bitten.describe());
+    assert!(!fs::exists(&never).unwrap(), "nothing appears of a run that was refused memory");
+}

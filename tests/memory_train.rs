@@ -1,0 +1,107 @@
+//! `train --memory` is a promise: under a hard limit of memory, on a dataset several times as large, training finishes.
+
+mod limited;
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use limited::{Run, limited};
+use serde_json::Value;
+
+const MIB: u64 = 1 << 20;
+const BUDGET: u64 = 24 * MIB;
+/// Thread stacks are 2 MiB each, which count towards RLIMIT_DATA when they are reserved, though little of them is ever
+/// touched; in a control group only what is touched counts.
+const STACK: u64 = 2 * MIB;
+const THREADS: u64 = 2;
+
+fn peccary(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_peccary"));
+    command.args(arguments);
+    command
+}
+
+/// A dataset of 80,000 users, 5,000 items and 8 million interactions with times, which are most of its size.
+fn dataset(folder: &Path) -> String {
+    let data = folder.join("log.pec").to_str().unwrap().to_string();
+    let size = ["--users", "80000", "--items", "5000", "--interactions", "8000000"];
+    let mut synth = peccary(&["synth", "--output", "-", "--quiet"]).args(size).stdout(Stdio::piped()).spawn().unwrap();
+    let log = synth.stdout.take().unwrap();
+    let ingest =
+        peccary(&["ingest", "-", "--format", "csv", "--output", &data, "--quiet"]).stdin(log).output().unwrap();
+    assert!(ingest.status.success(), "{}", String::from_utf8_lossy(&ingest.stderr));
+    assert!(synth.wait().unwrap().success());
+    data
+}
+
+/// Bytes of all files below `folder`.
+fn size(folder: &Path) -> u64 {
+    folder
+        .read_dir()
+        .unwrap()
+        .map(|entry| entry.unwrap())
+        .map(|entry| match entry.metadata().unwrap() {
+            meta if meta.is_dir() => size(&entry.path()),
+            meta => meta.len(),
+        })
+        .sum()
+}
+
+fn train(data: &str, model: &str, extra: &[&str], limit: u64) -> Run {
+    let mut arguments =
+        vec!["train", data, "--output", model, "--force", "--epochs", "2", "--negatives", "1", "--json", "--quiet"];
+    arguments.extend(extra);
+    let (budget, threads) = (BUDGET.to_string(), THREADS.to_string());
+    arguments.extend(["--memory", &budget, "--threads", &threads]);
+    limited(limit, &arguments).run()
+}
+
+#[test]
+fn training_stays_within_the_budget_on_a_dataset_four_times_as_large() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, model) = (dataset(folder.path()), folder.path().join("log.model"));
+    assert!(size(Path::new(&data)) > 4 * BUDGET, "{} bytes", size(Path::new(&data)));
+    let model = model.to_str().unwrap();
+    // The pool that checks files has a thread a core, each lane two, and there are those for signals and progress.
+    let cores = std::thread::available_parallelism().unwrap().get() as u64;
+    let stacks = (cores + 2 * THREADS + 2) * STACK;
+    let cases: [(&str, &[&str]); 3] = [
+        ("memory", &["--dim", "8", "--biases=false", "--window", "100000"]),
+        ("users-in-file", &["--dim", "64"]),
+        ("users-in-file", &["--dim", "64", "--optimizer", "adam"]),
+    ];
+    for (tables, extra) in cases {
+        let run = train(&data, model, extra, BUDGET + stacks);
+        assert!(run.output.status.success(), "{}", run.describe());
+        let report: Value = serde_json::from_slice(&run.output.stdout).unwrap();
+        assert_eq!(report["plan"]["tables"], tables, "{report}");
+        assert_eq!(report["plan"]["releases_cache"], true);
+        println!("{tables} {extra:?}: planned {}, {}", report["plan"]["memory"], run.describe());
+        assert!(run.peak_anonymous > 0 && run.peak_anonymous <= BUDGET, "{}", run.describe());
+        // A file without a name leaves nothing behind; neither does the folder that the model was made in.
+        assert_eq!(folder.path().read_dir().unwrap().count(), 2);
+        let verified = peccary(&["verify", model]).output().unwrap();
+        assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stderr));
+    }
+}
+
+#[test]
+fn a_limit_is_a_limit_and_a_budget_that_cannot_hold_is_refused_with_one_that_can() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
+    let (log, data, model) = (path("log.csv"), path("log.pec"), path("log.model"));
+    let size = ["--users", "500", "--items", "300", "--interactions", "20000"];
+    assert!(peccary(&["synth", "--output", &log, "--quiet"]).args(size).status().unwrap().success());
+    assert!(peccary(&["ingest", &log, "--output", &data, "--quiet"]).status().unwrap().success());
+    // Under a limit that cannot hold the program's threads nothing runs: the limit is in force.
+    let run = train(&data, &model, &[], 2 * MIB);
+    assert!(!run.output.status.success(), "{}", run.describe());
+    let refused =
+        peccary(&["train", &data, "--output", &model, "--memory", "5MiB", "--threads", "2"]).output().unwrap();
+    let message = String::from_utf8_lossy(&refused.stderr).into_owned();
+    let smallest = message.split_once('(').and_then(|(_, rest)| rest.split_once(" bytes)")).map(|(n, _)| n.to_string());
+    let smallest = smallest.unwrap_or_else(|| panic!("no number in: {message}"));
+    let mut accepted = peccary(&["train", &data, "--output", &model, "--memory", &smallest, "--threads", "2"]);
+    let accepted = accepted.args(["--epochs", "1"]).output().unwrap();
+    assert!(accepted.status.success(), "{}", String::from_utf8_lossy(&accepted.stderr));
+}
