@@ -42,7 +42,7 @@ fn the_options_do_what_they_say() {
     let random = sampled["baselines"]["random"]["hit_rate@10"].as_f64().unwrap();
     assert!((random - 10.0 / 51.0).abs() < 0.06, "{random}");
     let few = evaluate(&trained, &["--users", "50", "--no-baselines", "--split", "valid"]);
-    assert_eq!((&few["users"], &few["part"]), (&50.into(), &"valid".into()));
+    assert_eq!((&few["users"], &few["split"]), (&50.into(), &"valid".into()));
     assert!(few.get("baselines").is_none());
     peccary(&["evaluate", &trained.model, &trained.dataset, "--quiet"])
         .assert()
@@ -62,6 +62,11 @@ fn what_cannot_be_evaluated_is_refused_with_a_remedy() {
     refused(&[model, dataset, "--k", "5000"], &["--k 5000", "number of items"]);
     peccary(&["evaluate", model, dataset, "--k", "5000"]).assert().code(2);
     refused(&[model, dataset, "--k", "0"], &["--k 0"]);
+    refused(&[model, dataset, "--protocol", "sampled:0"], &["--protocol sampled:0", "sampled:99"]);
+    for wrong in [["--k", "0"], ["--protocol", "sampled:0"], ["--protocol", "half"], ["--users", "0"], ["--split", "x"]]
+    {
+        peccary(&["evaluate", model, dataset]).args(wrong).assert().code(2);
+    }
     refused(&[model, dataset, "--protocol", "half"], &["sampled:99"]);
     refused(&[model, dataset, "--memory", "1KiB"], &["--memory"]);
     refused(&[model, &trained.other, "--split", "test"], &["trained on another dataset"]);

@@ -33,6 +33,24 @@ fn drop_cached(folder: &Path) -> u64 {
         .sum()
 }
 
+/// Bytes of factors and interactions in `folders` that the system holds in its page cache; `None` where `fincore` is
+/// not to be had.
+fn cached(folders: &[&str]) -> Option<u64> {
+    let mut files = Vec::new();
+    let mut open: Vec<_> = folders.iter().map(std::path::PathBuf::from).collect();
+    while let Some(path) = open.pop() {
+        if path.is_dir() {
+            open.extend(fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
+        } else if path.extension().is_some_and(|ext| ext == "factors" || ext == "shard" || ext == "positives") {
+            files.push(path);
+        }
+    }
+    assert!(files.len() >= 4, "two tables, and a shard and its positives: {files:?}");
+    let output = std::process::Command::new("fincore").args(["-b", "-n", "-o", "RES"]).args(files).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok().filter(|_| output.status.success())?;
+    Some(text.lines().map(|line| line.trim().parse::<u64>().unwrap()).sum())
+}
+
 /// A model of a wide catalogue and its dataset.
 struct Wide {
     folder: tempfile::TempDir,
@@ -80,24 +98,60 @@ fn evaluation_and_recommendation_stay_within_a_quarter_of_what_they_read() {
     let arguments = ["--k", "20,400", "--json"];
     let evaluated = wide.run(budget, "evaluate", "24MiB", &arguments);
     within("evaluate", &evaluated);
-    let sampled = wide.run(budget, "evaluate", "24MiB", &["--protocol", "sampled:99", "--k", "10"]);
+    let by_sampling = ["--protocol", "sampled:99", "--k", "10", "--json"];
+    let sampled = wide.run(budget, "evaluate", "24MiB", &by_sampling);
     within("evaluate --protocol sampled:99", &sampled);
     // The same with a budget that the machine would not give: it is the budget that keeps it within.
     let bitten = wide.run(budget, "evaluate", "4GiB", &arguments);
     assert!(!bitten.output.status.success(), "the limit holds nobody: {}", bitten.describe());
     let unlimited = wide.run(1 << 40, "evaluate", "4GiB", &arguments);
+    let sampled_unlimited = wide.run(1 << 40, "evaluate", "4GiB", &by_sampling);
     let metrics = |run: &Run| {
         let mut json: serde_json::Value = serde_json::from_slice(&run.output.stdout).expect("one JSON object");
         json.as_object_mut().unwrap().remove("seconds");
         json
     };
     assert_eq!(metrics(&evaluated), metrics(&unlimited), "the budget changes no bit of the result");
+    assert_eq!(metrics(&sampled), metrics(&sampled_unlimited), "nor of the sampled protocol's");
 
     for name in ["top.ndjson", "top.csv", "top.parquet"] {
         let output = wide.folder.path().join(name);
         let run = wide.run(budget, "recommend", "24MiB", &["--all", "--k", "20", "--output", output.to_str().unwrap()]);
         within(name, &run);
         assert!(fs::metadata(&output).unwrap().len() > 100_000);
+    }
+}
+
+#[test]
+fn what_is_read_leaves_the_page_cache_and_is_read_no_more_often_than_need_be() {
+    if cfg!(not(target_os = "linux")) {
+        println!("skipped: no way to look into the page cache here");
+        return;
+    }
+    let wide = Wide::new();
+    let output = wide.folder.path().join("top.csv");
+    let recommend = ["--users", "500", "--output", output.to_str().unwrap(), "--force"];
+    let cases: [(&str, &[&str]); 3] = [
+        ("evaluate", &["--k", "20", "--no-baselines"]),
+        ("evaluate", &["--protocol", "sampled:99", "--k", "10", "--no-baselines"]),
+        ("recommend", &recommend),
+    ];
+    for (command, args) in cases {
+        let run = wide.run(1 << 40, command, "24MiB", args);
+        assert!(run.output.status.success(), "{command} {args:?}: {}", run.describe());
+        // All is read once to check it, and then for each wave, of which there are few.
+        println!("{command} {args:?}: {} MiB of {} read", run.read / MIB, wide.bytes / MIB);
+        assert!(run.read < 8 * wide.bytes, "{command} {args:?}: {}", run.describe());
+        let Some(left) = cached(&[&wide.model, &wide.dataset]) else {
+            println!("skipped: no fincore to look into the page cache with");
+            return;
+        };
+        println!("{} MiB left in the page cache", left / MIB);
+        assert!(left < 24 * MIB, "{command} {args:?}: {} MiB are left in the page cache", left / MIB);
+        // Where all fits the budget, it stays.
+        let run = wide.run(1 << 40, command, "4GiB", args);
+        assert!(run.output.status.success(), "{command} {args:?}: {}", run.describe());
+        assert!(cached(&[&wide.model, &wide.dataset]).is_some_and(|left| left > wide.bytes / 2));
     }
 }
 

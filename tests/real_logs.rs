@@ -42,8 +42,8 @@ fn check_ins_go_the_whole_way_with_their_own_ids() {
         assert!(model > 1.5 * popularity, "{metric}: {model}, popularity {popularity}");
     }
     let report = run(&folder, &["recommend", "m", "d", "--user", "u999"]);
-    let items = report["users"][0]["items"].as_array().unwrap();
-    assert_eq!((&report["users"][0]["user"], items.len()), (&"u999".into(), 10));
+    let items = report["by_user"][0]["items"].as_array().unwrap();
+    assert_eq!((&report["by_user"][0]["user"], items.len()), (&"u999".into(), 10));
     assert!(items.iter().all(|item| item["item"].as_str().unwrap().starts_with("spot-")), "{report}");
     run(&folder, &["similar", "m", "--item", items[0]["item"].as_str().unwrap()]);
 }

@@ -72,7 +72,9 @@ fn named_users_and_bad_names() {
     assert_eq!(users, [id(5), id(2)]);
     let out = recommend(&["--user", id(5), "--json"]).success().get_output().stdout.clone();
     let json: Value = serde_json::from_slice(&out).unwrap();
-    assert_eq!(json["users"][0]["items"].as_array().unwrap().len(), 10);
+    assert_eq!(json["by_user"][0]["user"], id(5));
+    assert_eq!(json["by_user"][0]["items"].as_array().unwrap().len(), 10);
+    assert_eq!((&json["users"], &json["recommendations"]), (&1.into(), &10.into()));
 
     let shouted = id(5).to_uppercase();
     let hint = format!("did you mean {}", id(5));
@@ -93,6 +95,31 @@ fn named_users_and_bad_names() {
 }
 
 #[test]
+fn a_sample_of_users_is_drawn_by_its_seed() {
+    let trained = Trained::new();
+    let dataset = Dataset::open(&trained.dataset).unwrap();
+    let recommend = |args: &[&str]| {
+        let mut command = peccary(&["recommend", &trained.model, &trained.dataset, "--quiet", "--k", "3"]);
+        let output = command.args(args).assert().success().get_output().stdout.clone();
+        String::from_utf8(output).unwrap()
+    };
+    let text = recommend(&["--users", "40", "--seed", "3"]);
+    let dense = |line: &Value| dataset.users().find(line["user"].as_str().unwrap()).unwrap();
+    let users: Vec<u32> = lines(&text).iter().map(dense).collect();
+    assert!(users.len() == 40 && users.is_sorted_by(|a, b| a < b), "{users:?}");
+    assert!(users.iter().all(|user| !dataset.train().user(*user).items.is_empty()));
+    assert_eq!(recommend(&["--users", "40", "--seed", "3", "--threads", "3", "--memory", "7MiB"]), text);
+    assert_ne!(recommend(&["--users", "40", "--seed", "4"]), text);
+    assert_eq!(recommend(&["--users", "1000000"]), recommend(&["--all"]));
+    let json: Value = serde_json::from_str(&recommend(&["--users", "40", "--seed", "3", "--json"])).unwrap();
+    let listed: Vec<u32> = json["by_user"].as_array().unwrap().iter().map(dense).collect();
+    assert_eq!((listed, &json["users"]), (users, &40.into()));
+    for wrong in [&["--users", "0"][..], &["--users", "4", "--all"], &["--all", "--seed", "3"]] {
+        peccary(&["recommend", &trained.model, &trained.dataset]).args(wrong).assert().code(2);
+    }
+}
+
+#[test]
 fn similar_items() {
     let trained = Trained::new();
     let dataset = Dataset::open(&trained.dataset).unwrap();
@@ -104,6 +131,7 @@ fn similar_items() {
     let cosines: Vec<f64> = near.iter().map(|n| n["cosine"].as_f64().unwrap()).collect();
     assert!(near.len() == 4 && cosines.is_sorted_by(|a, b| a >= b) && cosines.iter().all(|c| c.abs() <= 1.0001));
     assert!(near.iter().all(|n| n["item"] != item && dataset.items().find(n["item"].as_str().unwrap()).is_some()));
+    peccary(&["similar", &trained.model, "--item", item, "--k", "0"]).assert().code(2);
     peccary(&["similar", &trained.model, "--item", "nothing"])
         .assert()
         .failure()

@@ -1,11 +1,11 @@
 //! `peccary recommend`: the best items for some users, or for all.
 
-use std::io::{self, BufWriter, IsTerminal};
+use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use peccary::{
-    Dataset, Model, RecommendFormat, RecommendOptions, RecommendSummary, RecommendUsers, recommend,
+    Context, Dataset, Model, RecommendFormat, RecommendOptions, RecommendSummary, RecommendUsers, recommend,
     save_recommendations, write_recommendations,
 };
 use serde_json::json;
@@ -15,11 +15,12 @@ use crate::numbers::grouped;
 
 const EXAMPLES: &str = "\
 Items of the user's train and valid interactions are left out; those of test are not. Users without train interactions \
-are skipped by --all and refused by --user: the model has learnt nothing of them.
+are skipped by --all, never drawn by --users and refused by --user: the model has learnt nothing of them.
 
 Examples:
   peccary recommend clicks.model clicks.pec --user u17 --user u4
   peccary recommend clicks.model clicks.pec --all --k 20 --output top.parquet
+  peccary recommend clicks.model clicks.pec --users 1000 --seed 7 --output sample.csv
   peccary recommend clicks.model clicks.pec --all | head";
 
 /// Recommend items to users
@@ -31,8 +32,14 @@ pub struct Args {
     /// The dataset that it was trained on
     dataset: PathBuf,
     /// Original ids of users
-    #[arg(long, value_name = "ID", required_unless_present = "all", conflicts_with = "all")]
+    #[arg(long, value_name = "ID", required_unless_present_any = ["all", "users"], conflicts_with = "all")]
     user: Vec<String>,
+    /// A random sample of that many users with train interactions
+    #[arg(long, value_name = "N", conflicts_with_all = ["user", "all"], value_parser = clap::value_parser!(u32).range(1..))]
+    users: Option<u32>,
+    /// Seed of the sample of users
+    #[arg(long, value_name = "N", default_value_t = 42, requires = "users", conflicts_with_all = ["user", "all"])]
+    seed: u64,
     /// All users with train interactions, in the order of the dataset
     #[arg(long)]
     all: bool,
@@ -72,22 +79,16 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
     let dataset = Dataset::open(&args.dataset)?;
     let options = RecommendOptions { k: args.k, include_seen: args.include_seen };
     let as_table = to_stdout && !args.all && args.format.is_none() && io::stdout().is_terminal();
-    let users = if args.all { RecommendUsers::All } else { RecommendUsers::Ids(args.user) };
-    if as_json || as_table {
-        let mut lines = Vec::new();
-        let mut text = String::new();
-        let summary = recommend(&model, &dataset, &users, options, &ctx, |r| {
-            let user = dataset.users().id(r.user).unwrap_or_default();
-            let items: Vec<_> = r.items.iter().map(|(i, s)| (dataset.items().id(*i).unwrap_or_default(), s)).collect();
-            text += &format!("{}{user}\n", if text.is_empty() { "" } else { "\n" });
-            for (rank, (item, score)) in (1..).zip(&items) {
-                text += &format!("{rank:>4}  {score:>9.4}  {item}\n");
-            }
-            let items: Vec<_> = items.iter().map(|(item, score)| json!({ "item": item, "score": score })).collect();
-            lines.push(json!({ "user": user, "items": items }));
-            Ok(())
-        })?;
-        return globals.print(&json!({ "users": lines, "recommendations": summary.recommendations }), text.trim_end());
+    let users = match args.users {
+        Some(users) => RecommendUsers::Sample { users: users as usize, seed: args.seed },
+        None if args.all => RecommendUsers::All,
+        None => RecommendUsers::Ids(args.user),
+    };
+    if as_json {
+        return print_json(&model, &dataset, &users, options, &ctx);
+    }
+    if as_table {
+        return print_table(&model, &dataset, &users, options, &ctx);
     }
     let format = match args.format.or_else(|| RecommendFormat::of_path(&args.output)) {
         Some(format) => format,
@@ -116,6 +117,54 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
         "seconds": seconds,
     });
     globals.print(&report, said(&args.output.display().to_string(), summary, begun))
+}
+
+/// One JSON object, written as it comes: the output may be larger than the memory budget.
+fn print_json(
+    model: &Model,
+    dataset: &Dataset,
+    users: &RecommendUsers,
+    options: RecommendOptions,
+    ctx: &Context,
+) -> anyhow::Result<()> {
+    let mut out = BufWriter::new(io::stdout().lock());
+    let mut before = "{\"by_user\":[";
+    let summary = recommend(model, dataset, users, options, ctx, |r| {
+        let user = serde_json::Value::from(dataset.users().id(r.user).unwrap_or_default());
+        write!(out, "{before}{{\"user\":{user},\"items\":[")?;
+        before = ",";
+        for (at, (item, score)) in r.items.iter().enumerate() {
+            let item = json!({ "item": dataset.items().id(*item).unwrap_or_default(), "score": score });
+            write!(out, "{}{item}", if at == 0 { "" } else { "," })?;
+        }
+        Ok(out.write_all(b"]}")?)
+    })?;
+    if summary.users == 0 {
+        write!(out, "{before}")?;
+    }
+    writeln!(out, "],\"users\":{},\"recommendations\":{}}}", summary.users, summary.recommendations)?;
+    Ok(out.flush()?)
+}
+
+/// Each user's items in lines below the user's id.
+fn print_table(
+    model: &Model,
+    dataset: &Dataset,
+    users: &RecommendUsers,
+    options: RecommendOptions,
+    ctx: &Context,
+) -> anyhow::Result<()> {
+    let mut out = BufWriter::new(io::stdout().lock());
+    let mut before = "";
+    recommend(model, dataset, users, options, ctx, |r| {
+        writeln!(out, "{before}{}", dataset.users().id(r.user).unwrap_or_default())?;
+        before = "\n";
+        for (rank, (item, score)) in (1..).zip(&r.items) {
+            writeln!(out, "{rank:>4}  {score:>9.4}  {}", dataset.items().id(*item).unwrap_or_default())?;
+        }
+        Ok(())
+    })?;
+    Ok(out.flush()?)
 }
 
 fn said(output: &str, summary: RecommendSummary, begun: Instant) -> String {

@@ -157,9 +157,21 @@ impl Interactions {
         file.release(range);
     }
 
-    /// Lets go of the chunks of the users from `first` up to, but without, the chunk of `last`.
-    pub(crate) fn release_users(&self, first: u32, last: u32) {
-        (self.chunk_of(first)..self.chunk_of(last)).for_each(|chunk| self.release(chunk));
+    /// Tells the system that the chunks of the users from `first` to `last` will be read soon.
+    pub(crate) fn will_need_users(&self, first: u32, last: u32) {
+        (self.chunk_of(first)..=self.chunk_of(last)).for_each(|chunk| self.will_need(chunk));
+    }
+
+    /// Lets go of the chunks of the users from `first` up to, but without, the chunk of `last`, as
+    /// [`Interactions::evict`] does.
+    pub(crate) fn evict_users(&self, first: u32, last: u32) {
+        (self.chunk_of(first)..self.chunk_of(last)).for_each(|chunk| self.evict(chunk));
+    }
+
+    /// Bytes of this part's files.
+    pub(crate) fn bytes(&self) -> u64 {
+        let files = self.shards.iter().flat_map(|shard| [shard.interactions.file(), shard.positives.file()]);
+        files.map(|file| file.bytes().len() as u64).sum()
     }
 
     /// Lets go of the users and items of chunk `index` in the system's page cache, too, unless another program has them

@@ -11,7 +11,7 @@ use crate::context::{Context, Unit};
 use crate::dataset::Dataset;
 use crate::mix::mix;
 use crate::model::InstructionSet;
-use crate::rank::{Outcomes, RankError, Scorer, Tops, workers};
+use crate::rank::{Outcomes, Paging, RankError, Scorer, Tops, workers};
 
 /// Each stage is measured that often; the median counts.
 const ROUNDS: usize = 3;
@@ -65,8 +65,9 @@ pub fn bench_evaluate(
 ) -> Result<EvaluateBench, EvaluateError> {
     scorer.check(dataset).map_err(RankError::from)?;
     options.check(dataset)?;
-    let cases = super::choose(scorer, dataset, options, ctx)?;
-    let ranking = full::ranking(scorer, &cases, dataset, options, ctx)?;
+    let paging = &Paging::begin(scorer, dataset, ctx);
+    let cases = super::choose(scorer, dataset, options, paging, ctx)?;
+    let ranking = full::ranking(scorer, &cases, dataset, options, paging, ctx)?;
     let stage = ctx.stage("measuring", None, Unit::Users);
     let median = |name: &str, run: &dyn Fn() -> Result<f64, EvaluateError>| -> Result<f64, EvaluateError> {
         stage.note(name);
@@ -118,7 +119,7 @@ pub fn bench_evaluate(
     })?;
     let whole = median("evaluate", &|| {
         let began = Instant::now();
-        full::measure("evaluating", scorer, &cases, dataset, options, ctx)?;
+        full::measure("evaluating", scorer, &cases, dataset, options, paging, ctx)?;
         Ok(since(began))
     })?;
     let limit = median("bare kernel", &|| bare_kernel(scorer, ctx))?;
@@ -180,6 +181,10 @@ impl Outcomes for Nothing {
     const PREPARES: bool = false;
     type Own = ();
     type Outcome = ();
+
+    fn lookups(&self, _: u32) -> usize {
+        0
+    }
 
     fn extra(&self, _: u32) -> usize {
         0

@@ -3,7 +3,7 @@
 use super::{EvaluateError, EvaluateOptions};
 use crate::context::Context;
 use crate::dataset::{Dataset, Interactions, Part};
-use crate::rank::{Seen, user_seed};
+use crate::rank::{Seen, sample};
 
 /// The users to evaluate: nothing is held of them, unless they are a sample.
 pub(super) struct Cases<'a> {
@@ -72,27 +72,11 @@ impl<'a> Cases<'a> {
         self.dataset.train().user(user).items.is_empty()
     }
 
-    /// Restricts them to the sample that was asked for, if one was: those with the smallest hashes, which is uniform and
-    /// does not depend on threads. To be called when it is clear that [`Cases::bytes`] fit the budget.
+    /// Restricts them to the sample that was asked for, if one was. To be called when it is clear that [`Cases::bytes`]
+    /// fit the budget.
     pub(super) fn sample(&mut self, seed: u64, ctx: &Context) -> Result<(), EvaluateError> {
         let Some(wanted) = self.wanted else { return Ok(()) };
-        let room = self.bytes() / 4;
-        let mut users: Vec<u32> = Vec::with_capacity(room);
-        let keep = |users: &mut Vec<u32>| {
-            if users.len() > wanted {
-                users.select_nth_unstable_by_key(wanted - 1, |user| user_seed(!seed, *user));
-                users.truncate(wanted);
-            }
-        };
-        for user in self.users() {
-            if users.len() == room {
-                ctx.check()?;
-                keep(&mut users);
-            }
-            users.push(user);
-        }
-        keep(&mut users);
-        users.sort_unstable();
+        let users = sample(self.users(), wanted, self.bytes() / 4, seed, ctx)?;
         self.users = users.len() as u64;
         self.interactions = users.iter().map(|user| self.held_out.user(*user).items.len() as u64).sum();
         self.sample = Some(users);

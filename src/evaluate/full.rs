@@ -10,7 +10,7 @@ use super::{EvaluateError, EvaluateOptions};
 use crate::context::{Context, Unit};
 use crate::dataset::Dataset;
 use crate::model::count_above_and_equal;
-use crate::rank::{Candidate, Needs, Outcomes, RankError, Ranking, Scorer, Tiling, Tops};
+use crate::rank::{Candidate, Needs, Outcomes, Paging, RankError, Ranking, Scorer, Tiling, Tops};
 
 /// A held-out item of the block at hand: how its score stands among those of the catalogue.
 #[derive(Clone, Copy, Default)]
@@ -30,9 +30,10 @@ pub(super) fn measure(
     cases: &Cases<'_>,
     dataset: &Dataset,
     options: &EvaluateOptions,
+    paging: &Paging<'_>,
     ctx: &Context,
 ) -> Result<Metrics, EvaluateError> {
-    let ranking = ranking(scorer, cases, dataset, options, ctx)?;
+    let ranking = ranking(scorer, cases, dataset, options, paging, ctx)?;
     let stage = ctx.stage(name, Some(cases.users), Unit::Users);
     let mut totals = Totals::new(options.k.len());
     ranking.run(cases.users(), &FullRanking { scorer, cases, options }, ctx, |(users, block)| {
@@ -49,6 +50,7 @@ pub(super) fn ranking<'a>(
     cases: &'a Cases<'_>,
     dataset: &'a Dataset,
     options: &EvaluateOptions,
+    paging: &'a Paging<'a>,
     ctx: &Context,
 ) -> Result<Ranking<'a>, RankError> {
     let k = options.largest_k();
@@ -60,8 +62,8 @@ pub(super) fn ranking<'a>(
         // While its items are scored they are held too; the ranks of hits are no more than these.
         largest: cases.most * POSITIVE_BYTES,
     };
-    let tiling = Tiling::new(&needs, scorer.items(), scorer.item_bytes(), ctx)?;
-    Ok(Ranking { scorer, dataset, seen: &cases.seen, k, seed: options.seed, tiling })
+    let tiling = Tiling::new(&needs, paging.region(scorer), ctx)?;
+    Ok(Ranking { scorer, dataset, seen: &cases.seen, paging, k, seed: options.seed, tiling })
 }
 
 /// Metrics of rankings.
@@ -81,6 +83,10 @@ impl Outcomes for FullRanking<'_> {
     const PREPARES: bool = true;
     type Own = Positives;
     type Outcome = (u64, Totals);
+
+    fn lookups(&self, user: u32) -> usize {
+        self.cases.held_out.user(user).items.len()
+    }
 
     fn extra(&self, user: u32) -> usize {
         self.cases.held_out.user(user).items.len() * POSITIVE_BYTES

@@ -21,13 +21,14 @@ use serde::Serialize;
 
 use crate::context::Context;
 use crate::dataset::{Dataset, Part};
-use crate::rank::{Popularity, RandomScores, Scorer};
+use crate::rank::{Paging, Popularity, RandomScores, Scorer};
 use cases::Cases;
 
 /// What [`evaluate`] measured.
 #[derive(Clone, Debug, Serialize)]
 pub struct Evaluation {
-    /// The part that was held out.
+    /// The part that was held out; `split` in JSON, as the flag is called.
+    #[serde(rename = "split")]
     pub part: Part,
     /// How it was ranked.
     pub protocol: Protocol,
@@ -84,16 +85,17 @@ pub fn evaluate(
 ) -> Result<Evaluation, EvaluateError> {
     scorer.check(dataset).map_err(crate::rank::RankError::from)?;
     options.check(dataset)?;
-    let cases = choose(scorer, dataset, options, ctx)?;
+    let paging = &Paging::begin(scorer, dataset, ctx);
+    let cases = choose(scorer, dataset, options, paging, ctx)?;
     let begun = Instant::now();
-    let (metrics, short) = measure("evaluating", scorer, &cases, dataset, options, ctx)?;
+    let (metrics, short) = measure("evaluating", scorer, &cases, dataset, options, paging, ctx)?;
     let seconds = begun.elapsed().as_secs_f64();
     let baselines = if options.baselines {
         let popularity = &Popularity::new(dataset);
         let random = &RandomScores::new(dataset, options.seed);
         Some(Baselines {
-            popularity: measure("popularity baseline", popularity, &cases, dataset, options, ctx)?.0,
-            random: measure("random baseline", random, &cases, dataset, options, ctx)?.0,
+            popularity: measure("popularity baseline", popularity, &cases, dataset, options, paging, ctx)?.0,
+            random: measure("random baseline", random, &cases, dataset, options, paging, ctx)?.0,
         })
     } else {
         None
@@ -120,12 +122,15 @@ fn choose<'a>(
     scorer: &dyn Scorer,
     dataset: &'a Dataset,
     options: &EvaluateOptions,
+    paging: &Paging<'_>,
     ctx: &Context,
 ) -> Result<Cases<'a>, EvaluateError> {
     let mut cases = Cases::collect(dataset, options, ctx)?;
     match options.protocol {
-        Protocol::Full => full::ranking(scorer, &cases, dataset, options, ctx).map(|_| ())?,
-        Protocol::Sampled { negatives } => sampled::check_memory(&cases, dataset, negatives, ctx)?,
+        Protocol::Full => full::ranking(scorer, &cases, dataset, options, paging, ctx).map(|_| ())?,
+        Protocol::Sampled { negatives } => {
+            sampled::Plan::new(scorer, &cases, dataset, negatives, options, paging, ctx).map(|_| ())?
+        }
     }
     cases.sample(options.seed, ctx)?;
     Ok(cases)
@@ -138,6 +143,7 @@ fn measure(
     cases: &Cases<'_>,
     dataset: &Dataset,
     options: &EvaluateOptions,
+    paging: &Paging<'_>,
     ctx: &Context,
 ) -> Result<(Metrics, Option<u64>), EvaluateError> {
     let (users, items) = (dataset.users().len() as usize, dataset.items().len() as usize);
@@ -151,9 +157,10 @@ fn measure(
         .into());
     }
     match options.protocol {
-        Protocol::Full => Ok((full::measure(name, scorer, cases, dataset, options, ctx)?, None)),
+        Protocol::Full => Ok((full::measure(name, scorer, cases, dataset, options, paging, ctx)?, None)),
         Protocol::Sampled { negatives } => {
-            let (metrics, short) = sampled::measure(name, scorer, cases, dataset, negatives, options, ctx)?;
+            let plan = sampled::Plan::new(scorer, cases, dataset, negatives, options, paging, ctx)?;
+            let (metrics, short) = plan.measure(name, ctx)?;
             Ok((metrics, Some(short)))
         }
     }

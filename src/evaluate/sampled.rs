@@ -1,5 +1,7 @@
 //! The sampled protocol: each held-out item alone among negatives drawn for it.
 
+use std::ops::Range;
+
 use rand::{RngExt, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rayon::prelude::*;
@@ -7,107 +9,202 @@ use rayon::prelude::*;
 use super::cases::Cases;
 use super::metrics::{Metrics, Totals};
 use super::{EvaluateError, EvaluateOptions};
-use crate::context::{ByteSize, Context, Unit};
+use crate::context::{ByteSize, Context, Interrupted, Unit};
 use crate::dataset::Dataset;
-use crate::rank::{Candidate, RankError, Scorer, not_a_number, program_bytes, user_seed, workers};
+use crate::rank::{Candidate, Paging, RankError, Scorer, not_a_number, program_bytes, user_seed, workers};
 
-/// Users a task, and tasks that are listed at a time.
+/// Users a block.
 const BLOCK: usize = 32;
-const TASKS: usize = 512;
+/// Held-out items a wave where the table of items need not be read for each, and where it does.
+const WAVE: usize = 1 << 14;
+const WAVE_FROM_DISK: usize = 1 << 24;
+/// What a held-out item takes beside its negatives: its list, its share of tasks, blocks and their totals.
+const LIST_BYTES: usize = size_of::<List>() + size_of::<Task>() + 64;
 
-/// The metrics, and how many users have fewer candidates than `negatives`.
-pub(super) fn measure(
-    name: &str,
-    scorer: &dyn Scorer,
-    cases: &Cases<'_>,
-    dataset: &Dataset,
+/// What to measure, in waves that fit the budget: the negatives of all of a wave's held-out items are drawn, then scored
+/// in one pass over the items, so that a table that does not fit is not read from all over for each.
+pub(super) struct Plan<'a> {
+    scorer: &'a dyn Scorer,
+    cases: &'a Cases<'a>,
+    dataset: &'a Dataset,
     negatives: usize,
-    options: &EvaluateOptions,
-    ctx: &Context,
-) -> Result<(Metrics, u64), EvaluateError> {
-    let stage = ctx.stage(name, Some(cases.users), Unit::Users);
-    let (pool, mut users) = (workers(ctx)?, cases.users());
-    let (mut totals, mut short) = (Totals::new(options.k.len()), 0);
-    let measure = |users: &[u32]| {
-        let mut totals = Totals::new(options.k.len());
-        let mut short = 0;
-        for user in users {
-            ctx.check()?;
-            short += u64::from(measure_user(scorer, cases, dataset, *user, negatives, options, &mut totals)?);
-        }
-        stage.add(users.len() as u64);
-        Ok::<_, RankError>((totals, short))
-    };
-    loop {
-        let listed: Vec<u32> = users.by_ref().take(BLOCK * TASKS).collect();
-        let (Some(first), Some(last)) = (listed.first(), listed.last()) else { break };
-        // All results, and then the first: which error is reported does not depend on the threads.
-        let measured: Vec<_> = pool.install(|| listed.par_chunks(BLOCK).map(measure).collect());
-        for block in measured {
-            let (more, more_short) = block?;
-            totals.merge(&more);
-            short += more_short;
-        }
-        dataset.parts().for_each(|(_, part)| part.release_users(*first, *last));
-        scorer.release_users(*first..*last + 1);
-    }
-    Ok((totals.means(&options.k), short))
+    options: &'a EvaluateOptions,
+    paging: &'a Paging<'a>,
+    /// Held-out items a wave at most.
+    wave: usize,
 }
 
-/// Whether the budget will do, whichever users are sampled.
-pub(super) fn check_memory(
-    cases: &Cases<'_>,
-    dataset: &Dataset,
-    negatives: usize,
-    ctx: &Context,
-) -> Result<(), RankError> {
-    let negatives = negatives.min(dataset.items().len() as usize);
-    let seen = |user: u32| dataset.parts().map(|(_, p)| p.user(user).items.len()).sum::<usize>();
-    let most_seen = cases.users().map(seen).max().unwrap_or(0);
-    // Ranks, items and scores; what is seen, which may grow by doubling.
-    let a_thread = (negatives + 1) * 12 + most_seen * 8;
-    let taken = cases.bytes() + BLOCK * TASKS * 4;
-    let needed = ByteSize(program_bytes(ctx.threads()).saturating_add(taken + a_thread * ctx.threads()) as u64);
-    if needed > ctx.memory() {
-        return Err(RankError::Memory { needed, threads: ctx.threads(), given: ctx.memory() });
-    }
-    Ok(())
-}
-
-/// Adds one ranking for each held-out item of `user`. Returns whether there were fewer candidates than negatives.
-fn measure_user(
-    scorer: &dyn Scorer,
-    cases: &Cases<'_>,
-    dataset: &Dataset,
+/// Some of a user's held-out items: those of a wave.
+#[derive(Clone, Copy)]
+struct Task {
     user: u32,
-    negatives: usize,
-    options: &EvaluateOptions,
-    totals: &mut Totals,
-) -> Result<bool, RankError> {
-    let own_seed = user_seed(options.seed, user);
-    let mut rng = Xoshiro256PlusPlus::seed_from_u64(own_seed);
-    let mut seen: Vec<u32> = dataset.parts().flat_map(|(_, p)| p.user(user).items).map(|i| i.to_native()).collect();
-    seen.sort_unstable();
-    // Parts share no pair; that opening leaves to `verify`, and drawing must not depend on it.
-    seen.dedup();
-    let candidates = dataset.items().len() - seen.len() as u32;
-    let count = negatives.min(candidates as usize);
-    let mut items = Vec::with_capacity(count + 1);
-    let mut scores = vec![0.0; count + 1];
-    for positive in cases.held_out.user(user).items {
-        items.clear();
-        draw(candidates, count, &seen, &mut rng, &mut items);
-        items.push(positive.to_native());
-        scorer.score_items(user, &items, &mut scores);
-        if let Some(at) = scores.iter().position(|s| s.is_nan()) {
-            return Err(not_a_number(dataset, user, items[at]));
+    from: u32,
+    to: u32,
+    /// Whether they are the user's last.
+    ends: bool,
+}
+
+/// A held-out item among its negatives: where they end in the block, how far they are scored, and which it is.
+struct List {
+    user: u32,
+    own: usize,
+    end: usize,
+    scored: usize,
+}
+
+/// What is drawn for some tasks. Items ascend in each list.
+struct Block {
+    lists: Vec<List>,
+    items: Vec<u32>,
+    scores: Vec<f32>,
+    /// Users who end here, and those of them with fewer candidates than negatives.
+    users: u64,
+    short: u64,
+}
+
+impl<'a> Plan<'a> {
+    /// Refuses a budget that does not do, whichever users are sampled.
+    pub(super) fn new(
+        scorer: &'a dyn Scorer,
+        cases: &'a Cases<'a>,
+        dataset: &'a Dataset,
+        negatives: usize,
+        options: &'a EvaluateOptions,
+        paging: &'a Paging<'a>,
+        ctx: &Context,
+    ) -> Result<Self, RankError> {
+        let drawn = negatives.min(dataset.items().len() as usize);
+        let seen = |user: u32| dataset.parts().map(|(_, p)| p.user(user).items.len()).sum::<usize>();
+        let most_seen = cases.users().map(seen).max().unwrap_or(0);
+        // What is seen, which may grow by doubling, and the ranks of negatives.
+        let a_thread = drawn * 4 + most_seen * 8;
+        let fixed = program_bytes(ctx.threads()).saturating_add(cases.bytes() + a_thread * ctx.threads());
+        let list = LIST_BYTES + (drawn + 1) * (size_of::<u32>() + size_of::<f32>());
+        let needed = ByteSize(fixed.saturating_add(list) as u64);
+        if needed > ctx.memory() {
+            return Err(RankError::Memory { needed, threads: ctx.threads(), given: ctx.memory() });
         }
-        let place = |at: usize| Candidate::new(scores[at], items[at], own_seed);
-        let own = place(count);
-        let rank = 1 + (0..count).filter(|at| place(*at) > own).count() as u32;
-        totals.add(&[rank], 1, &options.k);
+        let budget = usize::try_from(ctx.memory().0).unwrap_or(usize::MAX);
+        // Half of the budget, if it holds anything, for the rest serves the system as cache.
+        let room = (budget / 2).checked_sub(fixed).map(|room| room / list).filter(|wave| *wave > 0);
+        let most = if paging.region(scorer).is_some() { WAVE_FROM_DISK } else { WAVE };
+        let wave = room.unwrap_or((budget - fixed) / list).min(most);
+        Ok(Self { scorer, cases, dataset, negatives, options, paging, wave })
     }
-    Ok(count < negatives)
+
+    /// The metrics, and how many users have fewer candidates than negatives.
+    pub(super) fn measure(&self, name: &str, ctx: &Context) -> Result<(Metrics, u64), EvaluateError> {
+        let stage = ctx.stage(name, Some(self.cases.users), Unit::Users);
+        let pool = workers(ctx)?;
+        let (mut totals, mut short) = (Totals::new(self.options.k.len()), 0);
+        let mut tasks = self.tasks().peekable();
+        loop {
+            let (mut wave, mut room) = (Vec::new(), self.wave);
+            while let Some(task) = tasks.next_if(|task| (task.to - task.from) as usize <= room) {
+                room -= (task.to - task.from) as usize;
+                wave.push(task);
+            }
+            let (Some(first), Some(last)) = (wave.first(), wave.last()) else { break };
+            let ends = (first.user, last.user);
+            self.paging.ask(self.scorer, ends, wave.len());
+            let draw = |tasks: &[Task]| ctx.check().map(|()| self.draw_block(tasks));
+            let drawn = pool.install(|| wave.par_chunks(BLOCK).map(draw).collect::<Result<Vec<Block>, Interrupted>>());
+            let mut blocks = drawn.map_err(RankError::from)?;
+            let rows = blocks.iter().map(|block| block.items.len() as u64).sum();
+            self.paging.by_regions(self.scorer, self.paging.region(self.scorer), rows, |region| {
+                pool.install(|| blocks.par_iter_mut().for_each(|block| self.score(block, &region)));
+                Ok(ctx.check()?)
+            })?;
+            // All results, and then the first: which error is reported does not depend on the threads.
+            let measured: Vec<_> = pool.install(|| blocks.par_iter().map(|block| self.finish(block)).collect());
+            for (block, measured) in blocks.iter().zip(measured) {
+                totals.merge(&measured?);
+                short += block.short;
+                stage.add(block.users);
+            }
+            self.paging.release(self.scorer, ends);
+        }
+        Ok((totals.means(&self.options.k), short))
+    }
+
+    /// All held-out items, those of a user in one task if they fit a wave.
+    fn tasks(&self) -> impl Iterator<Item = Task> + '_ {
+        self.cases.users().flat_map(|user| {
+            let count = self.cases.held_out.user(user).items.len();
+            let wave = self.wave;
+            (0..count).step_by(wave).map(move |from| {
+                let to = (from + wave).min(count);
+                Task { user, from: from as u32, to: to as u32, ends: to == count }
+            })
+        })
+    }
+
+    fn draw_block(&self, tasks: &[Task]) -> Block {
+        let count: usize = tasks.iter().map(|task| (task.to - task.from) as usize).sum();
+        let room = count * (self.negatives.min(self.dataset.items().len() as usize) + 1);
+        let (lists, items) = (Vec::with_capacity(count), Vec::with_capacity(room));
+        let mut block = Block { lists, items, scores: Vec::new(), users: 0, short: 0 };
+        let mut seen: Vec<u32> = Vec::new();
+        for task in tasks {
+            let user = task.user;
+            let mut rng = Xoshiro256PlusPlus::seed_from_u64(user_seed(self.options.seed, user));
+            seen.clear();
+            seen.extend(self.dataset.parts().flat_map(|(_, p)| p.user(user).items).map(|i| i.to_native()));
+            seen.sort_unstable();
+            // Parts share no pair; that opening leaves to `verify`, and drawing must not depend on it.
+            seen.dedup();
+            let candidates = self.dataset.items().len() - seen.len() as u32;
+            let count = self.negatives.min(candidates as usize);
+            for (at, positive) in self.cases.held_out.user(user).items[..task.to as usize].iter().enumerate() {
+                let start = block.items.len();
+                draw(candidates, count, &seen, &mut rng, &mut block.items);
+                if at < task.from as usize {
+                    // Of an earlier task: drawn for what follows to be the same.
+                    block.items.truncate(start);
+                    continue;
+                }
+                let own = start + block.items[start..].partition_point(|item| *item < positive.to_native());
+                block.items.insert(own, positive.to_native());
+                block.lists.push(List { user, own, end: block.items.len(), scored: start });
+            }
+            block.users += u64::from(task.ends);
+            block.short += u64::from(task.ends && count < self.negatives);
+        }
+        block.scores.resize(block.items.len(), 0.0);
+        block
+    }
+
+    /// Scores the items of `region`; those below it are scored.
+    fn score(&self, block: &mut Block, region: &Range<u32>) {
+        for list in &mut block.lists {
+            let rest = &block.items[list.scored..list.end];
+            let end = list.scored + rest.partition_point(|item| *item < region.end);
+            if end > list.scored {
+                let range = list.scored..end;
+                self.scorer.score_items(list.user, &block.items[range.clone()], &mut block.scores[range]);
+                list.scored = end;
+            }
+        }
+    }
+
+    /// One ranking for each list.
+    fn finish(&self, block: &Block) -> Result<Totals, RankError> {
+        let mut totals = Totals::new(self.options.k.len());
+        let mut start = 0;
+        for list in &block.lists {
+            let range = start..list.end;
+            start = list.end;
+            if let Some(at) = range.clone().find(|at| block.scores[*at].is_nan()) {
+                return Err(not_a_number(self.dataset, list.user, block.items[at]));
+            }
+            let own_seed = user_seed(self.options.seed, list.user);
+            let place = |at: usize| Candidate::new(block.scores[at], block.items[at], own_seed);
+            let own = place(list.own);
+            let rank = 1 + range.filter(|at| place(*at) > own).count() as u32;
+            totals.add(&[rank], 1, &self.options.k);
+        }
+        Ok(totals)
+    }
 }
 
 /// Appends `count` of the `candidates` items that are not in `seen` (ascending): uniformly, without replacement.

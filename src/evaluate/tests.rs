@@ -189,7 +189,16 @@ fn the_sampled_protocol_ranks_each_item_alone_and_ignores_threads() {
     assert_eq!((result.interactions, result.users_short_of_negatives), (800, Some(0)));
     assert_eq!(result.metrics.get("auc"), None);
     let other = evaluate(&perfect, &dataset, &options, &context(3)).unwrap();
-    assert_eq!(other.baselines.unwrap().random, result.baselines.unwrap().random);
+    let random = result.baselines.unwrap().random;
+    assert_eq!(other.baselines.unwrap().random, random);
+    // Waves of a single held-out item, which part those of a user, change no bit either.
+    let Err(EvaluateError::Rank(RankError::Memory { needed, .. })) =
+        evaluate(&perfect, &dataset, &options, &Context::new(3, ByteSize(1)))
+    else {
+        panic!("that is too little memory")
+    };
+    let least = evaluate(&perfect, &dataset, &options, &Context::new(3, needed)).unwrap();
+    assert_eq!((least.baselines.unwrap().random, least.users_short_of_negatives), (random, Some(0)));
     let more = EvaluateOptions { protocol: Protocol::Sampled { negatives: 146 }, ..options };
     assert_eq!(evaluate(&perfect, &dataset, &more, &context(2)).unwrap().users_short_of_negatives, Some(400));
 }
@@ -213,7 +222,7 @@ fn cold_users_are_counted_and_a_sample_is_one() {
     assert_eq!(result.users, 1);
     let json = serde_json::to_value(run(&options)).unwrap();
     assert!(json["metrics"]["recall@3"].is_f64() && json["baselines"]["popularity"]["auc"].is_f64(), "{json}");
-    assert_eq!((&json["protocol"], &json["part"]), (&"full".into(), &"test".into()));
+    assert_eq!((&json["protocol"], &json["split"]), (&"full".into(), &"test".into()));
 }
 
 #[test]

@@ -103,6 +103,20 @@ impl Factors {
         self.file.release(self.bytes_of(rows));
     }
 
+    /// Lets go of the pages of these rows in the system's page cache, too: the next reader gets them from the disk.
+    pub(crate) fn evict(&self, rows: Range<usize>) {
+        self.file.evict(self.bytes_of(rows));
+    }
+
+    /// Lets go of the whole table, in the page cache, too. Until `read_exactly(false)` nothing is read from it but what
+    /// is touched or asked for.
+    pub(crate) fn read_exactly(&self, exactly: bool) {
+        self.file.read_exactly(exactly);
+        if exactly {
+            self.file.evict(0..self.file.bytes().len());
+        }
+    }
+
     /// Where the rows lie in the file.
     fn bytes_of(&self, rows: Range<usize>) -> Range<usize> {
         let row = self.stride() * size_of::<f32>();

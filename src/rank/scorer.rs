@@ -30,15 +30,33 @@ pub trait Scorer: Sync {
     }
 
     /// Bytes of mapped files that an item takes, and that [`Scorer::score`] reads in the order of items; 0 without any.
-    /// Where all items together are more than fits the memory budget, they are ranked region by region, and
-    /// [`Scorer::will_score`] and [`Scorer::release_items`] are called around each.
+    /// Where all items together are more than fits the memory budget, they are ranked region by region.
     fn item_bytes(&self) -> usize {
         0
     }
 
-    /// Learns which items are scored soon.
+    /// Bytes of mapped files that a user takes; 0 without any.
+    ///
+    /// Where its files and those of the dataset are together more than fits the memory budget, the methods that follow
+    /// are called, and only there.
+    fn user_bytes(&self) -> usize {
+        0
+    }
+
+    /// Learns that all it has mapped does not fit: from now on, if `exactly`, what is scored soon is said before, and
+    /// little is to be read beside it.
+    fn read_exactly(&self, exactly: bool) {
+        let _ = exactly;
+    }
+
+    /// Learns that all of these items are scored soon.
     fn will_score(&self, items: Range<u32>) {
         let _ = items;
+    }
+
+    /// Learns that most of these users are ranked for soon.
+    fn will_rank(&self, users: Range<u32>) {
+        let _ = users;
     }
 
     /// May let go of what it mapped for `items`.
@@ -75,16 +93,29 @@ impl Scorer for Model {
         Model::items(self).stride() * size_of::<f32>()
     }
 
+    fn user_bytes(&self) -> usize {
+        Model::users(self).stride() * size_of::<f32>()
+    }
+
+    fn read_exactly(&self, exactly: bool) {
+        Model::users(self).read_exactly(exactly);
+        Model::items(self).read_exactly(exactly);
+    }
+
     fn will_score(&self, items: Range<u32>) {
         Model::items(self).will_need(items.start as usize..items.end as usize);
     }
 
+    fn will_rank(&self, users: Range<u32>) {
+        Model::users(self).will_need(users.start as usize..users.end as usize);
+    }
+
     fn release_items(&self, items: Range<u32>) {
-        Model::items(self).release(items.start as usize..items.end as usize);
+        Model::items(self).evict(items.start as usize..items.end as usize);
     }
 
     fn release_users(&self, users: Range<u32>) {
-        Model::users(self).release(users.start as usize..users.end as usize);
+        Model::users(self).evict(users.start as usize..users.end as usize);
     }
 
     fn score(&self, users: &[u32], items: Range<u32>, out: &mut [f32]) {

@@ -28,9 +28,4 @@ impl<'a> Seen<'a> {
     pub(crate) fn len(&self, user: u32) -> usize {
         self.lists(user).map(<[u32_le]>::len).sum()
     }
-
-    /// Lets go of the lists of the users from `first` up to `last`, whose chunk is kept.
-    pub(crate) fn release(&self, first: u32, last: u32) {
-        self.parts.iter().for_each(|part| part.release_users(first, last));
-    }
 }

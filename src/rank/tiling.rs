@@ -11,8 +11,6 @@ const SMALLEST_TILE: usize = 32;
 /// again for each wave, more.
 const BLOCKS: usize = 16;
 const BLOCKS_FROM_DISK: usize = 64;
-/// Of an item table that does not fit, this much is read, ranked by all and let go of at a time.
-const REGION: u64 = 4 << 20;
 /// What the program takes before anything is ranked: its data, manifests, the index of chunks, output buffers.
 const PROGRAM: usize = 4 << 20;
 /// Stack of a thread that ranks.
@@ -56,9 +54,9 @@ pub(crate) struct Tiling {
 }
 
 impl Tiling {
-    /// The largest sizes at which `ctx.threads()` threads stay within `ctx.memory()`; `item_bytes` are those of an item
-    /// in the files that scores are made from.
-    pub(crate) fn new(needs: &Needs, items: usize, item_bytes: usize, ctx: &Context) -> Result<Self, RankError> {
+    /// The largest sizes at which `ctx.threads()` threads stay within `ctx.memory()`, where items are ranked in regions
+    /// of `region`.
+    pub(crate) fn new(needs: &Needs, region: Option<usize>, ctx: &Context) -> Result<Self, RankError> {
         let threads = ctx.threads();
         let user = Tops::bytes(needs.k).saturating_add(needs.user_bytes);
         let needed = |wave: usize, block: usize, tile: usize| {
@@ -69,17 +67,19 @@ impl Tiling {
         let budget = usize::try_from(ctx.memory().0).unwrap_or(usize::MAX);
         // Half is enough for waves: the rest serves the system as cache of what is mapped.
         let soft = budget / 2;
-        let table = items as u64 * item_bytes as u64;
-        let region = (table > soft as u64).then(|| (REGION / item_bytes.max(1) as u64) as usize);
         let most = usize::try_from(needs.users).unwrap_or(usize::MAX).max(1);
         // Some blocks a thread, so that the last ones end together.
         let mut block = most.div_ceil(threads * 4).clamp(1, BLOCK);
-        let mut wave = most.min(block * threads * if region.is_some() { BLOCKS_FROM_DISK } else { BLOCKS });
+        let largest_wave = most.min(block * threads * if region.is_some() { BLOCKS_FROM_DISK } else { BLOCKS });
+        let mut wave = largest_wave;
         let mut tile = TILE;
         loop {
             let (limit, room) = if wave > block * threads { (soft, soft + budget / 8) } else { (budget, budget) };
             let now = needed(wave, block, tile);
             if now <= limit {
+                // What halving left over is for more users, so that the items are gone through less often.
+                let more = ((limit - now) / user.max(1)).min(largest_wave - wave);
+                let (wave, now) = (wave + more, now + more * user);
                 let region = region.map(|items| items.next_multiple_of(tile));
                 return Ok(Self { wave, block, tile, extra: needs.largest + (room - now), region });
             }
@@ -108,15 +108,19 @@ mod tests {
         #[test]
         fn the_smallest_budget_is_named_exactly_and_every_larger_one_will_do(
             users in 1u64..3_000_000, k in 1usize..5000, taken in 0usize..1 << 24, user_bytes in 0usize..4096,
-            largest in 0usize..1 << 24, threads in 1usize..70, more in 0u64..1 << 34,
+            largest in 0usize..1 << 24, threads in 1usize..70, more in (1u64..1 << 34, 0u32..34).prop_map(|(more, shift)| more >> shift),
         ) {
             let needs = Needs { users, k, taken, user_bytes, largest };
-            let tiling = |bytes| Tiling::new(&needs, 2_000_000, 256, &Context::new(threads, ByteSize(bytes)));
+            let tiling = |bytes| Tiling::new(&needs, Some(16_384), &Context::new(threads, ByteSize(bytes)));
             let Err(RankError::Memory { needed, .. }) = tiling(1) else { panic!("one byte will not do") };
             prop_assert!(tiling(needed.0 - 1).is_err());
             let least = tiling(needed.0).unwrap();
             prop_assert_eq!((least.wave, least.block, least.tile), (1, 1, SMALLEST_TILE));
             let ample = tiling(needed.0 + more).unwrap();
+            // Where half of the budget does not hold the least, no room for another user is left over.
+            let most = (users as usize).min(threads * BLOCK * BLOCKS_FROM_DISK);
+            let spare = ample.extra - largest;
+            prop_assert!(more >= needed.0 || ample.wave == most || spare < Tops::bytes(k) + user_bytes, "{:?}", ample);
             prop_assert!(ample.wave >= 1 && ample.block <= ample.wave && ample.extra >= largest);
             prop_assert!(ample.region.is_none_or(|items| items > 0 && items.is_multiple_of(ample.tile)));
         }

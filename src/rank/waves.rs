@@ -1,7 +1,8 @@
 //! The ranking itself: wave after wave of users, each in one pass over the items.
 //!
 //! All threads rank the users of a wave for the same region of items before they go on to the next, so that a table
-//! that is larger than memory is read from the disk once a wave, in its order, whatever the number of threads.
+//! that is larger than memory is read from the disk in its order, once a wave and at most once more to prepare it,
+//! whatever the number of threads.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +12,7 @@ use rayon::prelude::*;
 use rkyv::rend::u32_le;
 
 use super::tiling::STACK;
-use super::{RankError, Scorer, Seen, Tiling, Tops};
+use super::{Paging, RankError, Scorer, Seen, Tiling, Tops};
 use crate::context::{Context, Interrupted};
 use crate::dataset::Dataset;
 use crate::storage::return_large_buffers;
@@ -26,6 +27,8 @@ pub(crate) trait Outcomes: Sync {
     /// Whether items have to be seen once before they are ranked, by [`Outcomes::prepare`].
     const PREPARES: bool;
 
+    /// How many held-out items and the like of `user` [`Outcomes::prepare`] looks up.
+    fn lookups(&self, user: u32) -> usize;
     /// What `user` takes beyond what [`super::Needs`] says of every user, in bytes.
     fn extra(&self, user: u32) -> usize;
     /// Begins a block.
@@ -44,6 +47,7 @@ pub(crate) struct Ranking<'a> {
     pub(crate) scorer: &'a dyn Scorer,
     pub(crate) dataset: &'a Dataset,
     pub(crate) seen: &'a Seen<'a>,
+    pub(crate) paging: &'a Paging<'a>,
     pub(crate) k: usize,
     /// Breaks ties.
     pub(crate) seed: u64,
@@ -83,8 +87,12 @@ impl Ranking<'_> {
                 while tops.len() < wave.len() {
                     tops.push(Tops::new(self.k));
                 }
+                let count = wave.iter().map(Vec::len).sum();
+                let users = || wave.iter().flatten().copied();
+                let ends = (users().min().unwrap_or_default(), users().max().unwrap_or_default());
+                self.paging.ask(self.scorer, ends, count);
                 let ranked = pool.install(|| self.rank_wave(&wave, &mut tops, outcomes, &buffers, &check));
-                self.release(&wave);
+                self.paging.release(self.scorer, ends);
                 let failed = ranked.is_err();
                 if send.send(ranked).is_err() || failed {
                     break;
@@ -146,13 +154,14 @@ impl Ranking<'_> {
         };
         let mut blocks: Vec<_> = wave.par_iter().zip(tops).map(begin).collect();
         if O::PREPARES {
-            self.by_regions(|region| {
+            let lookups = wave.iter().flatten().map(|user| outcomes.lookups(*user) as u64).sum();
+            self.paging.by_regions(self.scorer, self.tiling.region, lookups, |region| {
                 let prepare = |b: &mut Block<'_, O::Own>| outcomes.prepare(&mut b.own, b.users, region.clone());
                 blocks.par_iter_mut().for_each(prepare);
                 Ok(check()?)
             })?;
         }
-        self.by_regions(|region| {
+        self.paging.by_regions(self.scorer, self.tiling.region, u64::MAX, |region| {
             let each = |block: &mut Block<'_, O::Own>| {
                 let buffer = rayon::current_thread_index().and_then(|t| buffers.get(t)).unwrap_or(&buffers[0]);
                 let mut buffer = buffer.lock().unwrap_or_else(PoisonError::into_inner);
@@ -164,21 +173,6 @@ impl Ranking<'_> {
         })?;
         let finish = |block: Block<'_, O::Own>| outcomes.finish(block.users, block.tops, block.own);
         Ok(blocks.into_par_iter().map(finish).collect())
-    }
-
-    /// Calls `work` with one region of items after the other; the next is asked for meanwhile, the last let go of.
-    fn by_regions(&self, mut work: impl FnMut(Range<u32>) -> Result<(), RankError>) -> Result<(), RankError> {
-        let items = self.scorer.items();
-        let Some(region) = self.tiling.region else { return work(0..items as u32) };
-        for start in (0..items).step_by(region) {
-            let end = (start + region).min(items);
-            if end < items {
-                self.scorer.will_score(end as u32..(end + region).min(items) as u32);
-            }
-            work(start as u32..end as u32)?;
-            self.scorer.release_items(start as u32..end as u32);
-        }
-        Ok(())
     }
 
     fn rank_region<O: Outcomes>(
@@ -209,15 +203,6 @@ impl Ranking<'_> {
             }
         }
         Ok(())
-    }
-
-    /// Lets go of what was mapped for the users of `wave` alone.
-    fn release(&self, wave: &[Vec<u32>]) {
-        let users = || wave.iter().flatten().copied();
-        if let (Some(first), Some(last)) = (users().min(), users().max()) {
-            self.seen.release(first, last);
-            self.scorer.release_users(first..last + 1);
-        }
     }
 }
 

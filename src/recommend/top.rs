@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::RecommendError;
 use crate::context::{Context, Unit};
 use crate::dataset::{Dataset, Part};
-use crate::rank::{Needs, Outcomes, RankError, Ranking, Scorer, Seen, Tiling, Tops};
+use crate::rank::{Needs, Outcomes, Paging, RankError, Ranking, Scorer, Seen, Tiling, Tops, sample};
 
 /// Breaks ties between equal scores.
 const SEED: u64 = 42;
@@ -18,6 +18,13 @@ pub enum RecommendUsers {
     All,
     /// These original ids, in this order.
     Ids(Vec<String>),
+    /// A uniform sample of the users with train interactions, in the order of the dataset.
+    Sample {
+        /// How many; all where there are no more.
+        users: usize,
+        /// Equal seeds draw equal samples.
+        seed: u64,
+    },
 }
 
 /// Settings of [`recommend`].
@@ -42,7 +49,7 @@ pub struct RecommendSummary {
     pub users: u64,
     /// Recommendations of all of them.
     pub recommendations: u64,
-    /// Users left out because they have no train interactions.
+    /// Of all users, those left out because they have no train interactions; 0 if not all were asked for.
     pub cold_users: u64,
 }
 
@@ -97,32 +104,40 @@ pub(super) fn recommend_beside(
         return Err(RankError::Shape { users, items, dataset_users: shape.0, dataset_items: shape.1 }.into());
     }
     let k = options.k.min(shape.1).max(1);
-    let named = match users {
-        RecommendUsers::All => None,
+    let paging = &Paging::begin(scorer, dataset, ctx);
+    let warm = dataset.train().summary().users as usize;
+    let mut named = match users {
         RecommendUsers::Ids(ids) => Some(find_users(dataset, ids)?),
+        _ => None,
+    };
+    // Those to rank for, those without train interactions, and how many ids are held.
+    let (wanted, cold, held) = match users {
+        RecommendUsers::All => (warm, shape.0 - warm.min(shape.0), 0),
+        RecommendUsers::Ids(ids) => (ids.len(), 0, ids.len()),
+        RecommendUsers::Sample { users, .. } => ((*users).min(warm), 0, users.saturating_mul(2).min(warm)),
     };
     let parts = if options.include_seen { &[][..] } else { &[Part::Train, Part::Valid] };
     let seen = Seen::new(parts.iter().filter_map(|part| dataset.part(*part)).collect());
     let needs = Needs {
-        users: named.as_ref().map_or(shape.0, Vec::len) as u64,
+        users: wanted as u64,
         k,
-        taken: taken + k * size_of::<(u32, f32)>() + named.as_ref().map_or(0, |users| users.capacity() * 4),
+        taken: taken + k * size_of::<(u32, f32)>() + held * size_of::<u32>(),
         // Three times the result: one wave is being made, one waits, one is handed out.
         user_bytes: 3 * (k * size_of::<(u32, f32)>() + size_of::<(u32, usize)>())
             + seen.parts() * size_of::<&[u32_le]>()
             + 2 * size_of::<u32>(),
         largest: 0,
     };
-    let tiling = Tiling::new(&needs, scorer.items(), scorer.item_bytes(), ctx)?;
-    let warm = match &named {
-        Some(users) => users.len() as u64,
-        None => u64::from(dataset.train().summary().users),
-    };
-    let stage = ctx.stage("recommending", Some(warm), Unit::Users);
-    let mut summary = RecommendSummary { cold_users: needs.users.saturating_sub(warm), ..RecommendSummary::default() };
-    let ranking = Ranking { scorer, dataset, seen: &seen, k, seed: SEED, tiling };
+    let tiling = Tiling::new(&needs, paging.region(scorer), ctx)?;
+    let is_warm = |user: &u32| !dataset.train().user(*user).items.is_empty();
+    if let RecommendUsers::Sample { seed, .. } = users {
+        named = Some(sample((0..shape.0 as u32).filter(is_warm), wanted, held, *seed, ctx)?);
+    }
+    let stage = ctx.stage("recommending", Some(wanted as u64), Unit::Users);
+    let mut summary = RecommendSummary { cold_users: cold as u64, ..RecommendSummary::default() };
+    let ranking = Ranking { scorer, dataset, seen: &seen, paging, k, seed: SEED, tiling };
     let all = named.is_none().then_some(0..shape.0 as u32).into_iter().flatten();
-    let warm = all.filter(|user| !dataset.train().user(*user).items.is_empty());
+    let warm = all.filter(is_warm);
     let mut one = Recommendations { user: 0, items: Vec::with_capacity(k) };
     ranking.run(warm.chain(named.iter().flatten().copied()), &Best { k }, ctx, |block| {
         let mut start = 0;
@@ -156,6 +171,10 @@ impl Outcomes for Best {
     const PREPARES: bool = false;
     type Own = ();
     type Outcome = Ranked;
+
+    fn lookups(&self, _: u32) -> usize {
+        0
+    }
 
     fn extra(&self, _: u32) -> usize {
         0

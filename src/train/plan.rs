@@ -156,6 +156,8 @@ pub(super) fn windows_of(config: &TrainConfig, items: u64, target: u64, lanes: u
     match config.deterministic {
         // The threads share each window, and their number must not matter.
         true => (Windows { target, least: target }, 1),
+        // Nobody waits for the last window of a single lane.
+        false if lanes == 1 => (Windows { target, least: target }, 1),
         false => (Windows { target, least: items * PER_ITEM_AT_LEAST }, lanes),
     }
 }

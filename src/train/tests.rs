@@ -17,11 +17,11 @@ use crate::loss::Bpr;
 use crate::model::{InstructionSet, Model, Runs, Tables, Update};
 use crate::storage::Staging;
 
-/// Holds Gowalla's tables of items, but not of users, and windows of some ten thousand interactions beyond a chunk.
-const BUDGET: ByteSize = ByteSize(30 << 20);
+/// Too little for the tables of Gowalla and windows of the usual size.
+const BUDGET: ByteSize = ByteSize(36 << 20);
 /// Streamed recall by fully shuffled, at least. Three seeds had .940, .944 and .964: this guards against falling further
 /// behind, and is to rise to .99, the aim, with what docs/quality.md says is missing.
-const AT_LEAST: f64 = 0.92;
+const AT_LEAST: f64 = 0.96;
 
 /// Gowalla (LightGCN split), whose log is sorted by user, or `None` and a visible line where it is absent.
 fn gowalla(folder: &Path) -> Option<Dataset> {
@@ -40,8 +40,12 @@ fn gowalla(folder: &Path) -> Option<Dataset> {
     Some(Dataset::open(path).unwrap())
 }
 
-fn config(seed: u64) -> TrainConfig {
-    TrainConfig { epochs: 20, seed, ..TrainConfig::default() }
+/// docs/recipes/gowalla-bpr.toml, for `epochs`.
+fn config(seed: u64, epochs: u32) -> TrainConfig {
+    let mut config = TrainConfig { epochs, seed, l2: Some(0.004), ..TrainConfig::default() };
+    config.negatives.count = Some(24);
+    config.optimizer.learning_rate = Some(0.05);
+    config
 }
 
 /// The plain way: all interactions in memory in a new random order each epoch, each with uniform negatives of its own,
@@ -90,12 +94,12 @@ fn fully_shuffled(dataset: &Dataset, config: &TrainConfig) -> Tables {
 }
 
 /// Recall@20 on test of both ways, the fully shuffled first.
-fn recalls(dataset: &Dataset, folder: &Path, seed: u64) -> [f64; 2] {
-    let config = config(seed);
+fn recalls(dataset: &Dataset, folder: &Path, (seed, epochs): (u64, u32)) -> [f64; 2] {
+    let config = config(seed, epochs);
     let ctx = Context::new(2, BUDGET);
     let plan = plan_train(dataset, &config, &ctx).unwrap();
-    assert_eq!(plan.tables, TablePlace::UsersInFile, "{plan:?}");
-    assert!(plan.window < dataset.train().len() / 8, "{plan:?}");
+    assert!(plan.tables != TablePlace::Memory, "{plan:?}");
+    assert!(plan.window <= dataset.train().len() / 8 + 1, "{plan:?}");
     let output = folder.join("streamed.model");
     let (_, report) = train(dataset, &config, &output, true, &ctx).unwrap();
     let reference = folder.join("shuffled.model");
@@ -115,23 +119,23 @@ fn recalls(dataset: &Dataset, folder: &Path, seed: u64) -> [f64; 2] {
 fn streaming_in_a_small_budget_does_not_fall_further_behind_shuffling_everything() {
     let folder = tempfile::tempdir().unwrap();
     let Some(dataset) = gowalla(folder.path()) else { return };
-    let [shuffled, streamed] = recalls(&dataset, folder.path(), 0);
+    let [shuffled, streamed] = recalls(&dataset, folder.path(), (0, 12));
     assert!(shuffled > 0.12, "the reference learns: {shuffled}");
     assert!(streamed > AT_LEAST * shuffled, "{streamed} streamed, {shuffled} fully shuffled");
 }
 
 /// The table in docs/quality.md.
 #[test]
-#[ignore = "three minutes; run it with --nocapture for the table"]
+#[ignore = "five minutes; run it with --nocapture for the table"]
 fn streaming_and_shuffling_over_three_seeds() {
     let folder = tempfile::tempdir().unwrap();
     let Some(dataset) = gowalla(folder.path()) else { return };
     let mut means = [0.0; 2];
     for seed in 0..3 {
-        let [shuffled, streamed] = recalls(&dataset, folder.path(), seed);
+        let [shuffled, streamed] = recalls(&dataset, folder.path(), (seed, 30));
         println!("seed {seed}: {shuffled:.5} fully shuffled, {streamed:.5} streamed");
         means = [means[0] + shuffled / 3.0, means[1] + streamed / 3.0];
     }
     println!("means: {:.5} fully shuffled, {:.5} streamed, ratio {:.4}", means[0], means[1], means[1] / means[0]);
-    assert!(means[1] > AT_LEAST * means[0]);
+    assert!(means[1] > 0.99 * means[0]);
 }

@@ -25,6 +25,8 @@ pub struct Run {
     pub peak_anonymous: u64,
     /// All pages, those of mapped files included, as the system counts the peak.
     pub peak_resident: u64,
+    /// Bytes read from the disk; what was read in the last millisecond may be missing.
+    pub read: u64,
 }
 
 /// The binary with these arguments, under a hard limit of `bytes`.
@@ -48,18 +50,20 @@ impl Limited {
     pub fn run(mut self) -> Run {
         let command = self.command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = command.spawn().expect("sh starts");
-        let status = format!("/proc/{}/status", child.id());
+        let (status, io) = (format!("/proc/{}/status", child.id()), format!("/proc/{}/io", child.id()));
         let waiting = std::thread::spawn(move || child.wait_with_output().expect("the process can be waited for"));
-        let (mut peak_anonymous, mut peak_resident) = (0, 0);
+        let (mut peak_anonymous, mut peak_resident, mut read) = (0, 0, 0);
         while !waiting.is_finished() {
             let text = std::fs::read_to_string(&status).unwrap_or_default();
             peak_anonymous = field(&text, "RssAnon:").max(peak_anonymous);
             peak_resident = field(&text, "VmHWM:").max(peak_resident);
+            let text = std::fs::read_to_string(&io).unwrap_or_default();
+            read = number(&text, "read_bytes:").max(read);
             std::thread::sleep(Duration::from_millis(1));
         }
         let output = waiting.join().expect("waiting does not panic");
         drop(self.group);
-        Run { output, peak_anonymous, peak_resident }
+        Run { output, peak_anonymous, peak_resident, read }
     }
 }
 
@@ -67,10 +71,11 @@ impl Run {
     /// Standard error, and what else is needed to understand a failure.
     pub fn describe(&self) -> String {
         format!(
-            "{}, peak {} KiB anonymous and {} KiB resident: {}",
+            "{}, peak {} KiB anonymous and {} KiB resident, {} KiB read: {}",
             self.output.status,
             self.peak_anonymous >> 10,
             self.peak_resident >> 10,
+            self.read >> 10,
             String::from_utf8_lossy(&self.output.stderr)
         )
     }
@@ -78,8 +83,13 @@ impl Run {
 
 /// A field of `/proc/PID/status` in bytes; 0 where it is missing, as when the process has just ended.
 fn field(status: &str, name: &str) -> u64 {
-    let line = status.lines().find_map(|line| line.strip_prefix(name));
-    line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok()).map_or(0, |kib| kib << 10)
+    number(status, name) << 10
+}
+
+/// The number behind a name.
+fn number(text: &str, name: &str) -> u64 {
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    line.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or(0)
 }
 
 /// A memory control group, removed when dropped.

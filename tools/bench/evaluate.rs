@@ -33,7 +33,8 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..))]
     users: u32,
     /// Items of each ranking
-    #[arg(long, value_name = "K", default_value_t = 20)]
+    #[arg(long, value_name = "K", default_value_t = 20,
+        value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
     k: usize,
 }
 
@@ -85,10 +86,8 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
 
 /// Users a second who are recommended to, written as NDJSON to nowhere.
 fn recommended(model: &Model, dataset: &Dataset, args: &Args, ctx: &Context) -> anyhow::Result<f64> {
-    let warm = (0..dataset.users().len()).filter(|user| !dataset.train().user(*user).items.is_empty());
-    let ids: Vec<String> =
-        warm.take(args.users as usize).filter_map(|user| dataset.users().id(user).map(str::to_string)).collect();
-    let (users, options) = (RecommendUsers::Ids(ids), RecommendOptions { k: args.k, ..RecommendOptions::default() });
+    let users = RecommendUsers::Sample { users: args.users as usize, seed: EvaluateOptions::default().seed };
+    let options = RecommendOptions { k: args.k, ..RecommendOptions::default() };
     let began = Instant::now();
     let format = RecommendFormat::Ndjson;
     let summary = write_recommendations(model, dataset, &users, options, format, &mut std::io::sink(), ctx)?;
