@@ -237,7 +237,8 @@ fn flags_win_over_the_file_and_mistakes_are_named() {
         ("", &["--loss", "softmax", "--block-items", "64"], &["block_items", "listwise"]),
         ("", &["--loss", "softmax", "--negatives", "70000"], &["negatives.count", "65536"]),
         ("", &["--loss", "bsl", "--shared-by", "0"], &["negatives.shared_by", "4096"]),
-        ("[negatives]\nallow_positives = true\n", &[], &["allow_positives", "listwise"]),
+        ("[[negatives.mix]]\nselect = \"hardest\"\n", &["--loss", "bsl"], &["negatives.mix", "uniform", "bpr"]),
+        ("[confidence]\nhalf_life = 30\n", &["--loss", "softmax"], &["confidence", "bpr"]),
     ] {
         std::fs::remove_dir_all(&model).ok();
         let message = refused(&run(content, more), 1);

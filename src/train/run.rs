@@ -22,7 +22,7 @@ use crate::loss::{Bpr, Logistic, Loss, LossKind};
 use crate::model::{InstructionSet, ModelManifest, Side, Similarity, Tables, Update, publish};
 use crate::negatives::{NegativesReport, Sampling, Watch};
 use crate::storage::{Staging, return_large_buffers};
-use crate::stream::{Window, plan as windows};
+use crate::stream::{Partition, Window, plan as windows};
 
 /// Rows after which those of a file are let go of behind the writer of a model.
 const BEHIND: usize = 1 << 14;
@@ -161,14 +161,13 @@ pub(super) fn prepare<'a>(
     let watch = Watch::new(dataset, config.negatives(), config.temperature());
     let score = (config.similarity(), config.temperature());
     let negatives = (&config.negatives, config.negatives());
-    let window = || Window::new(items, plan.block_items);
-    let largest = window().partition.largest();
+    let largest = Partition::new(items, plan.block_items).largest();
     let sampling = Sampling::new(dataset, negatives, score, largest, plan.sampled_share, ctx)?;
     let tables = filled_tables(dataset, config, plan, folder)?;
     let crew = if config.deterministic {
         Crew::Strata(Box::new(Strata::new((items, plan.block_items), plan, &sampling)))
     } else {
-        let lane = |_| Lane::new(window(), sampling.clone(), plan.kept_room());
+        let lane = |_| Lane::new(Window::new(items, plan.block_items), sampling.clone(), plan.kept_room());
         Crew::Lanes((0..plan.threads).map(lane).collect())
     };
     Ok(Prepared { tables, crew, around: Around { confidence, watch } })
