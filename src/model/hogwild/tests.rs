@@ -1,6 +1,7 @@
 //! Every kernel, loss, similarity and optimizer against an oracle in f64, written from the formulas.
 
-use super::super::kernel::bf16;
+use super::super::Precision;
+use super::super::kernel::{InstructionSet, bf16};
 use super::*;
 use crate::loss::{Bpr, Logistic};
 use proptest::prelude::*;
