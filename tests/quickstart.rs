@@ -33,7 +33,7 @@ fn quickstart_goes_the_whole_way_and_its_files_serve_on() {
     let (data, trained) = (report["dataset"].as_str().unwrap(), report["model"].as_str().unwrap());
     let user = users[0]["user"].as_str().unwrap();
     let again = json(&peccary(folder.path(), &["recommend", trained, data, "--user", user, "--k", "5", "--json"]));
-    let items: Vec<&Value> = again["users"][0]["items"].as_array().unwrap().iter().map(|i| &i["item"]).collect();
+    let items: Vec<&Value> = again["by_user"][0]["items"].as_array().unwrap().iter().map(|i| &i["item"]).collect();
     assert_eq!(items, users[0]["recommended"].as_array().unwrap().iter().collect::<Vec<_>>());
     let again = json(&peccary(folder.path(), &["evaluate", trained, data, "--json"]));
     assert_eq!(again["metrics"], report["metrics"]["model"]);
