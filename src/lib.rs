@@ -91,6 +91,10 @@ pub use loss::{LossConfig, LossKind, Surrogate};
 pub use model::{
     Factors, InstructionSet, MODEL_FORMAT_VERSION, Model, ModelError, ModelManifest, Precision, Similarity,
 };
+pub use negatives::{
+    ComponentShare, Curve, MixConfig, NegativesConfig, NegativesReport, Proposal, Propose, Scheduled, Select, Shape,
+    Weigh,
+};
 pub use rank::{Popularity, RandomScores, RankError, Scorer};
 pub use recommend::{
     RecommendError, RecommendFormat, RecommendOptions, RecommendSummary, RecommendUsers, Recommendations, recommend,
@@ -103,7 +107,7 @@ pub use synth::{
     write_synth, write_truth,
 };
 pub use train::{
-    EpochReport, ListwiseBench, NegativesConfig, OptimizerConfig, OptimizerKind, OutOfCoreBench, Proposal, Rehearsal,
-    Schedule, StreamConfig, TablePlace, TrainBench, TrainConfig, TrainCounts, TrainError, TrainPlan, TrainReport,
+    ConfidenceConfig, EpochReport, ListwiseBench, OptimizerConfig, OptimizerKind, OutOfCoreBench, Rehearsal, Schedule,
+    StreamConfig, TablePlace, TrainBench, TrainConfig, TrainCounts, TrainError, TrainPlan, TrainReport, WeightScale,
     bench_listwise, bench_out_of_core, bench_train, plan_train, rehearse_train, train,
 };

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use peccary::{
-    ByteSize, Context, Dataset, EvaluateOptions, LossKind, Model, OptimizerKind, Precision, Proposal, Similarity,
-    TrainConfig, TrainError, evaluate, train,
+    ByteSize, Context, Dataset, EvaluateOptions, LossKind, MixConfig, Model, OptimizerKind, Precision, Proposal,
+    Propose, Scheduled, Select, Similarity, TrainConfig, TrainError, Weigh, evaluate, train,
 };
 use tempfile::TempDir;
 
@@ -40,13 +40,16 @@ fn config() -> TrainConfig {
 struct Outcome {
     files: [Vec<u8>; 2],
     epochs: Vec<(u64, u64, u64)>,
+    /// The health of the negatives, as text.
+    health: Vec<String>,
 }
 
 /// What `threads` come to.
 fn outcome(data: &Dataset, config: &TrainConfig, model: &Path, threads: usize) -> Outcome {
     let (_, report) = train(data, config, model, true, &Context::new(threads, ByteSize(1 << 30))).unwrap();
     let files = ["users.factors", "items.factors"].map(|file| std::fs::read(model.join(file)).unwrap());
-    Outcome { files, epochs: report.epochs.iter().map(|e| (e.loss.to_bits(), e.triples, e.skipped)).collect() }
+    let health = report.epochs.iter().map(|e| serde_json::to_string(&e.negatives).unwrap()).collect();
+    Outcome { files, health, epochs: report.epochs.iter().map(|e| (e.loss.to_bits(), e.triples, e.skipped)).collect() }
 }
 
 #[track_caller]
@@ -76,6 +79,36 @@ fn every_combination_gives_the_same_bits_on_any_number_of_threads() {
             }
         }
     }
+}
+
+#[test]
+fn hard_negatives_and_mixtures_give_the_same_bits_whether_in_blocks_or_of_all_items() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = Dataset::open(dataset(&folder, 2_000)).unwrap();
+    let model = folder.path().join("m");
+    let hardest = MixConfig { select: Select::Hardest, ..MixConfig::default() };
+    let mut hard = config();
+    hard.negatives.mix = vec![hardest.clone()];
+    the_same_for_any_threads(&data, &hard, &model);
+    assert!(outcome(&data, &hard, &model, 2) != outcome(&data, &config(), &model, 2), "it is another run");
+
+    // Everything that reads tables, holds positives or draws from a batch, in bfloat16 as well.
+    let component = |propose, select| MixConfig { propose, select, ..MixConfig::default() };
+    let mut mixed = TrainConfig { precision: Precision::Bf16, ..config() };
+    mixed.negatives.mix = vec![
+        MixConfig { noise: Some(Scheduled::Constant(0.1)), ..component(Propose::Reservoir, Select::Top) },
+        component(Propose::InBatch, Select::Adaptive),
+        MixConfig { min_distance: Some(0.05), weigh: Weigh::Gap, ..hardest },
+        MixConfig { weigh: Weigh::Rank, clip: Some(2.0), ..component(Propose::Uniform, Select::Violation) },
+    ];
+    mixed.confidence.half_life = Some(30.0);
+    the_same_for_any_threads(&data, &mixed, &model);
+
+    // These are drawn from the whole catalogue: a single cell.
+    mixed.negatives.mix = [Propose::Popularity, Propose::Recent, Propose::Cooccurrence]
+        .map(|propose| component(propose, Select::Softmax))
+        .to_vec();
+    the_same_for_any_threads(&data, &mixed, &model);
 }
 
 #[test]

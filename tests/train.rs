@@ -219,6 +219,10 @@ fn flags_win_over_the_file_and_mistakes_are_named() {
     for (content, more, expected) in [
         ("epoch = 3\n", &[][..], &["run.toml", "epoch", "epochs"][..]),
         ("epochs = \"three\"\n", &[], &["run.toml", "line 1"]),
+        ("learning_rate = 1\n", &[], &["run.toml", "did you mean `learning_rate` in [optimizer]?"]),
+        ("[[negatives.mix]]\nselect = \"hardst\"\n", &[], &["did you mean \"hardest\"?"]),
+        ("[[negatives.mix]]\ntop = 3\n", &[], &["negatives.mix[0].top", "select = \"top\""]),
+        ("[confidence]\nweight = \"log\"\n", &[], &["confidence.weight", "no weight column"]),
         ("", &["--learning-rate", "-1"], &["learning_rate", "-1"]),
         ("", &["--l2", "1000"], &["l2", "1000"]),
         ("", &["--similarity", "cosine", "--biases"], &["biases", "cosine"]),
@@ -233,7 +237,8 @@ fn flags_win_over_the_file_and_mistakes_are_named() {
         ("", &["--loss", "softmax", "--block-items", "64"], &["block_items", "listwise"]),
         ("", &["--loss", "softmax", "--negatives", "70000"], &["negatives.count", "65536"]),
         ("", &["--loss", "bsl", "--shared-by", "0"], &["negatives.shared_by", "4096"]),
-        ("[negatives]\nallow_positives = true\n", &[], &["allow_positives", "listwise"]),
+        ("[[negatives.mix]]\nselect = \"hardest\"\n", &["--loss", "bsl"], &["negatives.mix", "uniform", "bpr"]),
+        ("[confidence]\nhalf_life = 30\n", &["--loss", "softmax"], &["confidence", "bpr"]),
     ] {
         std::fs::remove_dir_all(&model).ok();
         let message = refused(&run(content, more), 1);
@@ -257,6 +262,49 @@ fn flags_win_over_the_file_and_mistakes_are_named() {
     }
     let missing = peccary(&["train", text(&data), "--output", text(&model), "--config", "no-such.toml"]);
     assert!(refused(&missing, 1).contains("no-such.toml"));
+}
+
+#[test]
+fn hard_negatives_are_harder_say_so_and_are_reproducible_with_one_thread() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, config) = (dataset(&folder), path(&folder, "run.toml"));
+    let run = |content: &str, name: &str, threads: &str| {
+        std::fs::write(&config, format!("epochs = 4\ndimensions = 16\n[negatives]\ncount = 4\n{content}")).unwrap();
+        let model = path(&folder, name);
+        let arguments = ["train", text(&data), "--output", text(&model), "--config", text(&config), "--json"];
+        let ended = peccary(&[&arguments[..], &["--threads", threads]].concat());
+        assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+        let message = String::from_utf8_lossy(&ended.stderr).into_owned();
+        assert!(message.contains("score above their positive"), "{message}");
+        let report: Value = serde_json::from_slice(&ended.stdout).unwrap();
+        (report["epochs"][3]["negatives"].clone(), std::fs::read(model.join("items.factors")).unwrap())
+    };
+    let hard = "[[negatives.mix]]\nselect = \"hardest\"\ncandidates = 8\n";
+    let (easy, _) = run("", "a", "2");
+    let (harder, first) = run(hard, "b", "1");
+    let gap = |health: &Value| health["mean_gap"].as_f64().unwrap();
+    assert!(gap(&harder) < gap(&easy), "{harder} {easy}");
+    assert!(run(hard, "c", "1").1 == first, "what is read of the tables depends on the seed alone");
+
+    let mixed = "[[negatives.mix]]\nshare = 3\npropose = \"recent\"\nselect = \"violation\"\nweigh = \"rank\"\nclip = 1\n\
+                 [[negatives.mix]]\npropose = \"popularity\"\nselect = \"softmax\"\nnoise = 0.1\n\
+                 [confidence]\nhalf_life = 30\n";
+    let (health, _) = run(mixed, "d", "2");
+    let shares: Vec<f64> = (0..2).map(|c| health["components"][c]["share"].as_f64().unwrap()).collect();
+    let all = shares[0] + shares[1] + health["void"].as_f64().unwrap();
+    assert!((all - 1.0).abs() < 1e-9 && (shares[1] - 0.25).abs() < 0.02, "{health}");
+    assert!(health["effective_sample_size"].as_f64().unwrap() < 0.99, "{health}");
+}
+
+#[test]
+fn samplers_are_listed_in_a_line_each() {
+    let listed = peccary(&["train", "--list-samplers"]);
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    for name in ["uniform", "recent", "in-batch", "hardest", "violation", "adaptive", "log-q", "rank"] {
+        assert!(listed.lines().any(|line| line.trim_start().starts_with(&format!("{name} "))), "{name}: {listed}");
+    }
+    let json: Value = serde_json::from_slice(&peccary(&["train", "--list-samplers", "--json"]).stdout).unwrap();
+    assert_eq!(json["select"].as_array().unwrap().len(), 6);
 }
 
 #[test]

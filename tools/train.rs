@@ -1,12 +1,13 @@
 //! `peccary train`: learns factors of users and items from a dataset.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use peccary::{
-    Dataset, EpochReport, LossKind, OptimizerKind, Proposal, Schedule, Similarity, Surrogate, TrainConfig, TrainReport,
-    train,
+    Dataset, EpochReport, LossKind, OptimizerKind, Proposal, Propose, Schedule, Select, Similarity, Surrogate,
+    TrainConfig, TrainReport, Weigh, train,
 };
 use serde::Serialize;
 
@@ -15,7 +16,7 @@ use crate::numbers::{duration, short};
 
 const EXAMPLES: &str = "\
 A run is described by a TOML file, by flags, or by both: a flag wins over the file. The model's manifest keeps the \
-configuration as used. A user's positives never are negatives, unless listwise losses are allowed them.
+configuration as used. A user's positives never are negatives, unless allowed.
 
   # run.toml: every key there is, with its default or an example
   dimensions = 64
@@ -38,10 +39,22 @@ configuration as used. A user's positives never are negatives, unless listwise l
   [negatives]
   count = 8                # 800 for listwise losses, shared
   shared_by = 128          # positives, by listwise losses
-  allow_positives = false  # listwise losses only
   proposal = \"uniform\"     # or \"popularity\"
   alpha = 0.75             # exponent of popularity
   with_replacement = true
+  allow_positives = false  # a negative may be another positive of the user
+  [[negatives.mix]]        # instead of proposal and alpha; see docs/training.md and --list-samplers
+  share = 1.0
+  propose = \"uniform\"
+  select = \"hardest\"
+  candidates = { schedule = \"linear\", from = 1, to = 8 }
+  weigh = \"one\"
+  [confidence]             # how much each interaction counts; by default all alike
+  weight = \"log\"           # or \"none\", \"linear\": 1 + alpha x weight
+  alpha = 1.0
+  half_life = 90.0         # days
+  clip = 10.0
+  events = { buy = 4.0 }
   [optimizer]
   kind = \"sgd\"             # or \"adagrad\", \"adam\"
   learning_rate = 0.05
@@ -60,19 +73,25 @@ Examples:
   peccary train clicks.pec --output clicks.model --proposal popularity --alpha 0.5 --json
   peccary train clicks.pec --output clicks.model --loss bsl --temperature 0.08 --exponent 1.2";
 
+/// Flags that list something instead of training.
+const LISTS: [&str; 2] = ["list_losses", "list_samplers"];
+
 /// Train a model on a dataset
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES, allow_negative_numbers = true)]
 pub struct Args {
     /// Dataset made by `peccary ingest`
-    #[arg(required_unless_present = "list_losses")]
+    #[arg(required_unless_present_any = LISTS)]
     dataset: Option<PathBuf>,
     /// Folder to write the model to
-    #[arg(long, short, value_name = "MODEL", required_unless_present = "list_losses")]
+    #[arg(long, short, value_name = "MODEL", required_unless_present_any = LISTS)]
     output: Option<PathBuf>,
     /// List the losses, with a line on each
     #[arg(long)]
     list_losses: bool,
+    /// List how negatives can be proposed, selected and weighed, with a line on each
+    #[arg(long, conflicts_with = "list_losses")]
+    list_samplers: bool,
     /// Replace the output if it is a model
     #[arg(long)]
     force: bool,
@@ -140,15 +159,15 @@ pub struct Settings {
     /// Positives that share a set of negatives, for listwise losses
     #[arg(long, value_name = "P")]
     shared_by: Option<usize>,
-    /// Whether a user's positives may be among the shared negatives of listwise losses
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
-    allow_positives: Option<bool>,
     /// The distribution that negatives are drawn from
     #[arg(long, value_enum)]
     proposal: Option<Negatives>,
     /// Exponent of popularity, with --proposal popularity
     #[arg(long, value_name = "A", allow_negative_numbers = true)]
     alpha: Option<f64>,
+    /// Whether a negative may be another positive of the user
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    allow_positives: Option<bool>,
     /// Whether an item may come twice among the negatives of one positive
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     with_replacement: Option<bool>,
@@ -263,7 +282,8 @@ impl Settings {
             Some(path) => {
                 let text =
                     std::fs::read_to_string(path).with_context(|| format!("{}: cannot read it", path.display()))?;
-                toml::from_str(&text).with_context(|| format!("{}: not a valid configuration", path.display()))?
+                TrainConfig::from_toml(&text)
+                    .with_context(|| format!("{}: not a valid configuration", path.display()))?
             }
         };
         fn set<T>(target: &mut T, flag: Option<impl Into<T>>) {
@@ -292,10 +312,10 @@ impl Settings {
         set(&mut config.precision, self.precision);
         maybe(&mut config.negatives.count, self.negatives);
         maybe(&mut config.negatives.shared_by, self.shared_by);
-        set(&mut config.negatives.allow_positives, self.allow_positives);
         set(&mut config.negatives.proposal, self.proposal);
         set(&mut config.negatives.alpha, self.alpha);
         set(&mut config.negatives.with_replacement, self.with_replacement);
+        set(&mut config.negatives.allow_positives, self.allow_positives);
         set(&mut config.optimizer.kind, self.optimizer);
         set(&mut config.optimizer.learning_rate, self.learning_rate);
         set(&mut config.optimizer.schedule, self.schedule);
@@ -316,11 +336,8 @@ impl Settings {
     fn without_effect(&self, config: &TrainConfig) -> Option<&'static str> {
         let rule = config.optimizer.kind;
         let loss = config.loss.kind;
-        let given = [self.shared_by.is_some(), self.allow_positives.is_some()];
-        if given.contains(&true) && !loss.is_listwise() {
-            return Some(
-                "--shared-by and --allow-positives are for listwise losses: add --loss softmax, bsl, ccl or psl",
-            );
+        if self.shared_by.is_some() && !loss.is_listwise() {
+            return Some("--shared-by is for listwise losses: add --loss softmax, bsl, ccl or psl, or leave it out");
         }
         if self.with_replacement.is_some() && loss.is_listwise() {
             return Some(
@@ -339,7 +356,9 @@ impl Settings {
         if self.surrogate.is_some() && loss != LossKind::Psl {
             return Some("--surrogate is of the pairwise softmax loss: add --loss psl, or leave it out");
         }
-        if self.alpha.is_some() && config.negatives.proposal != Proposal::Popularity {
+        if (self.alpha.is_some() || self.proposal.is_some()) && !config.negatives.mix.is_empty() {
+            Some("--proposal and --alpha do not reach into the [[negatives.mix]] of the file: change it there")
+        } else if self.alpha.is_some() && config.negatives.proposal != Proposal::Popularity {
             Some("--alpha is the exponent of popularity: add --proposal popularity, or leave it out")
         } else if (self.beta1.is_some() || self.beta2.is_some()) && rule != OptimizerKind::Adam {
             Some("--beta1 and --beta2 are Adam's: add --optimizer adam, or leave them out")
@@ -353,10 +372,11 @@ impl Settings {
 
 /// Runs the command.
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
+    if args.list_samplers {
+        return list_samplers(globals);
+    }
     let (Some(dataset), Some(output)) = (&args.dataset, &args.output) else {
-        let losses = LossKind::ALL.map(|loss| (loss.name(), loss.summary()));
-        let text: Vec<_> = losses.iter().map(|(name, summary)| format!("{name:<10}{summary}")).collect();
-        return globals.print(&losses, text.join("\n"));
+        return list_losses(globals);
     };
     let config = args.settings.config()?;
     let ctx = globals.context();
@@ -377,6 +397,26 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
     );
     let fingerprint = manifest.fingerprint();
     globals.print(&Report { model: output, fingerprint, config: &manifest.config, report: &report }, text)
+}
+
+/// Prints the losses.
+fn list_losses(globals: &Globals) -> anyhow::Result<()> {
+    let losses = LossKind::ALL.map(|loss| (loss.name(), loss.summary()));
+    let text: Vec<_> = losses.iter().map(|(name, summary)| format!("{name:<10}{summary}")).collect();
+    globals.print(&losses, text.join("\n"))
+}
+
+/// Prints the choices of every step of a mixture of negatives.
+fn list_samplers(globals: &Globals) -> anyhow::Result<()> {
+    let steps = [("propose", Propose::ALL), ("select", Select::ALL), ("weigh", Weigh::ALL)];
+    let mut text = String::from("Keys of [[negatives.mix]]; docs/training.md has them all.");
+    for (step, choices) in steps {
+        text += &format!("\n\n{step}");
+        for (name, line) in choices {
+            text += &format!("\n  {name:<14}{line}");
+        }
+    }
+    globals.print(&steps.into_iter().collect::<BTreeMap<_, _>>(), text)
 }
 
 /// Says how many positives have no negative, if any.

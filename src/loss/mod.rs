@@ -23,7 +23,8 @@ pub(crate) use softmax::Softmax;
 /// A loss over `positives.len()` positives with `n` negatives each: the negatives of positive `p` are
 /// `negatives[p * n..(p + 1) * n]`.
 pub(crate) trait Loss: Copy + Send + Sync {
-    /// Whether each (positive, negative) is one term (then a row is regularized once a pair), or each score is.
+    /// Whether each (positive, negative) is one term (then a row is regularized once a pair), or each score is. Terms
+    /// of pairs depend on the difference of both scores alone.
     const PAIRWISE: bool;
 
     /// Derivatives of the summed loss by each score, into slices of the same shapes.

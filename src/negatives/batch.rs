@@ -10,6 +10,19 @@ pub(crate) struct Batch {
     pub(crate) positives: Vec<u32>,
     /// As many for each positive as are configured, in turn.
     pub(crate) negatives: Vec<u32>,
+    /// The weight of each negative; empty where all are 1.
+    pub(crate) weights: Vec<f32>,
+    /// The confidence in each positive; empty where all are 1.
+    pub(crate) confidence: Vec<f32>,
+    /// What is added to the scores of positives and negatives in the loss; empty where nothing is.
+    pub(crate) positive_offsets: Vec<f32>,
+    pub(crate) negative_offsets: Vec<f32>,
+    /// Negatives that each component of a mixture drew.
+    pub(crate) drawn: Vec<u64>,
+    /// Negatives that are uniform because their component had nothing to propose.
+    pub(crate) filled: u64,
+    /// Negatives without weight, because no candidate passed.
+    pub(crate) void: u64,
     /// Positives that were left out: their users have (nearly) everything, so that no negative is left.
     pub(crate) skipped: u64,
     /// The learning rate to train it at.
@@ -19,10 +32,15 @@ pub(crate) struct Batch {
 impl Batch {
     /// Empties the batch, keeping its memory.
     pub(crate) fn clear(&mut self) {
-        self.users.clear();
-        self.ends.clear();
-        self.positives.clear();
-        self.negatives.clear();
-        self.skipped = 0;
+        let Self { users, ends, positives, negatives, weights, confidence, .. } = self;
+        [users, ends, positives, negatives].into_iter().for_each(Vec::clear);
+        [weights, confidence, &mut self.positive_offsets, &mut self.negative_offsets].into_iter().for_each(Vec::clear);
+        self.drawn.clear();
+        (self.filled, self.void, self.skipped) = (0, 0, 0);
+    }
+
+    /// The run that positive `index` is in.
+    pub(crate) fn run_of(&self, index: usize) -> usize {
+        self.ends.partition_point(|end| *end as usize <= index)
     }
 }

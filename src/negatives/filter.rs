@@ -1,7 +1,7 @@
 //! What must not be a negative: one bit an item of the block.
 
 /// A set of positions, emptied by the same list that filled it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Excluded {
     bits: Vec<u64>,
 }

@@ -7,7 +7,7 @@ use rand::Rng;
 use super::Alias;
 
 /// Draws candidates among the items of a block, by position.
-pub(crate) trait Propose: Send {
+pub(crate) trait Distribution: Send {
     /// One candidate. `block` holds the items by position.
     fn draw(&self, block: &[u32], rng: &mut impl Rng) -> u32;
 
@@ -19,7 +19,7 @@ pub(crate) trait Propose: Send {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Uniform;
 
-impl Propose for Uniform {
+impl Distribution for Uniform {
     #[inline(always)]
     fn draw(&self, block: &[u32], rng: &mut impl Rng) -> u32 {
         // Multiply-shift (Lemire 2019); without its rejection step the bias is below block / 2³².
@@ -49,7 +49,7 @@ impl Popularity {
     }
 }
 
-impl Propose for Popularity {
+impl Distribution for Popularity {
     #[inline(always)]
     fn draw(&self, _: &[u32], rng: &mut impl Rng) -> u32 {
         let word = rng.next_u64();
@@ -58,5 +58,16 @@ impl Propose for Popularity {
 
     fn weight(&self, item: u32) -> f64 {
         self.weights[item as usize]
+    }
+}
+
+impl<D: Distribution + Sync> Distribution for Arc<D> {
+    #[inline(always)]
+    fn draw(&self, block: &[u32], rng: &mut impl Rng) -> u32 {
+        (**self).draw(block, rng)
+    }
+
+    fn weight(&self, item: u32) -> f64 {
+        (**self).weight(item)
     }
 }

@@ -3,23 +3,26 @@
 use rand::{Rng, RngExt};
 
 use super::filter::Excluded;
-use super::{Batch, Propose};
+use super::{Batch, Distribution, NegativesConfig};
 
 /// Candidates to try before drawing exactly from what is allowed.
-const TRIES: usize = 32;
+pub(super) const TRIES: usize = 32;
 
-/// Draws negatives by the proposal `P`, never one of the user's positives.
+/// Draws negatives by the proposal `P`, never one of the user's positives unless they are allowed.
+#[derive(Clone)]
 pub(crate) struct Sampler<P> {
     proposal: P,
     each: usize,
     with_replacement: bool,
+    allow_positives: bool,
     excluded: Excluded,
 }
 
-impl<P: Propose> Sampler<P> {
-    /// `each` negatives for every positive, in blocks of at most `largest_block` items.
-    pub(crate) fn new(proposal: P, each: usize, with_replacement: bool, largest_block: usize) -> Self {
-        Self { proposal, each, with_replacement, excluded: Excluded::new(largest_block) }
+impl<P: Distribution> Sampler<P> {
+    /// `each` negatives a positive, as `config` says but for the proposal, in blocks of at most `largest_block` items.
+    pub(crate) fn new(proposal: P, (config, each): (&NegativesConfig, usize), largest_block: usize) -> Self {
+        let NegativesConfig { with_replacement, allow_positives, .. } = *config;
+        Self { proposal, each, with_replacement, allow_positives, excluded: Excluded::new(largest_block) }
     }
 
     /// Appends a run to `batch`: the positives of `user` at these positions of `block`, which are all that the user has
@@ -27,16 +30,22 @@ impl<P: Propose> Sampler<P> {
     #[inline(always)]
     pub(crate) fn run(&mut self, user: u32, run: &[u64], block: &[u32], rng: &mut impl Rng, batch: &mut Batch) {
         let needed = if self.with_replacement { 1 } else { self.each };
-        if block.len() < run.len() + needed {
+        let excluded = if self.allow_positives { 1 } else { run.len() };
+        if block.len() < excluded + needed {
             batch.skipped += run.len() as u64;
             return;
         }
-        for pair in run {
-            self.excluded.insert(*pair as u32);
+        if !self.allow_positives {
+            for pair in run {
+                self.excluded.insert(*pair as u32);
+            }
         }
         let before = batch.positives.len();
         for pair in run {
             let first = batch.negatives.len();
+            if self.allow_positives {
+                self.excluded.insert(*pair as u32);
+            }
             for _ in 0..self.each {
                 let Some(position) = self.one(block, rng) else { break };
                 if !self.with_replacement {
@@ -49,6 +58,9 @@ impl<P: Propose> Sampler<P> {
                     self.excluded.remove(*position);
                 }
             }
+            if self.allow_positives {
+                self.excluded.remove(*pair as u32);
+            }
             if batch.negatives.len() - first < self.each {
                 batch.negatives.truncate(first);
                 batch.skipped += 1;
@@ -59,8 +71,10 @@ impl<P: Propose> Sampler<P> {
             }
             batch.positives.push(block[*pair as u32 as usize]);
         }
-        for pair in run {
-            self.excluded.remove(*pair as u32);
+        if !self.allow_positives {
+            for pair in run {
+                self.excluded.remove(*pair as u32);
+            }
         }
         if batch.positives.len() > before {
             batch.users.push(user);
@@ -77,43 +91,54 @@ impl<P: Propose> Sampler<P> {
                 return Some(position);
             }
         }
-        self.exact(block, rng)
+        draw_exactly(&self.proposal, &self.excluded, block, rng)
     }
+}
 
-    /// Draws from what is allowed by walking the block: slow, but it ends, however little is left. The distribution is
-    /// that of rejection: proportional to the weights, given that the candidate is allowed.
-    #[cold]
-    fn exact(&self, block: &[u32], rng: &mut impl Rng) -> Option<u32> {
-        let allowed = || {
-            (0..block.len() as u32)
-                .filter(|p| !self.excluded.contains(*p))
-                .map(|p| (p, self.proposal.weight(block[p as usize])))
-        };
-        let total: f64 = allowed().map(|(_, w)| w).sum();
-        let mut left = rng.random::<f64>() * total;
-        let mut last = None;
-        for (position, weight) in allowed().filter(|(_, w)| *w > 0.0) {
-            last = Some(position);
-            left -= weight;
-            if left < 0.0 {
-                break;
-            }
+/// Draws from what is allowed by walking the block: slow, but it ends, however little is left. The distribution is
+/// that of rejection: proportional to the weights, given that the candidate is allowed.
+#[cold]
+pub(super) fn draw_exactly(
+    proposal: &impl Distribution,
+    excluded: &Excluded,
+    block: &[u32],
+    rng: &mut impl Rng,
+) -> Option<u32> {
+    let allowed =
+        || (0..block.len() as u32).filter(|p| !excluded.contains(*p)).map(|p| (p, proposal.weight(block[p as usize])));
+    let total: f64 = allowed().map(|(_, w)| w).sum();
+    let mut left = rng.random::<f64>() * total;
+    let mut last = None;
+    for (position, weight) in allowed().filter(|(_, w)| *w > 0.0) {
+        last = Some(position);
+        left -= weight;
+        if left < 0.0 {
+            break;
         }
-        last
     }
+    last
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::assert_follows;
     use super::super::{Popularity, Uniform};
     use super::*;
     use proptest::prelude::*;
     use rand::SeedableRng;
     use rand_xoshiro::Xoshiro256PlusPlus;
 
-    fn draw<P: Propose>(proposal: P, each: usize, replacement: bool, items: u32, run: &[u32], rounds: usize) -> Batch {
+    fn draw<P: Distribution>(
+        proposal: P,
+        each: usize,
+        replacement: bool,
+        items: u32,
+        run: &[u32],
+        rounds: usize,
+    ) -> Batch {
         let block: Vec<u32> = (0..items).collect();
-        let mut sampler = Sampler::new(proposal, each, replacement, block.len());
+        let config = NegativesConfig { with_replacement: replacement, ..NegativesConfig::default() };
+        let mut sampler = Sampler::new(proposal, (&config, each), block.len());
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(11);
         let mut batch = Batch::default();
         let run: Vec<u64> = run.iter().map(|p| 7 << 32 | u64::from(*p)).collect();
@@ -123,31 +148,13 @@ mod tests {
         batch
     }
 
-    fn chi2(negatives: &[u32], weights: &[f64]) -> (f64, usize) {
-        let total: f64 = weights.iter().sum();
-        let mut counts = vec![0f64; weights.len()];
-        negatives.iter().for_each(|n| counts[*n as usize] += 1.0);
-        let mut sum = 0.0;
-        for (count, weight) in counts.iter().zip(weights) {
-            let expected = weight / total * negatives.len() as f64;
-            if expected == 0.0 {
-                assert_eq!(*count, 0.0, "an item without weight was drawn");
-            } else {
-                sum += (count - expected).powi(2) / expected;
-            }
-        }
-        (sum, weights.iter().filter(|w| **w > 0.0).count() - 1)
-    }
-
     #[test]
     fn uniform_negatives_are_uniform_over_what_is_allowed() {
         // Few positives: by rejection. Nearly all: drawn exactly.
         for positives in [vec![3u32, 8, 20], (0..62).filter(|i| i % 31 != 5).collect()] {
             let batch = draw(Uniform, 2, true, 62, &positives, 120_000 / positives.len());
             let weights: Vec<f64> = (0..62).map(|i| if positives.contains(&i) { 0.0 } else { 1.0 }).collect();
-            let (chi2, freedom) = chi2(&batch.negatives, &weights);
-            // Mean f, deviation √(2f): five deviations above the mean fail.
-            assert!(chi2 < freedom as f64 + 5.0 * (2.0 * freedom as f64).sqrt(), "χ² {chi2} of {freedom}");
+            assert_follows(&batch.negatives, &weights);
         }
     }
 
@@ -161,8 +168,7 @@ mod tests {
                 .enumerate()
                 .map(|(i, c)| if [4, 9, 50].contains(&i) || *c == 0 { 0.0 } else { f64::from(*c).powf(alpha) })
                 .collect();
-            let (chi2, freedom) = chi2(&batch.negatives, &weights);
-            assert!(chi2 < freedom as f64 + 5.0 * (2.0 * freedom as f64).sqrt(), "α {alpha}: χ² {chi2} of {freedom}");
+            assert_follows(&batch.negatives, &weights);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use rand::Rng;
 
-use super::Propose;
+use super::Distribution;
 use crate::dataset::Interactions;
 
 /// Candidates to draw for each negative wanted, before a block makes do with fewer.
@@ -94,7 +94,7 @@ pub(crate) struct SharedSampler<P> {
     user_positions: Positions,
 }
 
-impl<P: Propose> SharedSampler<P> {
+impl<P: Distribution> SharedSampler<P> {
     /// `count` negatives (fewer, where the catalogue has fewer) for blocks of at most `positives`, out of `items` items.
     /// With `log_q` the blocks carry corrections.
     pub(crate) fn new(

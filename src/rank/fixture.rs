@@ -19,8 +19,25 @@ fn ids(prefix: &str, count: usize) -> Vec<String> {
 
 /// Writes a dataset. `parts` holds each user's items by part; items may come in any order.
 pub(crate) fn dataset(target: &Path, items: usize, parts: &[(Part, Vec<Vec<u32>>)]) -> Dataset {
+    dataset_with(target, items, parts, Columns::default(), |_, item| Event {
+        item,
+        time: 0,
+        weight: 1.0,
+        count: 1,
+        event: 0,
+    })
+}
+
+/// As [`dataset`], with these columns; `event` makes the event of a user and an item.
+pub(crate) fn dataset_with(
+    target: &Path,
+    items: usize,
+    parts: &[(Part, Vec<Vec<u32>>)],
+    columns: Columns,
+    event: impl Fn(usize, u32) -> Event,
+) -> Dataset {
     let names: Vec<Part> = parts.iter().map(|(part, _)| *part).collect();
-    let mut writer = DatasetWriter::create(target, false, Columns::default(), &names, HASH_SEED).unwrap();
+    let mut writer = DatasetWriter::create(target, false, columns, &names, HASH_SEED).unwrap();
     let mut dictionary = writer.start_items().unwrap();
     let (mut offsets, mut bytes) = (vec![0], Vec::new());
     for id in ids("i", items) {
@@ -29,15 +46,13 @@ pub(crate) fn dataset(target: &Path, items: usize, parts: &[(Part, Vec<Vec<u32>>
     }
     dictionary.append(&offsets, &bytes).unwrap();
     writer.finish_items(dictionary).unwrap();
-    let mut block = UserBlock::new(Columns::default(), &names);
+    let mut block = UserBlock::new(columns, &names);
     for (u, id) in ids("u", parts[0].1.len()).iter().enumerate() {
         for (part, users) in parts {
             let mut items = users[u].clone();
             items.sort_unstable();
             items.dedup();
-            items
-                .into_iter()
-                .for_each(|item| block.push(*part, Event { item, time: 0, weight: 1.0, count: 1, event: 0 }));
+            items.into_iter().for_each(|item| block.push(*part, event(u, item)));
         }
         block.end_user(id.as_bytes());
     }

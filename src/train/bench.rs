@@ -9,9 +9,9 @@ use std::time::Instant;
 use crossbeam_channel::bounded;
 use serde::Serialize;
 
-use super::config::{Proposal, TrainConfig};
+use super::config::TrainConfig;
 use super::error::TrainError;
-use super::lane::{Epoch, Lane};
+use super::lane::{Done, Epoch, Lane};
 use super::paging::ExactReading;
 use super::plan::plan_train;
 use super::run::{Prepared, epoch, prepare};
@@ -19,7 +19,7 @@ use crate::context::{Context, Unit};
 use crate::dataset::Dataset;
 use crate::loss::{Bpr, Logistic, Loss, LossKind};
 use crate::model::{InstructionSet, Tables};
-use crate::negatives::{Batch, Popularity, Propose, Uniform};
+use crate::negatives::Batch;
 
 /// Each stage is measured this many times; the median is reported.
 const ROUNDS: u32 = 3;
@@ -64,8 +64,8 @@ pub fn bench_train(dataset: &Dataset, config: &TrainConfig, ctx: &Context) -> Re
     config.validate()?;
     let inverse_temperature = 1.0 / config.temperature();
     match config.loss.kind {
-        LossKind::Bpr => with_loss(dataset, config, Bpr { inverse_temperature }, ctx),
-        LossKind::Logistic => with_loss(dataset, config, Logistic { inverse_temperature }, ctx),
+        LossKind::Bpr => stages(dataset, config, Bpr { inverse_temperature }, ctx),
+        LossKind::Logistic => stages(dataset, config, Logistic { inverse_temperature }, ctx),
         LossKind::Softmax | LossKind::Bsl | LossKind::Ccl | LossKind::Psl => Err(not_listwise(config)),
     }
 }
@@ -73,41 +73,21 @@ pub fn bench_train(dataset: &Dataset, config: &TrainConfig, ctx: &Context) -> Re
 /// The error where a listwise loss cannot be measured.
 pub(super) fn not_listwise(config: &TrainConfig) -> TrainError {
     TrainError::Config {
-        key: "loss.kind",
+        key: "loss.kind".into(),
         value: config.loss.kind.name().to_string(),
-        must: "be \"bpr\" or \"logistic\" here; listwise losses have a measurement of their own",
+        must: "be \"bpr\" or \"logistic\" here; listwise losses have a measurement of their own".into(),
     }
 }
 
-fn with_loss(
-    dataset: &Dataset,
-    config: &TrainConfig,
-    loss: impl Loss,
-    ctx: &Context,
-) -> Result<TrainBench, TrainError> {
-    match config.negatives.proposal {
-        Proposal::Uniform => stages(dataset, config, loss, &Uniform, ctx),
-        Proposal::Popularity => {
-            let counts = dataset.popularity().iter().map(|c| c.to_native());
-            stages(dataset, config, loss, &Popularity::new(counts, config.negatives.alpha), ctx)
-        }
-    }
-}
-
-fn stages<P: Propose + Clone, L: Loss>(
-    dataset: &Dataset,
-    config: &TrainConfig,
-    loss: L,
-    proposal: &P,
-    ctx: &Context,
-) -> Result<TrainBench, TrainError> {
+fn stages<L: Loss>(dataset: &Dataset, config: &TrainConfig, loss: L, ctx: &Context) -> Result<TrainBench, TrainError> {
     // The stages are those of lanes in any case; deterministic training has no channel to measure.
     let free = TrainConfig { deterministic: false, ..config.clone() };
     let plan = plan_train(dataset, &free, ctx)?;
     let _exact = ExactReading::begin(dataset.train(), &plan);
-    let Prepared { tables, mut crew } = prepare(dataset, &free, proposal, &plan, beside(dataset))?;
+    let place = (beside(dataset), ctx);
+    let Prepared { tables, mut crew, around } = prepare(dataset, &free, &plan, place)?;
     let mut ordered = match config.deterministic {
-        true => Some(prepare(dataset, config, proposal, &plan_train(dataset, config, ctx)?, beside(dataset))?.crew),
+        true => Some(prepare(dataset, config, &plan_train(dataset, config, ctx)?, place)?.crew),
         false => None,
     };
     let each = config.negatives() as u64;
@@ -119,7 +99,8 @@ fn stages<P: Propose + Clone, L: Loss>(
             stage.note(name);
             let mut rates = Vec::new();
             for _ in 0..ROUNDS {
-                let work = epoch(dataset, config, (number % config.epochs, &plan), loss, &tables, (ctx, &stage));
+                let (number_of, around) = ((number % config.epochs, &plan), (&tables, &around));
+                let work = epoch(dataset, config, number_of, loss, around, (ctx, &stage));
                 number += 1;
                 rates.push(run(&work, &tables).ok_or(TrainError::Panicked)?);
                 ctx.check()?;
@@ -202,7 +183,7 @@ fn read_all(dataset: &Dataset, threads: usize) {
 }
 
 /// Produces an epoch's batches on every lane, into the same memory again and again. Returns the triples.
-fn sample_all<P: Propose, L: Loss>(work: &Epoch<'_, L>, lanes: &mut [Lane<P>]) -> u64 {
+fn sample_all<L: Loss>(work: &Epoch<'_, L>, lanes: &mut [Lane<'_>]) -> u64 {
     let triples = AtomicU64::new(0);
     std::thread::scope(|scope| {
         for lane in lanes {
@@ -214,7 +195,7 @@ fn sample_all<P: Propose, L: Loss>(work: &Epoch<'_, L>, lanes: &mut [Lane<P>]) -
                     spare.set(Some(batch));
                     ControlFlow::Continue(())
                 };
-                work.produce(lane, || spare.take(), emit, |_| 0.0);
+                work.produce(lane, || spare.take(), emit, |_| 0.0, &mut Done::default());
                 triples.fetch_add(count, Ordering::Relaxed);
             });
         }
@@ -223,7 +204,7 @@ fn sample_all<P: Propose, L: Loss>(work: &Epoch<'_, L>, lanes: &mut [Lane<P>]) -
 }
 
 /// As [`sample_all`], with a second thread a lane that receives the batches and sends them back.
-fn over_channel<P: Propose, L: Loss>(work: &Epoch<'_, L>, lanes: &mut [Lane<P>]) -> Option<u64> {
+fn over_channel<L: Loss>(work: &Epoch<'_, L>, lanes: &mut [Lane<'_>]) -> Option<u64> {
     std::thread::scope(|scope| {
         let mut running = Vec::new();
         for lane in lanes {
@@ -243,7 +224,7 @@ fn over_channel<P: Propose, L: Loss>(work: &Epoch<'_, L>, lanes: &mut [Lane<P>])
                     Ok(()) => ControlFlow::Continue(()),
                     Err(_) => ControlFlow::Break(()),
                 };
-                work.produce(lane, || spare.try_recv().ok(), send, |_| 0.0)
+                work.produce(lane, || spare.try_recv().ok(), send, |_| 0.0, &mut Done::default())
             });
         }
         running.into_iter().map(|thread| thread.join().ok()).sum()
@@ -251,7 +232,7 @@ fn over_channel<P: Propose, L: Loss>(work: &Epoch<'_, L>, lanes: &mut [Lane<P>])
 }
 
 /// Trains on a few batches of one block again and again, on every thread at once; triples a second of all together.
-fn kernel_alone<P: Propose, L: Loss>(work: &Epoch<'_, L>, lanes: &mut [Lane<P>]) -> f64 {
+fn kernel_alone<L: Loss>(work: &Epoch<'_, L>, lanes: &mut [Lane<'_>]) -> f64 {
     let barrier = &std::sync::Barrier::new(lanes.len());
     let rates: Vec<_> = std::thread::scope(|scope| {
         let running: Vec<_> = lanes
@@ -263,7 +244,7 @@ fn kernel_alone<P: Propose, L: Loss>(work: &Epoch<'_, L>, lanes: &mut [Lane<P>])
                         batches.push(batch);
                         if batches.len() < KERNEL_BATCHES { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
                     };
-                    work.produce(lane, || None, keep, |_| work.update.learning_rate);
+                    work.produce(lane, || None, keep, |_| work.update.learning_rate, &mut Done::default());
                     for batch in &batches {
                         work.learn(batch);
                     }

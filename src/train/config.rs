@@ -2,9 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::TrainError;
+use super::{ConfidenceConfig, TrainError};
 use crate::loss::{LossConfig, LossKind};
 use crate::model::{MAX_NEGATIVES, MAX_STRIDE, Optimizer, Precision, Similarity};
+use crate::negatives::{Mistake, NegativesConfig, Proposal};
 
 /// Negatives that a block shares, at most.
 const MAX_SHARED: usize = 1 << 16;
@@ -40,6 +41,8 @@ pub struct TrainConfig {
     pub loss: LossConfig,
     /// Where negatives come from.
     pub negatives: NegativesConfig,
+    /// How much each interaction counts.
+    pub confidence: ConfidenceConfig,
     /// How gradients become steps.
     pub optimizer: OptimizerConfig,
     /// How interactions are streamed.
@@ -60,52 +63,11 @@ impl Default for TrainConfig {
             precision: Precision::F32,
             loss: LossConfig::default(),
             negatives: NegativesConfig::default(),
+            confidence: ConfidenceConfig::default(),
             optimizer: OptimizerConfig::default(),
             stream: StreamConfig::default(),
         }
     }
-}
-
-/// Where negatives come from. A user's positives never are negatives, unless they are allowed to be.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct NegativesConfig {
-    /// Negatives for each positive; for listwise losses, those that a block shares. Default: 8; 800 for listwise.
-    pub count: Option<usize>,
-    /// Positives that share a set of negatives, for listwise losses. Default: 128.
-    pub shared_by: Option<usize>,
-    /// Whether a user's positives may be among the shared negatives, for listwise losses.
-    pub allow_positives: bool,
-    /// The distribution that they are drawn from.
-    pub proposal: Proposal,
-    /// Exponent of popularity, for `proposal = "popularity"`.
-    pub alpha: f64,
-    /// Whether an item may come twice among the negatives of one positive; shared negatives are always distinct.
-    pub with_replacement: bool,
-}
-
-impl Default for NegativesConfig {
-    fn default() -> Self {
-        Self {
-            count: None,
-            shared_by: None,
-            allow_positives: false,
-            proposal: Proposal::Uniform,
-            alpha: 0.75,
-            with_replacement: true,
-        }
-    }
-}
-
-/// The distribution that negatives are drawn from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Proposal {
-    /// All items alike.
-    #[default]
-    Uniform,
-    /// By train popularity to the power α (Mikolov et al., 2013, use 0.75).
-    Popularity,
 }
 
 /// How gradients become steps.
@@ -219,7 +181,12 @@ impl TrainConfig {
     /// Whether the distribution of negatives is corrected for.
     pub fn log_q(&self) -> bool {
         let softmax = matches!(self.loss.kind, LossKind::Softmax | LossKind::Bsl);
-        self.loss.log_q.unwrap_or(softmax && self.negatives.proposal == Proposal::Popularity)
+        self.loss.log_q.unwrap_or(softmax && self.proposes_by_popularity())
+    }
+
+    /// Whether all negatives are drawn by popularity, plainly.
+    fn proposes_by_popularity(&self) -> bool {
+        self.negatives.simple().is_some_and(|(proposal, _)| proposal == Proposal::Popularity)
     }
 
     /// The temperature in force.
@@ -263,7 +230,9 @@ impl TrainConfig {
     /// # Errors
     /// [`TrainError::Config`] names the key, its value and what it may be.
     pub fn validate(&self) -> Result<(), TrainError> {
-        let fail = |key: &'static str, value: String, must: &'static str| Err(TrainError::Config { key, value, must });
+        let fail = |key: &str, value: String, must: &str| {
+            Err(TrainError::Config { key: key.to_string(), value, must: must.to_string() })
+        };
         let positive = |x: f32| x.is_finite() && x > 0.0;
         if self.dimensions == 0 || self.dimensions + 2 > MAX_STRIDE {
             return fail("dimensions", self.dimensions.to_string(), "be from 1 to 2046");
@@ -272,9 +241,10 @@ impl TrainConfig {
             return fail("epochs", "0".into(), "be at least 1");
         }
         self.validate_loss()?;
-        if !self.negatives.alpha.is_finite() || self.negatives.alpha.abs() > 8.0 {
-            return fail("negatives.alpha", self.negatives.alpha.to_string(), "be a number from -8 to 8");
+        if let Some(Mistake { key, value, must }) = self.negatives.mistake() {
+            return Err(TrainError::Config { key, value, must });
         }
+        self.confidence.validate()?;
         if !positive(self.learning_rate()) {
             return fail("optimizer.learning_rate", self.learning_rate().to_string(), "be a number above 0");
         }
@@ -295,11 +265,11 @@ impl TrainConfig {
         if self.biases() && self.similarity() == Similarity::Cosine {
             return fail("biases", "true".into(), "be false with similarity = \"cosine\", which has no place for them");
         }
-        if self.negatives.proposal == Proposal::Popularity && self.stream.block_items.is_some_and(|b| b != 0) {
+        if self.negatives.needs_whole_catalogue() && self.stream.block_items.is_some_and(|b| b != 0) {
             return fail(
                 "stream.block_items",
                 self.stream.block_items.unwrap_or_default().to_string(),
-                "be 0 or absent with negatives.proposal = \"popularity\", which draws from all items",
+                "be 0 or absent with popularity, recent and cooccurrence negatives, which are drawn from all items",
             );
         }
         if self.stream.window == Some(0) {
@@ -310,7 +280,9 @@ impl TrainConfig {
 
     /// Checks the loss, its numbers, and what goes with it.
     fn validate_loss(&self) -> Result<(), TrainError> {
-        let fail = |key: &'static str, value: String, must: &'static str| Err(TrainError::Config { key, value, must });
+        let fail = |key: &str, value: String, must: &str| {
+            Err(TrainError::Config { key: key.to_string(), value, must: must.to_string() })
+        };
         let LossConfig { kind, exponent, margin, weight, log_q, .. } = self.loss;
         let listwise = kind.is_listwise();
         let (count, most) = (self.negatives(), if listwise { MAX_SHARED } else { MAX_NEGATIVES });
@@ -348,7 +320,7 @@ impl TrainConfig {
                         use for it";
             return fail("l2", self.l2().to_string(), must);
         }
-        if log_q == Some(true) && self.negatives.proposal == Proposal::Uniform {
+        if log_q == Some(true) && self.negatives.simple().is_some_and(|(proposal, _)| proposal == Proposal::Uniform) {
             let must = "be false or absent with uniform negatives, whose corrections cancel; it goes with \
                         negatives.proposal = \"popularity\"";
             return fail("loss.log_q", "true".into(), must);
@@ -368,10 +340,15 @@ impl TrainConfig {
             let must = "be 0 or absent with listwise losses, whose negatives are drawn from all items";
             return fail("stream.block_items", self.stream.block_items.unwrap_or_default().to_string(), must);
         }
-        if !listwise && self.negatives.allow_positives {
-            let must =
-                "be false with pairwise and pointwise losses; listwise ones such as loss.kind = \"bsl\" may have it";
-            return fail("negatives.allow_positives", "true".into(), must);
+        if listwise && self.negatives.simple().is_none() {
+            let must = "be one plain component, propose = \"uniform\" or \"popularity\", with listwise losses, whose \
+                        blocks share what is drawn; loss.kind = \"bpr\" and \"logistic\" take every mixture";
+            return fail("negatives.mix", format!("{} components", self.negatives.mix.len()), must);
+        }
+        if listwise && !self.confidence.is_off() {
+            let must = "be left out with listwise losses, whose positives all count alike; loss.kind = \"bpr\" and \
+                        \"logistic\" have a use for it";
+            return fail("confidence", "given".into(), must);
         }
         Ok(())
     }

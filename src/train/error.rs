@@ -13,12 +13,15 @@ pub enum TrainError {
     #[error("{key} = {value}: it must {must}")]
     Config {
         /// The key, as in the TOML file.
-        key: &'static str,
+        key: String,
         /// Its value.
         value: String,
         /// What it must be.
-        must: &'static str,
+        must: String,
     },
+    /// The text of a configuration cannot be read: where, why, and the nearest right key or value.
+    #[error("{0}")]
+    Toml(String),
     /// There is nothing to learn from.
     #[error("the dataset has {0}; ingest a log with more items, and at least one interaction in train")]
     NothingToLearn(String),

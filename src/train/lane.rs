@@ -4,6 +4,7 @@
 //! and two lanes hardly ever write the same row. Both threads of a lane block when the other is behind: with one lane
 //! a core, the operating system gives each core to whichever of them has work, and nothing needs tuning.
 
+use std::cell::Cell;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -11,13 +12,15 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use rand::SeedableRng;
 use rand_xoshiro::Xoshiro256PlusPlus;
 
+use super::confidence::Confidence;
+use super::live::Live;
 use super::paging::Paging;
 use crate::context::{Context, Stage};
 use crate::dataset::Interactions;
 use crate::loss::Loss;
 use crate::mix::{GOLDEN, mix};
-use crate::model::{InstructionSet, LossSample, Runs, Tables, Update, train};
-use crate::negatives::{Batch, Propose, Sampler};
+use crate::model::{Adjust, InstructionSet, LossSample, Runs, Tables, Update, train};
+use crate::negatives::{Batch, Health, Run, Sampling, Watch};
 use crate::stream::Window;
 
 /// Batches on their way between a producer and its trainer.
@@ -26,9 +29,9 @@ pub(super) const IN_FLIGHT: usize = 4;
 pub(super) const BATCH: usize = 4096;
 
 /// What a lane keeps from epoch to epoch.
-pub(super) struct Lane<P> {
+pub(super) struct Lane<'a> {
     pub(super) window: Window,
-    sampler: Sampler<P>,
+    sampling: Sampling<'a>,
     spare: Vec<Batch>,
     /// Interactions that the window's buckets may keep room for.
     pub(super) kept_room: u64,
@@ -36,11 +39,9 @@ pub(super) struct Lane<P> {
     trained: Option<usize>,
 }
 
-impl<P: Propose> Lane<P> {
-    /// `sampler` makes one for blocks of at most so many items.
-    pub(super) fn new(window: Window, sampler: impl Fn(usize) -> Sampler<P>, kept_room: u64) -> Self {
-        let sampler = sampler(window.partition.largest());
-        Self { window, sampler, spare: Vec::new(), kept_room, trained: None }
+impl<'a> Lane<'a> {
+    pub(super) fn new(window: Window, sampling: Sampling<'a>, kept_room: u64) -> Self {
+        Self { window, sampling, spare: Vec::new(), kept_room, trained: None }
     }
 }
 
@@ -62,45 +63,37 @@ pub(super) struct Epoch<'a, L> {
     pub(super) loss: L,
     pub(super) update: Update,
     pub(super) negatives_each: usize,
+    /// The share of the run that is over when the epoch begins, and when it ends.
+    pub(super) progress: (f64, f64),
+    pub(super) confidence: Option<&'a Confidence<'a>>,
+    pub(super) watch: &'a Watch<'a>,
     pub(super) ctx: &'a Context,
     pub(super) stage: &'a Stage<'a>,
 }
 
 /// What has been done.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Done {
     pub(super) positives: u64,
     pub(super) skipped: u64,
     pub(super) loss: LossSample,
+    pub(super) health: Health,
 }
 
 impl Done {
     /// Counts `other`, too.
-    pub(super) fn add(&mut self, other: Self) {
+    pub(super) fn add(&mut self, other: &Self) {
         self.positives += other.positives;
         self.skipped += other.skipped;
-        self.loss.sum += other.loss.sum;
-        self.loss.terms += other.loss.terms;
+        self.add_loss(other.loss);
+        self.health.add(&other.health);
     }
-}
 
-/// Appends negatives to `batch` until it is full, for the runs at the front of the bucket `rest` of the block `items`;
-/// returns what is left of the bucket.
-pub(super) fn draw<'a, P: Propose>(
-    sampler: &mut Sampler<P>,
-    items: &[u32],
-    mut rest: &'a [u64],
-    rng: &mut Xoshiro256PlusPlus,
-    batch: &mut Batch,
-) -> &'a [u64] {
-    while batch.positives.len() < BATCH && !rest.is_empty() {
-        let user = rest[0] >> 32;
-        let end = rest.iter().position(|pair| pair >> 32 != user).unwrap_or(rest.len());
-        let (run, later) = rest.split_at(end);
-        sampler.run(user as u32, run, items, rng, batch);
-        rest = later;
+    /// Counts a batch's loss, too.
+    pub(super) fn add_loss(&mut self, loss: LossSample) {
+        self.loss.sum += loss.sum;
+        self.loss.terms += loss.terms;
     }
-    rest
 }
 
 impl<L: Loss> Epoch<'_, L> {
@@ -109,8 +102,50 @@ impl<L: Loss> Epoch<'_, L> {
         self.ctx.cancelled() || self.diverged.load(Ordering::Relaxed)
     }
 
+    /// The scores of the moment.
+    fn scores(&self) -> Live<'_> {
+        Live { tables: self.tables, set: self.set, similarity: self.update.similarity }
+    }
+
+    /// The share of the run that is over when window `number` begins.
+    pub(super) fn progress_at(&self, number: usize) -> f64 {
+        let (start, end) = self.progress;
+        start + (end - start) * number as f64 / self.windows.len() as f64
+    }
+
+    /// Fills `batch` with the runs at the front of the bucket `rest` of the block `items`, until it is full, with their
+    /// negatives and the confidence in them; adds the positives that were skipped, and the health of the negatives, to
+    /// `done`. Returns what is left of the bucket.
+    pub(super) fn draw<'b>(
+        &self,
+        sampling: &mut Sampling<'_>,
+        (items, mut rest): (&[u32], &'b [u64]),
+        rng: &mut Xoshiro256PlusPlus,
+        batch: &mut Batch,
+        done: &mut Done,
+    ) -> &'b [u64] {
+        let scores = self.scores();
+        let pool = &rest[..rest.len().min(BATCH)];
+        while batch.positives.len() < BATCH && !rest.is_empty() {
+            let user = rest[0] >> 32;
+            let end = rest.iter().position(|pair| pair >> 32 != user).unwrap_or(rest.len());
+            let (pairs, later) = rest.split_at(end);
+            sampling.run(Run { user: user as u32, pairs, block: items, pool }, &scores, rng, batch);
+            rest = later;
+        }
+        if let Some(confidence) = self.confidence {
+            confidence.fill(batch);
+        }
+        done.skipped += batch.skipped;
+        self.watch.look(batch, &scores, &mut done.health);
+        rest
+    }
+
     /// Produces and trains until no window is left. `rate` is the learning rate of a window by its number.
-    pub(super) fn run<P: Propose>(&self, lane: &mut Lane<P>, rate: impl Fn(usize) -> f32 + Send) -> Option<Done> {
+    pub(super) fn run(&self, lane: &mut Lane<'_>, rate: impl Fn(usize) -> f32 + Send) -> Option<Done> {
+        if self.ctx.threads() == 1 && lane.sampling.reads_scores() {
+            return Some(self.in_turn(lane, rate));
+        }
         let (full, batches) = bounded::<Batch>(IN_FLIGHT);
         let (empty, spare) = bounded::<Batch>(IN_FLIGHT + 2);
         for batch in lane.spare.drain(..) {
@@ -122,43 +157,59 @@ impl<L: Loss> Epoch<'_, L> {
             let trainer = scope.spawn(move || self.train(&batches, &empty));
             let send =
                 |batch| if full.send(batch).is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) };
-            let produced = self.produce(lane, || spare.try_recv().ok(), send, rate);
+            let mut produced = Done::default();
+            self.produce(lane, || spare.try_recv().ok(), send, rate, &mut produced);
             drop(full);
-            let mut done = trainer.join().ok()?;
+            produced.add(&trainer.join().ok()?);
             self.let_go(lane.trained.take());
-            done.skipped = produced;
-            Some(done)
+            Some(produced)
         });
         lane.spare.extend(kept.try_iter());
         done
     }
 
+    /// Produces a batch and trains on it in turn: what samplers read of the tables then depends on nothing else.
+    fn in_turn(&self, lane: &mut Lane<'_>, rate: impl Fn(usize) -> f32) -> Done {
+        let spare = Cell::new(None);
+        let (mut done, mut produced) = (Done::default(), Done::default());
+        let emit = |batch| {
+            self.learn_from(&batch, &mut done);
+            spare.set(Some(batch));
+            ControlFlow::Continue(())
+        };
+        self.produce(lane, || spare.take(), emit, rate, &mut produced);
+        self.let_go(lane.trained.take());
+        done.add(&produced);
+        done
+    }
+
     /// Fills windows, draws negatives and hands batches to `emit` until no window is left or `emit` says to stop;
-    /// returns the positives that were skipped. `spare` yields batches whose memory is free again.
-    pub(super) fn produce<P: Propose>(
+    /// adds the positives that were skipped, and the health of the negatives, to `done`. `spare` yields batches whose
+    /// memory is free again.
+    pub(super) fn produce(
         &self,
-        lane: &mut Lane<P>,
+        lane: &mut Lane<'_>,
         mut spare: impl FnMut() -> Option<Batch>,
         mut emit: impl FnMut(Batch) -> ControlFlow<()>,
         rate: impl Fn(usize) -> f32,
-    ) -> u64 {
-        let mut skipped = 0;
-        let Lane { window, sampler, kept_room, trained, .. } = lane;
+        done: &mut Done,
+    ) {
+        let Lane { window, sampling, kept_room, trained, .. } = lane;
         while let Some((number, mut rng)) = self.fill(window, *kept_room) {
-            let learning_rate = rate(number);
+            let (learning_rate, progress) = (rate(number), self.progress_at(number));
             // So many batches later the trainer is done with the window before: there is no room for more between.
             let mut before = IN_FLIGHT + 2;
             for block in window.block_order(&mut rng) {
                 let items = window.partition.block(block);
                 let mut rest = window.bucket(block);
+                sampling.begin(progress, rest, &mut rng);
                 while !rest.is_empty() {
                     let mut batch = spare().unwrap_or_default();
                     batch.clear();
                     batch.learning_rate = learning_rate;
-                    rest = draw(sampler, items, rest, &mut rng, &mut batch);
-                    skipped += batch.skipped;
+                    rest = self.draw(sampling, (items, rest), &mut rng, &mut batch, done);
                     if self.stopped() || emit(batch).is_break() {
-                        return skipped;
+                        return;
                     }
                     before = before.saturating_sub(1);
                     if before == 0 {
@@ -168,7 +219,6 @@ impl<L: Loss> Epoch<'_, L> {
             }
             self.let_go(trained.replace(number));
         }
-        skipped
     }
 
     /// Takes the next window and fills `window` with it; returns its number, and its own generator. `None` when all are
@@ -196,12 +246,19 @@ impl<L: Loss> Epoch<'_, L> {
 
     /// Updates the tables by one batch, and notes if they diverge.
     pub(super) fn learn(&self, batch: &Batch) -> LossSample {
+        let adjust = Adjust {
+            positive_weights: &batch.confidence,
+            negative_weights: &batch.weights,
+            positive_offsets: &batch.positive_offsets,
+            negative_offsets: &batch.negative_offsets,
+        };
         let runs = Runs {
             users: &batch.users,
             ends: &batch.ends,
             positives: &batch.positives,
             negatives: &batch.negatives,
             negatives_each: self.negatives_each,
+            adjust: (!adjust.is_empty()).then_some(adjust),
         };
         let update = Update { learning_rate: batch.learning_rate, ..self.update };
         let sample = train(self.set, self.tables, runs, self.loss, update);
@@ -211,12 +268,17 @@ impl<L: Loss> Epoch<'_, L> {
         sample
     }
 
+    /// Updates the tables by one batch, and keeps count.
+    pub(super) fn learn_from(&self, batch: &Batch, done: &mut Done) {
+        done.add_loss(self.learn(batch));
+        done.positives += batch.positives.len() as u64;
+        self.stage.add(batch.negatives.len() as u64);
+    }
+
     fn train(&self, batches: &Receiver<Batch>, empty: &Sender<Batch>) -> Done {
         let mut done = Done::default();
         for batch in batches {
-            let loss = self.learn(&batch);
-            done.add(Done { positives: batch.positives.len() as u64, skipped: 0, loss });
-            self.stage.add(batch.negatives.len() as u64);
+            self.learn_from(&batch, &mut done);
             // A full or closed return channel only means that this batch's memory is not needed again.
             let _ = empty.try_send(batch);
         }

@@ -5,7 +5,7 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::bench::{beside, not_listwise};
-use super::config::{Proposal, TrainConfig};
+use super::config::TrainConfig;
 use super::error::TrainError;
 use super::paging::ExactReading;
 use super::plan::{TrainPlan, plan_train};
@@ -13,7 +13,6 @@ use super::run::{Prepared, epoch, prepare};
 use crate::context::{ByteSize, Context, Unit};
 use crate::dataset::Dataset;
 use crate::loss::{Bpr, Logistic, Loss, LossKind};
-use crate::negatives::{Popularity, Propose, Uniform};
 
 /// Rates of training in memory and within a part of the dataset's size.
 #[derive(Clone, Debug, Serialize)]
@@ -52,38 +51,25 @@ pub fn bench_out_of_core(
 ) -> Result<OutOfCoreBench, TrainError> {
     config.validate()?;
     if !(fraction > 0.0 && fraction <= 1.0) {
-        return Err(TrainError::Config { key: "fraction", value: fraction.to_string(), must: "be above 0, up to 1" });
+        return Err(TrainError::Config {
+            key: "fraction".into(),
+            value: fraction.to_string(),
+            must: "be above 0, up to 1".into(),
+        });
     }
     let inverse_temperature = 1.0 / config.temperature();
     let how = (fraction, rounds.max(1));
     match config.loss.kind {
-        LossKind::Bpr => with_loss(dataset, config, Bpr { inverse_temperature }, how, ctx),
-        LossKind::Logistic => with_loss(dataset, config, Logistic { inverse_temperature }, how, ctx),
+        LossKind::Bpr => in_turn(dataset, config, Bpr { inverse_temperature }, how, ctx),
+        LossKind::Logistic => in_turn(dataset, config, Logistic { inverse_temperature }, how, ctx),
         LossKind::Softmax | LossKind::Bsl | LossKind::Ccl | LossKind::Psl => Err(not_listwise(config)),
     }
 }
 
-fn with_loss(
-    dataset: &Dataset,
-    config: &TrainConfig,
-    loss: impl Loss,
-    how: (f64, u32),
-    ctx: &Context,
-) -> Result<OutOfCoreBench, TrainError> {
-    match config.negatives.proposal {
-        Proposal::Uniform => in_turn(dataset, config, loss, &Uniform, how, ctx),
-        Proposal::Popularity => {
-            let counts = dataset.popularity().iter().map(|c| c.to_native());
-            in_turn(dataset, config, loss, &Popularity::new(counts, config.negatives.alpha), how, ctx)
-        }
-    }
-}
-
-fn in_turn<P: Propose + Clone, L: Loss>(
+fn in_turn<L: Loss>(
     dataset: &Dataset,
     config: &TrainConfig,
     loss: L,
-    proposal: &P,
     (fraction, rounds): (f64, u32),
     ctx: &Context,
 ) -> Result<OutOfCoreBench, TrainError> {
@@ -93,21 +79,21 @@ fn in_turn<P: Propose + Clone, L: Loss>(
     let stage = ctx.stage("measuring", None, Unit::Triples);
     let mut sides = Vec::new();
     for plan in &plans {
-        sides.push((plan, prepare(dataset, config, proposal, plan, beside(dataset))?));
+        sides.push((plan, prepare(dataset, config, plan, (beside(dataset), ctx))?));
     }
     let mut rates = Vec::new();
     let mut moved = [Some(0), Some(0)];
     // Round 0 is not counted: memory is touched for the first time, and there is nothing in the page cache yet.
     for round in 0..=rounds {
         let mut both = [0.0; 2];
-        for (i, (plan, Prepared { tables, crew })) in sides.iter_mut().enumerate() {
+        for (i, (plan, Prepared { tables, crew, around })) in sides.iter_mut().enumerate() {
             stage.note(["in memory", "out of core"][i]);
             if !plan.releases_cache {
                 read_all(dataset);
             }
             let exact = ExactReading::begin(dataset.train(), plan);
             let before = moved_bytes();
-            let work = epoch(dataset, config, (round % config.epochs, plan), loss, tables, (ctx, &stage));
+            let work = epoch(dataset, config, (round % config.epochs, plan), loss, (tables, around), (ctx, &stage));
             let rate = work.update.learning_rate;
             let began = Instant::now();
             let done = crew.train(&work, |_| rate).ok_or(TrainError::Panicked)?;

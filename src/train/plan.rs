@@ -2,13 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::config::{Proposal, TrainConfig};
+use super::config::TrainConfig;
 use super::error::TrainError;
 use super::lane::{BATCH, IN_FLIGHT};
 use super::{listwise, strata};
 use crate::context::{ByteSize, Context};
 use crate::dataset::Dataset;
 use crate::model::{Tables, stride_of};
+use crate::negatives::Proposal;
 use crate::stream::Sizes as Windows;
 
 /// Rows of a block take this much of a core's own cache by default.
@@ -36,6 +37,9 @@ const MAKING_WEIGHTS: u64 = 36;
 /// The room that buckets may keep from window to window is this many quarters of a window. Growing doubles them, and
 /// what is never touched of their room takes no memory; making them anew for every window takes a fifth of its time.
 const KEPT_QUARTERS: u64 = 9;
+
+/// Samplers that look up interactions have this part of them at least: one in so many.
+const LOOKED_UP_AT_LEAST: u64 = 16;
 
 /// What a plan is made for: the sizes of the train part of a dataset, or of one that is yet to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,6 +91,11 @@ pub struct TrainPlan {
     pub user_rows: ByteSize,
     /// Batches on their way from producers to trainers.
     pub batches: ByteSize,
+    /// What mixtures of negatives look up: weights of items, reservoirs, times and users of interactions.
+    pub samplers: ByteSize,
+    /// The part of the interactions that `recent` and `cooccurrence` negatives look up, drawn at random: what half of
+    /// the memory beside the rest holds, and a sixteenth at least; 1 for all.
+    pub sampled_share: f64,
     /// What has an entry an item: partitions into blocks, alias tables, sets of positives.
     pub item_arrays: ByteSize,
     /// Anonymous memory at its peak: tables in memory, windows, batches, arrays, and the program itself.
@@ -171,6 +180,10 @@ struct Sizes {
     item_table: u64,
     model: u64,
     batches: u64,
+    /// What samplers take, but for what they look up of interactions.
+    samplers: u64,
+    /// That, if they look up all.
+    looked_up: u64,
     /// Bytes of an interaction of a window.
     interaction: u64,
     item_arrays: u64,
@@ -182,13 +195,13 @@ impl Sizes {
     fn new(counts: TrainCounts, config: &TrainConfig, lanes: u64) -> Self {
         let TrainCounts { users, items, .. } = counts;
         let width = config.dimensions + if config.biases() { 2 } else { 0 };
-        let popularity = config.negatives.proposal == Proposal::Popularity;
+        let popularity = config.negatives.simple().is_some_and(|(proposal, _)| proposal == Proposal::Popularity);
         let listwise = config.loss.kind.is_listwise();
         let block_items = match config.stream.block_items {
             Some(0) => items,
             None if listwise => items,
             Some(n) => u64::from(n).min(items),
-            None if popularity => items,
+            None if config.negatives.needs_whole_catalogue() => items,
             None => {
                 let fitting =
                     ((BLOCK_BYTES / (config.precision.stride(width) * 4)) as u64).clamp(256, 1 << 16).min(items);
@@ -203,14 +216,18 @@ impl Sizes {
             false => (lanes, lanes, lanes, IN_FLIGHT as u64 + 3),
         };
         let table = |rows: u64| Tables::bytes(rows, width, config.optimizer(), config.precision);
-        // A user and an end for each positive at most, and its negatives.
-        let batch = BATCH as u64 * (12 + 4 * config.negatives() as u64);
+        // A user and an end for each positive at most, and its negatives; what they count, and offsets of the scores.
+        let (weighs, corrects) = (u64::from(config.negatives.weighs()), u64::from(config.negatives.corrects()));
+        let positive = 12 + 4 * (u64::from(!config.confidence.is_off()) + corrects);
+        let batch = BATCH as u64 * (positive + 4 * (1 + weighs + corrects) * config.negatives() as u64);
         let batches = match listwise {
             true => listwise::lane_bytes(config, items as u32),
             false => in_flight * batch,
         };
         // Two words an item for the partition, a bit for the positives of a user.
         let arrays = deals * items * 8 + lanes * block_items / 8;
+        let mixture = config.negatives.simple().is_none();
+        let (samplers, each) = if mixture { config.negatives.bytes(items, lanes) } else { (0, 0) };
         let (weights, making) = if popularity { (items * WEIGHTS, items * MAKING_WEIGHTS) } else { (0, 0) };
         Self {
             counts,
@@ -222,6 +239,8 @@ impl Sizes {
             item_table: table(items),
             model: (users + items) * stride_of(width) as u64 * 4,
             batches: lanes * batches,
+            samplers,
+            looked_up: counts.interactions * each,
             interaction: if listwise { INTERACTION + 8 } else { INTERACTION },
             item_arrays: arrays + weights,
             making,
@@ -256,6 +275,11 @@ impl Sizes {
         if place == TablePlace::Memory { 0 } else { rows * self.user_row }
     }
 
+    /// Bytes of what samplers look up of interactions, at least.
+    fn least_looked_up(&self) -> u64 {
+        self.looked_up.div_ceil(LOOKED_UP_AT_LEAST)
+    }
+
     /// Anonymous memory.
     fn memory(&self, place: TablePlace, window: u64) -> u64 {
         let tables = match place {
@@ -263,7 +287,8 @@ impl Sizes {
             TablePlace::UsersInFile => self.item_table,
             TablePlace::BothInFiles => 0,
         };
-        let training = tables + self.windows(window) + self.batches + self.item_arrays;
+        let samplers = self.samplers + self.least_looked_up();
+        let training = tables + self.windows(window) + self.batches + self.item_arrays + samplers;
         FIXED + self.lanes * LANE + training.max(self.making)
     }
 
@@ -289,7 +314,10 @@ impl Sizes {
     fn plan(&self, place: TablePlace, window: u64, ctx: &Context) -> TrainPlan {
         let budget = ctx.memory();
         let TrainCounts { users, interactions, .. } = self.counts;
-        let (memory, user_rows) = (self.memory(place, window), self.user_rows(place, window));
+        let more = self.looked_up - self.least_looked_up();
+        let more = more.min(budget.0.saturating_sub(self.total(place, window)) / 2);
+        let looked_up = self.least_looked_up() + more;
+        let (memory, user_rows) = (self.memory(place, window) + more, self.user_rows(place, window));
         // Items and offsets: the columns that training reads.
         let epoch_read = (interactions + users + interactions.div_ceil(CHUNK)) * 4;
         let in_files = match place {
@@ -309,6 +337,8 @@ impl Sizes {
             windows: ByteSize(self.windows(window)),
             user_rows: ByteSize(user_rows),
             batches: ByteSize(self.batches),
+            samplers: ByteSize(self.samplers + looked_up),
+            sampled_share: if looked_up == self.looked_up { 1.0 } else { looked_up as f64 / self.looked_up as f64 },
             item_arrays: ByteSize(self.item_arrays),
             memory: ByteSize(memory),
             epoch_read: ByteSize(epoch_read),
@@ -323,6 +353,7 @@ impl Sizes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::negatives::{MixConfig, Propose};
 
     const COUNTS: TrainCounts = TrainCounts { users: 1_000_000, items: 100_000, interactions: 50_000_000 };
 
@@ -352,6 +383,25 @@ mod tests {
         assert_eq!(plan(200 << 20).unwrap().tables, TablePlace::UsersInFile);
         assert_eq!(plan(2 << 30).unwrap().window, 16 * COUNTS.items);
         assert!(!plan(2 << 30).unwrap().releases_cache && plan(200 << 20).unwrap().releases_cache);
+    }
+
+    #[test]
+    fn what_samplers_look_up_is_within_the_budget_and_shrinks_with_it() {
+        let mut config = TrainConfig::default();
+        let mix = |propose| MixConfig { propose, ..MixConfig::default() };
+        config.negatives.mix = vec![mix(Propose::Recent), mix(Propose::Cooccurrence), mix(Propose::Reservoir)];
+        let plan = |budget| TrainPlan::new(COUNTS, &config, &Context::new(2, ByteSize(budget)));
+        let roomy = plan(1 << 40).unwrap();
+        assert_eq!(roomy.sampled_share, 1.0);
+        assert!(roomy.samplers.0 > 52 * COUNTS.interactions, "{roomy:?}");
+        assert_eq!(u64::from(roomy.block_items), COUNTS.items);
+        let Err(TrainError::Memory { smallest, .. }) = plan(1 << 20) else { panic!("a mebibyte is refused") };
+        assert!(plan(smallest.0 - 1).is_err());
+        for budget in [smallest.0, smallest.0 * 3 / 2, 1 << 30] {
+            let plan = plan(budget).unwrap();
+            assert!(plan.memory <= plan.budget && plan.sampled_share < 1.0, "{plan:?}");
+            assert!(plan.sampled_share >= 1.0 / 16.0, "{plan:?}");
+        }
     }
 
     #[test]

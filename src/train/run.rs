@@ -8,7 +8,8 @@ use rand::{RngExt, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use serde::{Deserialize, Serialize};
 
-use super::config::{Proposal, TrainConfig};
+use super::confidence::Confidence;
+use super::config::TrainConfig;
 use super::error::TrainError;
 use super::lane::{Done, Epoch, Lane, stream_seed};
 use super::listwise::train_listwise;
@@ -19,9 +20,9 @@ use crate::context::{Context, Stage, Unit};
 use crate::dataset::Dataset;
 use crate::loss::{Bpr, Logistic, Loss, LossKind};
 use crate::model::{InstructionSet, ModelManifest, Side, Similarity, Tables, Update, publish};
-use crate::negatives::{Popularity, Propose, Sampler, Uniform};
+use crate::negatives::{NegativesReport, Sampling, Watch};
 use crate::storage::{Staging, return_large_buffers};
-use crate::stream::{Window, plan as windows};
+use crate::stream::{Partition, Window, plan as windows};
 
 /// Rows after which those of a file are let go of behind the writer of a model.
 const BEHIND: usize = 1 << 14;
@@ -39,6 +40,8 @@ pub struct EpochReport {
     pub triples: u64,
     /// Positives left out because their users have (nearly) every item.
     pub skipped: u64,
+    /// How the negatives were; none for listwise losses.
+    pub negatives: Option<NegativesReport>,
     /// Wall time.
     pub seconds: f64,
     /// Triples a second.
@@ -86,8 +89,8 @@ pub fn train(
     let inverse_temperature = 1.0 / config.temperature();
     let place = (staging.path(), ctx);
     let (tables, report) = match config.loss.kind {
-        LossKind::Bpr => with_loss(dataset, config, Bpr { inverse_temperature }, &plan, place)?,
-        LossKind::Logistic => with_loss(dataset, config, Logistic { inverse_temperature }, &plan, place)?,
+        LossKind::Bpr => run(dataset, config, Bpr { inverse_temperature }, &plan, place)?,
+        LossKind::Logistic => run(dataset, config, Logistic { inverse_temperature }, &plan, place)?,
         LossKind::Softmax | LossKind::Bsl | LossKind::Ccl | LossKind::Psl => {
             train_listwise(dataset, config, &plan, place)?
         }
@@ -96,31 +99,15 @@ pub fn train(
     Ok((manifest, report))
 }
 
-fn with_loss(
-    dataset: &Dataset,
-    config: &TrainConfig,
-    loss: impl Loss,
-    plan: &TrainPlan,
-    place: (&Path, &Context),
-) -> Result<(Tables, TrainReport), TrainError> {
-    match config.negatives.proposal {
-        Proposal::Uniform => run(dataset, config, loss, &Uniform, plan, place),
-        Proposal::Popularity => {
-            let counts = dataset.popularity().iter().map(|c| c.to_native());
-            run(dataset, config, loss, &Popularity::new(counts, config.negatives.alpha), plan, place)
-        }
-    }
-}
-
 /// Who trains.
-pub(super) enum Crew<P> {
+pub(super) enum Crew<'a> {
     /// Threads that race.
-    Lanes(Vec<Lane<P>>),
+    Lanes(Vec<Lane<'a>>),
     /// Threads whose number and speed change nothing.
-    Strata(Box<Strata<P>>),
+    Strata(Box<Strata<'a>>),
 }
 
-impl<P: Propose> Crew<P> {
+impl<'a> Crew<'a> {
     /// Trains an epoch. `rate` is the learning rate of a window by its number. `None` if a thread panicked.
     pub(super) fn train<L: Loss>(
         &mut self,
@@ -134,7 +121,7 @@ impl<P: Propose> Crew<P> {
     }
 
     /// The lanes, for who measures them; none in a deterministic crew.
-    pub(super) fn lanes(&mut self) -> &mut [Lane<P>] {
+    pub(super) fn lanes(&mut self) -> &mut [Lane<'a>] {
         match self {
             Self::Lanes(lanes) => lanes,
             Self::Strata(_) => &mut [],
@@ -143,30 +130,47 @@ impl<P: Propose> Crew<P> {
 }
 
 /// Tables and crew, ready to train as planned.
-pub(super) struct Prepared<P> {
+pub(super) struct Prepared<'a> {
     pub(super) tables: Tables,
-    pub(super) crew: Crew<P>,
+    pub(super) crew: Crew<'a>,
+    pub(super) around: Around<'a>,
+}
+
+/// What surrounds the negatives of every epoch.
+pub(super) struct Around<'a> {
+    confidence: Option<Confidence<'a>>,
+    watch: Watch<'a>,
 }
 
 /// Fills the tables and makes up the crew.
-pub(super) fn prepare<P: Propose + Clone>(
-    dataset: &Dataset,
+pub(super) fn prepare<'a>(
+    dataset: &'a Dataset,
     config: &TrainConfig,
-    proposal: &P,
     plan: &TrainPlan,
-    folder: &Path,
-) -> Result<Prepared<P>, TrainError> {
+    (folder, ctx): (&Path, &Context),
+) -> Result<Prepared<'a>, TrainError> {
+    if config.negatives.needs_times() && !dataset.manifest().columns.time {
+        return Err(TrainError::Config {
+            key: "negatives.mix.propose".into(),
+            value: "\"recent\"".into(),
+            must: "be \"popularity\" instead: the dataset has no time column; or ingest the log with --time".into(),
+        });
+    }
     let items = dataset.items().len();
+    let confidence = Confidence::new(dataset, &config.confidence, ctx)?;
+    let watch = Watch::new(dataset, config.negatives(), config.temperature());
+    let score = (config.similarity(), config.temperature());
+    let negatives = (&config.negatives, config.negatives());
+    let largest = Partition::new(items, plan.block_items).largest();
+    let sampling = Sampling::new(dataset, negatives, score, largest, plan.sampled_share, ctx)?;
     let tables = filled_tables(dataset, config, plan, folder)?;
-    let (count, with_replacement) = (config.negatives(), config.negatives.with_replacement);
-    let sampler = |largest| Sampler::new(proposal.clone(), count, with_replacement, largest);
     let crew = if config.deterministic {
-        Crew::Strata(Box::new(Strata::new((items, plan.block_items), plan, sampler)))
+        Crew::Strata(Box::new(Strata::new((items, plan.block_items), plan, &sampling)))
     } else {
-        let lane = |_| Lane::new(Window::new(items, plan.block_items), sampler, plan.kept_room());
+        let lane = |_| Lane::new(Window::new(items, plan.block_items), sampling.clone(), plan.kept_room());
         Crew::Lanes((0..plan.threads).map(lane).collect())
     };
-    Ok(Prepared { tables, crew })
+    Ok(Prepared { tables, crew, around: Around { confidence, watch } })
 }
 
 /// The tables, filled with initial factors. Those that do not fit the budget are in files without names in `folder`.
@@ -200,7 +204,7 @@ pub(super) fn epoch<'a, L: Loss>(
     config: &TrainConfig,
     (epoch, plan): (u32, &TrainPlan),
     loss: L,
-    tables: &'a Tables,
+    (tables, around): (&'a Tables, &'a Around<'a>),
     (ctx, stage): (&'a Context, &'a Stage<'a>),
 ) -> Epoch<'a, L> {
     let seed = stream_seed(config.seed, 2 + u64::from(epoch));
@@ -228,29 +232,31 @@ pub(super) fn epoch<'a, L: Loss>(
             similarity: config.similarity(),
         },
         negatives_each: config.negatives(),
+        progress: (f64::from(epoch) / f64::from(config.epochs), f64::from(epoch + 1) / f64::from(config.epochs)),
+        confidence: around.confidence.as_ref(),
+        watch: &around.watch,
         ctx,
         stage,
     }
 }
 
-fn run<P: Propose + Clone>(
+fn run(
     dataset: &Dataset,
     config: &TrainConfig,
     loss: impl Loss,
-    proposal: &P,
     plan: &TrainPlan,
     (folder, ctx): (&Path, &Context),
 ) -> Result<(Tables, TrainReport), TrainError> {
     return_large_buffers();
     let _exact = ExactReading::begin(dataset.train(), plan);
-    let Prepared { mut tables, mut crew } = prepare(dataset, config, proposal, plan, folder)?;
+    let Prepared { mut tables, mut crew, around } = prepare(dataset, config, plan, (folder, ctx))?;
     let total = dataset.train().len() * config.negatives() as u64 * u64::from(config.epochs);
     let stage = ctx.stage("training", Some(total), Unit::Triples);
     let began = Instant::now();
     let mut epochs = Vec::new();
     for number in 0..config.epochs {
         let start = Instant::now();
-        let work = epoch(dataset, config, (number, plan), loss, &tables, (ctx, &stage));
+        let work = epoch(dataset, config, (number, plan), loss, (&tables, &around), (ctx, &stage));
         let windows = work.windows.len() as f64;
         let rate = |window: usize| rate(config, f64::from(number) + window as f64 / windows);
         let done = crew.train(&work, rate).ok_or(TrainError::Panicked)?;
@@ -275,9 +281,14 @@ fn run<P: Propose + Clone>(
             learning_rate,
             triples,
             skipped: done.skipped,
+            negatives: Some(around.watch.report(&done.health, &config.negatives)),
             seconds,
             triples_per_second: triples as f64 / seconds,
         });
+    }
+    drop(stage);
+    if let Some(negatives) = epochs.last().and_then(|last| last.negatives.as_ref()) {
+        ctx.message(&negatives.to_string());
     }
     let seconds = began.elapsed().as_secs_f64();
     let triples: u64 = epochs.iter().map(|e| e.triples).sum();
@@ -292,16 +303,16 @@ fn run<P: Propose + Clone>(
 }
 
 /// Runs every lane to the end of the epoch; `None` if one of them panicked.
-fn all_lanes<P: Propose, L: Loss>(
+fn all_lanes<L: Loss>(
     work: &Epoch<'_, L>,
-    lanes: &mut [Lane<P>],
+    lanes: &mut [Lane<'_>],
     rate: impl Fn(usize) -> f32 + Send + Sync + Copy,
 ) -> Option<Done> {
     std::thread::scope(|scope| {
         let running: Vec<_> = lanes.iter_mut().map(|lane| scope.spawn(move || work.run(lane, rate))).collect();
         let mut all = Done::default();
         for lane in running {
-            all.add(lane.join().ok()??);
+            all.add(&lane.join().ok()??);
         }
         Some(all)
     })

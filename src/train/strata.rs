@@ -1,7 +1,8 @@
 //! Deterministic training: the same seed gives the same bits, whatever the number of threads.
 //!
 //! Threads take cells of a [`Grid`]; each cell has a generator of its own, and is sampled and trained by one thread in
-//! one go. All that a cell reads and writes are rows of its own users and items, so that timing decides nothing.
+//! one go. All that a cell reads and writes are rows of its own users and items, by samplers that go by scores, too, so
+//! that timing decides nothing. Where negatives come from the whole catalogue there is one cell a window.
 
 use std::ops::ControlFlow;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, RwLock};
@@ -10,10 +11,10 @@ use rand::SeedableRng;
 use rand_xoshiro::Xoshiro256PlusPlus;
 
 use super::grid::{Grid, Task};
-use super::lane::{Done, Epoch, draw, stream_seed};
+use super::lane::{Done, Epoch, stream_seed};
 use super::plan::TrainPlan;
 use crate::loss::Loss;
-use crate::negatives::{Batch, Propose, Sampler};
+use crate::negatives::{Batch, Sampling};
 use crate::stream::{Buckets, Partition, Portion, divide};
 
 /// Strata that every catalogue but a tiny one is worth.
@@ -50,17 +51,17 @@ struct Stratum {
 }
 
 /// A thread's own.
-struct Worker<P> {
-    sampler: Sampler<P>,
+struct Worker<'a> {
+    sampling: Sampling<'a>,
     batch: Batch,
 }
 
 /// What deterministic training keeps from epoch to epoch.
-pub(super) struct Strata<P> {
+pub(super) struct Strata<'a> {
     /// Of even and of odd rounds.
     deals: [RwLock<Deal>; 2],
     strata: Vec<Mutex<Stratum>>,
-    workers: Vec<Worker<P>>,
+    workers: Vec<Worker<'a>>,
     /// Interactions that a stratum's buckets may keep room for.
     kept_room: u64,
 }
@@ -108,24 +109,18 @@ impl Drop for Leaving<'_> {
     }
 }
 
-impl<P: Propose + Clone> Strata<P> {
+impl<'a> Strata<'a> {
     /// For windows of some `window` interactions, worked on by `threads`.
-    pub(super) fn new(
-        (items, block_items): (u32, u32),
-        plan: &TrainPlan,
-        sampler: impl Fn(usize) -> Sampler<P>,
-    ) -> Self {
+    pub(super) fn new((items, block_items): (u32, u32), plan: &TrainPlan, sampling: &Sampling<'a>) -> Self {
         let deal = || RwLock::new(Deal { partition: Partition::new(items, block_items), portions: Vec::new() });
         let deals = [deal(), deal()];
         let partition = Partition::new(items, block_items);
         let strata: Vec<_> = (0..strata_of(partition.blocks(), plan.window)).map(|_| Mutex::default()).collect();
-        let worker = |_| Worker { sampler: sampler(partition.largest()), batch: Batch::default() };
+        let worker = |_| Worker { sampling: sampling.clone(), batch: Batch::default() };
         let kept_room = plan.kept_room() / strata.len() as u64;
         Self { deals, strata, workers: (0..plan.threads).map(worker).collect(), kept_room }
     }
-}
 
-impl<P: Propose> Strata<P> {
     /// Trains an epoch. `rate` is the learning rate of a window by its number. `None` if a thread panicked.
     pub(super) fn train<L: Loss>(
         &mut self,
@@ -158,7 +153,7 @@ impl<P: Propose> Strata<P> {
         (windows.saturating_sub(2)..windows).for_each(|window| work.let_go(Some(window)));
         let mut all = Done::default();
         // In the order of the strata: sums of floats depend on it.
-        strata.iter().for_each(|s| all.add(lock(s).done));
+        strata.iter().for_each(|s| all.add(&lock(s).done));
         Some(all)
     }
 }
@@ -178,12 +173,7 @@ impl<L: Loss> Rounds<'_, L> {
     }
 
     /// Does what `task` says; breaks off where the run is to stop.
-    fn carry_out<P: Propose>(
-        &self,
-        task: Task,
-        worker: &mut Worker<P>,
-        rate: impl Fn(usize) -> f32,
-    ) -> ControlFlow<()> {
+    fn carry_out(&self, task: Task, worker: &mut Worker<'_>, rate: impl Fn(usize) -> f32) -> ControlFlow<()> {
         match task {
             Task::Deal { round } => {
                 // The round before the last used this deal: it is over.
@@ -221,9 +211,9 @@ impl<L: Loss> Rounds<'_, L> {
         next.skip(number).step_by(self.strata.len()).for_each(|chunk| self.work.paging.ask(&[*chunk]));
     }
 
-    fn cell<P: Propose>(
+    fn cell(
         &self,
-        worker: &mut Worker<P>,
+        worker: &mut Worker<'_>,
         round: usize,
         (number, block): (usize, usize),
         learning_rate: f32,
@@ -234,14 +224,14 @@ impl<L: Loss> Rounds<'_, L> {
         let (items, blocks) = (deal.partition.block(block), deal.partition.blocks());
         let mut rng = self.generator(round, 1 + self.strata.len() + number * blocks + block);
         let mut rest = buckets.bucket(block);
+        let Worker { sampling, batch } = worker;
+        // What a sampler holds, another cell has left there: it must begin with this one's.
+        sampling.begin(self.work.progress_at(round), rest, &mut rng);
         while !rest.is_empty() {
-            let Worker { sampler, batch } = worker;
             batch.clear();
             batch.learning_rate = learning_rate;
-            rest = draw(sampler, items, rest, &mut rng, batch);
-            let loss = self.work.learn(batch);
-            self.work.stage.add(batch.negatives.len() as u64);
-            done.add(Done { positives: batch.positives.len() as u64, skipped: batch.skipped, loss });
+            rest = self.work.draw(sampling, (items, rest), &mut rng, batch, done);
+            self.work.learn_from(batch, done);
             if self.work.stopped() {
                 return ControlFlow::Break(());
             }

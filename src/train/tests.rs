@@ -81,7 +81,9 @@ fn fully_shuffled(dataset: &Dataset, config: &TrainConfig) -> Tables {
                 .collect();
             let (users, positives): (Vec<u32>, Vec<u32>) = batch.iter().copied().unzip();
             let ends = &ends[..batch.len()];
-            let runs = Runs { users: &users, ends, positives: &positives, negatives: &negatives, negatives_each: each };
+            let (negatives_each, adjust) = (each, None);
+            let (positives, negatives) = (&positives[..], &negatives[..]);
+            let runs = Runs { users: &users, ends, positives, negatives, negatives_each, adjust };
             let done = f64::from(epoch) + (b * 1024) as f64 / count as f64;
             let update = Update { learning_rate: rate(config, done), l2: config.l2(), similarity: config.similarity() };
             crate::model::train(InstructionSet::detect(), &tables, runs, Bpr { inverse_temperature: 1.0 }, update);

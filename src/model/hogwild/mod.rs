@@ -5,18 +5,18 @@
 //! cosines bᵢ = gᵢ/(|u||xᵢ|), aᵢ = −gᵢsᵢ/|xᵢ|² + L2, a₀ = −Σ gᵢsᵢ/|u|² + L2. One kernel therefore serves every loss,
 //! similarity and optimizer. All positives of a group see the user's row as it was before the group.
 
-#[cfg(target_arch = "aarch64")]
-use super::kernel::Neon;
-#[cfg(target_arch = "x86_64")]
-use super::kernel::{Avx2, Avx512};
-use super::kernel::{Bf16, Element, F32, InstructionSet, Lanes, Portable};
-use super::rule::{Adagrad, Adam, Rule, Sgd};
-use super::{Precision, Similarity};
+use super::Similarity;
+use super::kernel::{Element, Lanes};
+use super::rule::Rule;
 
+mod adjust;
+mod dispatch;
 mod scratch;
 mod tables;
 
 use crate::loss::Loss;
+pub(crate) use adjust::Adjust;
+pub(crate) use dispatch::train;
 use scratch::{Scratch, UserGradient, noise_seed};
 pub(crate) use tables::{Optimizer, Side, Tables};
 
@@ -46,6 +46,8 @@ pub(crate) struct Runs<'a> {
     /// `negatives_each` for each positive.
     pub(crate) negatives: &'a [u32],
     pub(crate) negatives_each: usize,
+    /// Weights and offsets of the terms; without any, the kernel is compiled without them.
+    pub(crate) adjust: Option<Adjust<'a>>,
 }
 
 /// How to update.
@@ -63,101 +65,6 @@ pub(crate) struct LossSample {
     pub(crate) terms: u64,
 }
 
-/// Trains on `runs` with the kernels of `set`, which the machine must have (see [`InstructionSet::available`]).
-pub(crate) fn train<L: Loss>(
-    set: InstructionSet,
-    tables: &Tables,
-    runs: Runs<'_>,
-    loss: L,
-    update: Update,
-) -> LossSample {
-    assert!(tables.users.factors.stride() <= MAX_STRIDE && (1..=MAX_NEGATIVES).contains(&runs.negatives_each));
-    assert_eq!(runs.positives.len() * runs.negatives_each, runs.negatives.len());
-    assert_eq!(runs.users.len(), runs.ends.len());
-    assert!(set.is_available());
-    match tables.optimizer() {
-        Optimizer::Sgd => with_rule(set, tables, runs, loss, update, Sgd),
-        Optimizer::Adagrad { epsilon } => with_rule(set, tables, runs, loss, update, Adagrad { epsilon }),
-        Optimizer::Adam { beta1, beta2, epsilon } => {
-            with_rule(set, tables, runs, loss, update, Adam { beta1, beta2, epsilon })
-        }
-    }
-}
-
-fn with_rule<L: Loss, R: Rule>(
-    set: InstructionSet,
-    tables: &Tables,
-    runs: Runs<'_>,
-    loss: L,
-    update: Update,
-    rule: R,
-) -> LossSample {
-    match tables.precision() {
-        Precision::F32 => with_element::<F32, L, R>(set, tables, runs, loss, update, rule),
-        Precision::Bf16 => with_element::<Bf16, L, R>(set, tables, runs, loss, update, rule),
-    }
-}
-
-fn with_element<E: Element, L: Loss, R: Rule>(
-    set: InstructionSet,
-    tables: &Tables,
-    runs: Runs<'_>,
-    loss: L,
-    update: Update,
-    rule: R,
-) -> LossSample {
-    let cosine = update.similarity == Similarity::Cosine;
-    // SAFETY: `train` made sure that the machine has the instruction set.
-    unsafe {
-        match (set, cosine) {
-            #[cfg(target_arch = "x86_64")]
-            (InstructionSet::Avx512, false) => avx512::<E, L, R, false>(tables, runs, loss, update, rule),
-            #[cfg(target_arch = "x86_64")]
-            (InstructionSet::Avx512, true) => avx512::<E, L, R, true>(tables, runs, loss, update, rule),
-            #[cfg(target_arch = "x86_64")]
-            (InstructionSet::Avx2, false) => avx2::<E, L, R, false>(tables, runs, loss, update, rule),
-            #[cfg(target_arch = "x86_64")]
-            (InstructionSet::Avx2, true) => avx2::<E, L, R, true>(tables, runs, loss, update, rule),
-            #[cfg(target_arch = "aarch64")]
-            (InstructionSet::Neon, false) => all_runs::<Neon, E, L, R, false>(tables, runs, loss, update, rule),
-            #[cfg(target_arch = "aarch64")]
-            (InstructionSet::Neon, true) => all_runs::<Neon, E, L, R, true>(tables, runs, loss, update, rule),
-            (_, false) => all_runs::<Portable, E, L, R, false>(tables, runs, loss, update, rule),
-            (_, true) => all_runs::<Portable, E, L, R, true>(tables, runs, loss, update, rule),
-        }
-    }
-}
-
-/// # Safety
-/// The machine has AVX-512F.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx2,fma")]
-unsafe fn avx512<E: Element, L: Loss, R: Rule, const COSINE: bool>(
-    t: &Tables,
-    r: Runs<'_>,
-    l: L,
-    u: Update,
-    o: R,
-) -> LossSample {
-    // SAFETY: passed on from the caller.
-    unsafe { all_runs::<Avx512, E, L, R, COSINE>(t, r, l, u, o) }
-}
-
-/// # Safety
-/// The machine has AVX2 and FMA.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-unsafe fn avx2<E: Element, L: Loss, R: Rule, const COSINE: bool>(
-    t: &Tables,
-    r: Runs<'_>,
-    l: L,
-    u: Update,
-    o: R,
-) -> LossSample {
-    // SAFETY: passed on from the caller.
-    unsafe { all_runs::<Avx2, E, L, R, COSINE>(t, r, l, u, o) }
-}
-
 /// The user and items of a group: positives first, then each positive's negatives in turn.
 struct Group<'a> {
     user: *mut f32,
@@ -166,12 +73,13 @@ struct Group<'a> {
     items: &'a [u32],
     rows: &'a [*mut f32],
     positives: usize,
+    adjust: Adjust<'a>,
 }
 
 /// # Safety
 /// The machine has the instruction set of `V`.
 #[inline(always)]
-unsafe fn all_runs<V: Lanes, E: Element, L: Loss, R: Rule, const COSINE: bool>(
+unsafe fn all_runs<V: Lanes, E: Element, L: Loss, R: Rule, const COSINE: bool, const WEIGHTED: bool>(
     tables: &Tables,
     runs: Runs<'_>,
     loss: L,
@@ -225,9 +133,16 @@ unsafe fn all_runs<V: Lanes, E: Element, L: Loss, R: Rule, const COSINE: bool>(
                 items: &items[..n],
                 rows: &rows[..n],
                 positives,
+                adjust: if WEIGHTED {
+                    runs.adjust.unwrap_or_default().group(k, positives, each)
+                } else {
+                    Adjust::default()
+                },
             };
             // SAFETY: `row_ptr` checked every row; the caller vouches for the instruction set.
-            let value = unsafe { step::<V, E, L, R, COSINE>(tables, &group, loss, update, rule, report, &mut scratch) };
+            let value = unsafe {
+                step::<V, E, L, R, COSINE, WEIGHTED>(tables, &group, loss, update, rule, report, &mut scratch)
+            };
             if report {
                 sample.sum += f64::from(value);
                 sample.terms += if L::PAIRWISE { positives * each } else { n } as u64;
@@ -250,7 +165,7 @@ fn prefetch_row<V: Lanes>(row: *const f32, bytes: usize) {
 /// # Safety
 /// The rows of `group` are valid rows of `tables`, and the machine has the instruction set of `V`.
 #[inline(always)]
-unsafe fn step<V: Lanes, E: Element, L: Loss, R: Rule, const COSINE: bool>(
+unsafe fn step<V: Lanes, E: Element, L: Loss, R: Rule, const COSINE: bool, const WEIGHTED: bool>(
     tables: &Tables,
     group: &Group<'_>,
     loss: L,
@@ -263,7 +178,7 @@ unsafe fn step<V: Lanes, E: Element, L: Loss, R: Rule, const COSINE: bool>(
     let p = group.positives;
     let each = (n - p) / p;
     let norms = COSINE || R::ADAPTIVE;
-    let Scratch { dots, squares, scores, gradient, toward_user, own, rates, user_gradient, noise } = scratch;
+    let Scratch { dots, squares, scores, shifted, gradient, toward_user, own, rates, user_gradient, noise } = scratch;
     let (dots, squares, scores) = (&mut dots[..n], &mut squares[..n], &mut scores[..n]);
     let (gradient, toward_user, own, rates) =
         (&mut gradient[..n], &mut toward_user[..n], &mut own[..n], &mut rates[..n]);
@@ -280,9 +195,13 @@ unsafe fn step<V: Lanes, E: Element, L: Loss, R: Rule, const COSINE: bool>(
     }
     let scores = if COSINE { &*scores } else { &*dots };
     {
-        let (ps, ns) = scores.split_at(p);
+        let given = if WEIGHTED { group.adjust.shift(scores, &mut shifted[..n], p) } else { scores };
+        let (ps, ns) = given.split_at(p);
         let (pg, ng) = gradient.split_at_mut(p);
         loss.gradient(ps, ns, pg, ng);
+        if WEIGHTED {
+            group.adjust.weigh::<L>(pg, ng);
+        }
         if report {
             value = loss.value(ps, ns);
         }

@@ -13,6 +13,8 @@ pub(super) struct Scratch<V: Lanes> {
     pub(super) dots: [f32; GROUP],
     pub(super) squares: [f32; GROUP],
     pub(super) scores: [f32; GROUP],
+    /// Scores with their offsets, where there are any.
+    pub(super) shifted: [f32; GROUP],
     pub(super) gradient: [f32; GROUP],
     pub(super) toward_user: [f32; GROUP],
     pub(super) own: [f32; GROUP],
@@ -48,6 +50,7 @@ impl<V: Lanes> Scratch<V> {
             dots: zeros,
             squares: zeros,
             scores: zeros,
+            shifted: zeros,
             gradient: zeros,
             toward_user: zeros,
             own: zeros,

@@ -1,6 +1,7 @@
 //! Every kernel, loss, similarity and optimizer against an oracle in f64, written from the formulas.
 
-use super::super::kernel::bf16;
+use super::super::Precision;
+use super::super::kernel::{InstructionSet, bf16};
 use super::*;
 use crate::loss::{Bpr, Logistic};
 use proptest::prelude::*;
@@ -53,8 +54,8 @@ impl Oracle {
         items: &[usize],
         p: usize,
         loss: L,
-        update: Update,
-        optimizer: Optimizer,
+        (update, optimizer): (Update, Optimizer),
+        adjust: Adjust<'_>,
     ) {
         let each = (items.len() - p) / p;
         let u = self.users[user].clone();
@@ -63,10 +64,29 @@ impl Oracle {
             Similarity::Dot => dot(&u, x),
             Similarity::Cosine => dot(&u, x) / (norm(&u) * norm(x)),
         };
-        let scores: Vec<f32> = items.iter().map(|i| score(&self.items[*i]) as f32).collect();
+        let at = |slice: &[f32], k: usize, absent: f32| slice.get(k).copied().unwrap_or(absent);
+        let seen = |k: usize, i: usize| {
+            let offset =
+                if k < p { at(adjust.positive_offsets, k, 0.0) } else { at(adjust.negative_offsets, k - p, 0.0) };
+            score(&self.items[i]) as f32 + offset
+        };
+        let scores: Vec<f32> = items.iter().enumerate().map(|(k, i)| seen(k, *i)).collect();
+        // The weighted gradient is the sum over terms: of a pair each, or of a score each.
         let mut g = vec![0f32; items.len()];
-        let (pg, ng) = g.split_at_mut(p);
-        loss.gradient(&scores[..p], &scores[p..], pg, ng);
+        for i in 0..p {
+            let own = at(adjust.positive_weights, i, 1.0);
+            for j in i * each..(i + 1) * each {
+                let (mut pg, mut ng) = ([0f32], [0f32]);
+                loss.gradient(&scores[i..=i], &scores[p + j..=p + j], &mut pg, &mut ng);
+                let weight = own * at(adjust.negative_weights, j, 1.0);
+                g[p + j] = weight * ng[0];
+                if L::PAIRWISE {
+                    g[i] += weight * pg[0];
+                } else {
+                    g[i] = own * pg[0];
+                }
+            }
+        }
         let l2 = f64::from(update.l2);
         let mut user_gradient: Vec<f64> =
             u.iter().map(|x| x * l2 * if L::PAIRWISE { p * each } else { items.len() } as f64).collect();
@@ -124,7 +144,14 @@ fn trained<L: Loss>(
     })
 }
 
-fn compare<L: Loss>(loss: L, (update, optimizer): (Update, Optimizer), dimensions: usize, each: usize, seed: u64) {
+fn compare<L: Loss>(
+    loss: L,
+    (update, optimizer): (Update, Optimizer),
+    dimensions: usize,
+    each: usize,
+    weighted: bool,
+    seed: u64,
+) {
     use rand::{RngExt, SeedableRng};
     let mut rng = rand_xoshiro::Xoshiro256PlusPlus::seed_from_u64(seed);
     let (users, items) = (3usize, 40usize);
@@ -141,8 +168,21 @@ fn compare<L: Loss>(loss: L, (update, optimizer): (Update, Optimizer), dimension
             negatives.extend((0..each as u32).map(|j| 8 + (k * each as u32 + j) % 32));
         }
     }
-    let runs =
-        Runs { users: &run_users, ends: &ends, positives: &positives, negatives: &negatives, negatives_each: each };
+    let mut numbers = |n: usize, low: f32| (0..n).map(|_| rng.random_range(low..2.0)).collect::<Vec<f32>>();
+    let (p, n) = (positives.len(), negatives.len());
+    let (pw, nw, po, no) = (numbers(p, 0.0), numbers(n, 0.0), numbers(p, -2.0), numbers(n, -2.0));
+    let adjust = Adjust { positive_weights: &pw, negative_weights: &nw, positive_offsets: &po, negative_offsets: &no };
+    // A slice may be absent by itself.
+    let adjust = if seed.is_multiple_of(2) { adjust } else { Adjust { negative_weights: &nw, ..Adjust::default() } };
+    let adjust = weighted.then_some(adjust);
+    let runs = Runs {
+        users: &run_users,
+        ends: &ends,
+        positives: &positives,
+        negatives: &negatives,
+        negatives_each: each,
+        adjust,
+    };
     let wide =
         |rows: &[Vec<f32>]| rows.iter().map(|r| r.iter().map(|x| f64::from(*x)).collect()).collect::<Vec<Vec<f64>>>();
     let state = |n: usize| vec![(0.0, vec![0.0; dimensions], 0); n];
@@ -163,7 +203,8 @@ fn compare<L: Loss>(loss: L, (update, optimizer): (Update, Optimizer), dimension
                     .chain(&negatives[k * each..(k + p) * each])
                     .map(|i| *i as usize)
                     .collect();
-                oracle.group(*user as usize, &group, p, loss, update, optimizer);
+                let adjust = adjust.unwrap_or_default().group(k, p, each);
+                oracle.group(*user as usize, &group, p, loss, (update, optimizer), adjust);
                 k += p;
             }
         }
@@ -194,7 +235,8 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
     #[test]
     fn every_kernel_equals_the_oracle(
-        dimensions in 1usize..150, each in 1usize..4, optimizer in 0usize..3, cosine: bool, pairwise: bool, seed: u64,
+        dimensions in 1usize..150, each in 1usize..4, optimizer in 0usize..3,
+        (cosine, pairwise, weighted) in any::<(bool, bool, bool)>(), seed: u64,
     ) {
         let optimizer = [
             Optimizer::Sgd,
@@ -206,9 +248,9 @@ proptest! {
         let similarity = if cosine { Similarity::Cosine } else { Similarity::Dot };
         let update = Update { learning_rate: 0.02, l2: 0.03, similarity };
         if pairwise {
-            compare(Bpr { inverse_temperature: 1.5 }, (update, optimizer), dimensions, each, seed);
+            compare(Bpr { inverse_temperature: 1.5 }, (update, optimizer), dimensions, each, weighted, seed);
         } else {
-            compare(Logistic { inverse_temperature: 0.7 }, (update, optimizer), dimensions, each, seed);
+            compare(Logistic { inverse_temperature: 0.7 }, (update, optimizer), dimensions, each, weighted, seed);
         }
     }
 }
@@ -224,7 +266,7 @@ fn biases_learn(precision: Precision) {
     let mut tables = Tables::new(1, 2, 3, true, (Optimizer::Sgd, precision), [None, None]).unwrap();
     tables.users.fill(|_, _| ());
     tables.items.fill(|_, _| ());
-    let runs = Runs { users: &[0], ends: &[1], positives: &[0], negatives: &[1], negatives_each: 1 };
+    let runs = Runs { users: &[0], ends: &[1], positives: &[0], negatives: &[1], negatives_each: 1, adjust: None };
     let update = Update { learning_rate: 0.1, l2: 0.01, similarity: Similarity::Dot };
     for _ in 0..50 {
         train(InstructionSet::detect(), &tables, runs, Bpr { inverse_temperature: 1.0 }, update);
@@ -251,7 +293,14 @@ fn steps_smaller_than_half_a_unit_of_bfloat16_count_in_the_mean() {
         tables.users.fill(|_, row| row.fill(1.0));
         tables.items.fill(|i, row| row.fill(if i == 0 { 1.0 } else { 0.0 }));
         for negative in 1..=rounds as u32 {
-            let runs = Runs { users: &[0], ends: &[1], positives: &[0], negatives: &[negative], negatives_each: 1 };
+            let runs = Runs {
+                users: &[0],
+                ends: &[1],
+                positives: &[0],
+                negatives: &[negative],
+                negatives_each: 1,
+                adjust: None,
+            };
             train(set, &tables, runs, Bpr { inverse_temperature: 1.0 }, update);
         }
         let exact = (1.0 - 2f64.powi(-12)).powi(rounds as i32);
@@ -277,8 +326,14 @@ fn trainers_that_race_for_the_same_rows_learn_and_leave_finite_rows() {
             tables.users.fill(|i, row| row[i] = 0.5);
             tables.items.fill(|i, row| row[i] = 0.5);
             let losses = |tables: &Tables| {
-                let runs =
-                    Runs { users: &[0, 1], ends: &[1, 2], positives: &[0, 1], negatives: &[2, 2], negatives_each: 1 };
+                let runs = Runs {
+                    users: &[0, 1],
+                    ends: &[1, 2],
+                    positives: &[0, 1],
+                    negatives: &[2, 2],
+                    negatives_each: 1,
+                    adjust: None,
+                };
                 train(set, tables, runs, Bpr { inverse_temperature: 1.0 }, update).sum
             };
             let before = losses(&tables);

@@ -12,7 +12,7 @@ use crate::context::{Context, Unit};
 use crate::dataset::Dataset;
 use crate::loss::Listwise;
 use crate::model::{InstructionSet, SquareProduct, Tables};
-use crate::negatives::{Propose, SharedBlock};
+use crate::negatives::{Distribution, SharedBlock};
 use crate::train::bench::beside;
 use crate::train::config::TrainConfig;
 use crate::train::error::TrainError;
@@ -63,7 +63,7 @@ pub fn bench_listwise(dataset: &Dataset, config: &TrainConfig, ctx: &Context) ->
     struct Measure<'a>(&'a Dataset, &'a TrainConfig, &'a Context);
     impl WithLoss for Measure<'_> {
         type Result = Result<ListwiseBench, TrainError>;
-        fn with<L: Listwise, P: Propose + Clone>(self, loss: L, proposal: &P) -> Self::Result {
+        fn with<L: Listwise, P: Distribution + Clone>(self, loss: L, proposal: &P) -> Self::Result {
             measure(self.0, self.1, loss, proposal, self.2)
         }
     }
@@ -71,7 +71,7 @@ pub fn bench_listwise(dataset: &Dataset, config: &TrainConfig, ctx: &Context) ->
     with_proposal(dataset, config, Measure(dataset, config, ctx))
 }
 
-fn measure<L: Listwise, P: Propose + Clone>(
+fn measure<L: Listwise, P: Distribution + Clone>(
     dataset: &Dataset,
     config: &TrainConfig,
     loss: L,
@@ -129,7 +129,7 @@ fn measure<L: Listwise, P: Propose + Clone>(
 }
 
 /// Produces an epoch's blocks on every lane, into the same memory again and again.
-fn produce_all<P: Propose, L: Listwise>(work: &Epoch<'_, L>, lanes: &mut [Lane<P>]) {
+fn produce_all<P: Distribution, L: Listwise>(work: &Epoch<'_, L>, lanes: &mut [Lane<P>]) {
     std::thread::scope(|scope| {
         for lane in lanes {
             scope.spawn(|| {
@@ -145,7 +145,7 @@ fn produce_all<P: Propose, L: Listwise>(work: &Epoch<'_, L>, lanes: &mut [Lane<P
 }
 
 /// Trains on a few blocks again and again, on every thread at once; positives a second of all together.
-fn trainers_alone<P: Propose, L: Listwise>(work: &Epoch<'_, L>, lanes: &mut [Lane<P>]) -> f64 {
+fn trainers_alone<P: Distribution, L: Listwise>(work: &Epoch<'_, L>, lanes: &mut [Lane<P>]) -> f64 {
     let barrier = &Barrier::new(lanes.len());
     let rates: Vec<_> = std::thread::scope(|scope| {
         let running: Vec<_> = lanes

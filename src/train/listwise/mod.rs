@@ -7,6 +7,7 @@ pub use bench::{ListwiseBench, bench_listwise};
 
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
@@ -19,10 +20,10 @@ use crate::context::{Context, Stage, Unit};
 use crate::dataset::{Dataset, Interactions};
 use crate::loss::{Atan, Bsl, Ccl, Listwise, LossKind, Psl, Relu, Softmax, Surrogate, Tanh};
 use crate::model::{Block, InstructionSet, LossSample, Tables, Update, Workspace, stride_of, train_block};
-use crate::negatives::{Popularity, Propose, SharedBlock, SharedSampler, Uniform};
+use crate::negatives::{Distribution, Popularity, Proposal, SharedBlock, SharedSampler, Uniform};
 use crate::storage::return_large_buffers;
 use crate::stream::{Window, plan as windows};
-use crate::train::config::{Proposal, TrainConfig};
+use crate::train::config::TrainConfig;
 use crate::train::error::TrainError;
 use crate::train::lane::{Done, IN_FLIGHT, stream_seed};
 use crate::train::paging::{ExactReading, Paging};
@@ -35,21 +36,22 @@ pub(super) const WINDOW: u64 = 1 << 23;
 /// Something to do with a loss and a proposal, whichever they are.
 trait WithLoss {
     type Result;
-    fn with<L: Listwise, P: Propose + Clone>(self, loss: L, proposal: &P) -> Self::Result;
+    fn with<L: Listwise, P: Distribution + Clone>(self, loss: L, proposal: &P) -> Self::Result;
 }
 
 /// Makes the proposal and the listwise loss of `config`.
 fn with_proposal<W: WithLoss>(dataset: &Dataset, config: &TrainConfig, then: W) -> W::Result {
-    match config.negatives.proposal {
-        Proposal::Uniform => with_loss(config, &Uniform, then),
-        Proposal::Popularity => {
+    // No other mixtures pass the configuration's check.
+    match config.negatives.simple().unwrap_or_default() {
+        (Proposal::Uniform, _) => with_loss(config, &Uniform, then),
+        (Proposal::Popularity, alpha) => {
             let counts = dataset.popularity().iter().map(|c| c.to_native());
-            with_loss(config, &Popularity::new(counts, config.negatives.alpha), then)
+            with_loss(config, &Arc::new(Popularity::new(counts, alpha)), then)
         }
     }
 }
 
-fn with_loss<W: WithLoss, P: Propose + Clone>(config: &TrainConfig, proposal: &P, then: W) -> W::Result {
+fn with_loss<W: WithLoss, P: Distribution + Clone>(config: &TrainConfig, proposal: &P, then: W) -> W::Result {
     let numbers = config.numbers();
     let inverse_temperature = 1.0 / config.temperature();
     match numbers.kind {
@@ -79,7 +81,7 @@ pub(in crate::train) fn train_listwise(
     struct Run<'a>(&'a Dataset, &'a TrainConfig, &'a TrainPlan, (&'a Path, &'a Context));
     impl WithLoss for Run<'_> {
         type Result = Result<(Tables, TrainReport), TrainError>;
-        fn with<L: Listwise, P: Propose + Clone>(self, loss: L, proposal: &P) -> Self::Result {
+        fn with<L: Listwise, P: Distribution + Clone>(self, loss: L, proposal: &P) -> Self::Result {
             run(self.0, self.1, loss, proposal, self.2, self.3)
         }
     }
@@ -125,7 +127,7 @@ impl<L: Listwise> Epoch<'_, L> {
     }
 
     /// Produces and trains until no window is left. `rate` is the learning rate of a window by its number.
-    fn run<P: Propose>(&self, lane: &mut Lane<P>, rate: impl Fn(usize) -> f32 + Send) -> Option<Done> {
+    fn run<P: Distribution>(&self, lane: &mut Lane<P>, rate: impl Fn(usize) -> f32 + Send) -> Option<Done> {
         let (full, blocks) = bounded::<SharedBlock>(IN_FLIGHT);
         let (empty, spare) = bounded::<SharedBlock>(IN_FLIGHT + 2);
         for block in lane.spare.drain(..) {
@@ -150,7 +152,7 @@ impl<L: Listwise> Epoch<'_, L> {
 
     /// Fills windows, shuffles their positives, and hands blocks of them to `emit` until no window is left or `emit`
     /// says to stop; returns how many positives no negative could be proposed for.
-    fn produce<P: Propose>(
+    fn produce<P: Distribution>(
         &self,
         source: &mut Source<P>,
         mut spare: impl FnMut() -> Option<SharedBlock>,
@@ -208,7 +210,8 @@ impl<L: Listwise> Epoch<'_, L> {
             if !sample.sum.is_finite() {
                 self.diverged.store(true, Ordering::Relaxed);
             }
-            done.add(Done { positives: block.user_of.len() as u64, skipped: 0, loss: sample });
+            done.add_loss(sample);
+            done.positives += block.user_of.len() as u64;
             self.stage.add((block.user_of.len() * block.negatives) as u64);
             // A full or closed return channel only means that this block's memory is not needed again.
             let _ = empty.try_send(block);
@@ -218,7 +221,7 @@ impl<L: Listwise> Epoch<'_, L> {
 }
 
 /// Runs every lane to the end of the epoch; `None` if one of them panicked.
-fn all_lanes<P: Propose, L: Listwise>(
+fn all_lanes<P: Distribution, L: Listwise>(
     work: &Epoch<'_, L>,
     lanes: &mut [Lane<P>],
     rate: impl Fn(usize) -> f32 + Send + Sync + Copy,
@@ -227,7 +230,7 @@ fn all_lanes<P: Propose, L: Listwise>(
         let running: Vec<_> = lanes.iter_mut().map(|lane| scope.spawn(move || work.run(lane, rate))).collect();
         let mut all = Done::default();
         for lane in running {
-            all.add(lane.join().ok()??);
+            all.add(&lane.join().ok()??);
         }
         Some(all)
     })
@@ -242,7 +245,7 @@ pub(super) fn lane_bytes(config: &TrainConfig, items: u32) -> u64 {
 }
 
 /// Fills the tables and makes the lanes. Lanes race; deterministic training has one, whatever the threads.
-fn prepare<P: Propose + Clone>(
+fn prepare<P: Distribution + Clone>(
     dataset: &Dataset,
     config: &TrainConfig,
     proposal: &P,
@@ -293,7 +296,7 @@ fn epoch<'a, L: Listwise>(
     }
 }
 
-fn run<P: Propose + Clone>(
+fn run<P: Distribution + Clone>(
     dataset: &Dataset,
     config: &TrainConfig,
     loss: impl Listwise,
@@ -336,6 +339,7 @@ fn run<P: Propose + Clone>(
             learning_rate,
             triples,
             skipped: done.skipped,
+            negatives: None,
             seconds,
             triples_per_second: triples as f64 / seconds,
         });

@@ -1,0 +1,88 @@
+//! The sampler of a run: plain draws from one distribution by the fast path, anything else by a mixture.
+
+use std::sync::Arc;
+
+use rand::Rng;
+
+use super::{Batch, Mixture, NegativesConfig, Popularity, Proposal, Sampler, Uniform};
+use crate::context::{Context, Interrupted};
+use crate::dataset::Dataset;
+use crate::model::Similarity;
+
+/// Scores as they are at the moment, for samplers that choose by them.
+pub(crate) trait Scores {
+    /// The scores of `items` for `user`, into a slice of the same length.
+    fn of_user(&self, user: u32, items: &[u32], out: &mut [f32]);
+
+    /// The cosines of the angles between the embeddings of `item` and of `items`.
+    fn of_item(&self, item: u32, items: &[u32], out: &mut [f32]);
+}
+
+/// A user's positives in a block.
+#[derive(Clone, Copy)]
+pub(crate) struct Run<'a> {
+    pub(crate) user: u32,
+    /// Their positions, in the low halves: all that the user has in the block.
+    pub(crate) pairs: &'a [u64],
+    /// The items of the block, by position.
+    pub(crate) block: &'a [u32],
+    /// The pairs of the batch that the run becomes part of.
+    pub(crate) pool: &'a [u64],
+}
+
+/// Draws the negatives of runs.
+#[derive(Clone)]
+pub(crate) enum Sampling<'a> {
+    Uniform(Sampler<Uniform>),
+    Popularity(Sampler<Arc<Popularity>>),
+    Mixture(Box<Mixture<'a>>),
+}
+
+impl<'a> Sampling<'a> {
+    /// What `config` says, so many negatives a positive, in blocks of at most `largest_block` items. What components
+    /// build once of interactions (their times, users of items) they build of a random `share` of them, from 0 to 1.
+    /// `score` is how scores are made, and the temperature of the loss.
+    pub(crate) fn new(
+        dataset: &'a Dataset,
+        (config, each): (&NegativesConfig, usize),
+        score: (Similarity, f32),
+        largest_block: usize,
+        share: f64,
+        ctx: &Context,
+    ) -> Result<Self, Interrupted> {
+        Ok(match config.simple() {
+            Some((Proposal::Uniform, _)) => Self::Uniform(Sampler::new(Uniform, (config, each), largest_block)),
+            Some((Proposal::Popularity, alpha)) => {
+                let counts = dataset.popularity().iter().map(|c| c.to_native());
+                let popularity = Arc::new(Popularity::new(counts, alpha));
+                Self::Popularity(Sampler::new(popularity, (config, each), largest_block))
+            }
+            None => Self::Mixture(Box::new(Mixture::new(dataset, (config, each), score, largest_block, share, ctx)?)),
+        })
+    }
+
+    /// Whether it depends on the scores of the moment, and so on how far training is.
+    pub(crate) fn reads_scores(&self) -> bool {
+        match self {
+            Self::Uniform(_) | Self::Popularity(_) => false,
+            Self::Mixture(mixture) => mixture.reads_scores(),
+        }
+    }
+
+    /// A block begins, when the share `progress` of the run is over; `bucket` are its pairs.
+    pub(crate) fn begin(&mut self, progress: f64, bucket: &[u64], rng: &mut impl Rng) {
+        if let Self::Mixture(mixture) = self {
+            mixture.begin(progress, bucket, rng);
+        }
+    }
+
+    /// Appends `run` and its negatives to `batch`. Positives that get too few negatives are left out and counted.
+    #[inline(always)]
+    pub(crate) fn run(&mut self, run: Run<'_>, scores: &impl Scores, rng: &mut impl Rng, batch: &mut Batch) {
+        match self {
+            Self::Uniform(sampler) => sampler.run(run.user, run.pairs, run.block, rng, batch),
+            Self::Popularity(sampler) => sampler.run(run.user, run.pairs, run.block, rng, batch),
+            Self::Mixture(mixture) => mixture.run(run, scores, rng, batch),
+        }
+    }
+}
