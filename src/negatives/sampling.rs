@@ -76,13 +76,44 @@ impl<'a> Sampling<'a> {
         }
     }
 
-    /// Appends `run` and its negatives to `batch`. Positives that get too few negatives are left out and counted.
-    #[inline(always)]
-    pub(crate) fn run(&mut self, run: Run<'_>, scores: &impl Scores, rng: &mut impl Rng, batch: &mut Batch) {
+    /// Appends the runs at the front of the bucket `rest` of `block`, with their negatives, to `batch` until it has
+    /// `most` positives; returns what is left of the bucket. `pool` are the pairs of the batch. Positives that get too few negatives are left out and
+    /// counted.
+    pub(crate) fn fill<'b>(
+        &mut self,
+        (block, rest, pool): (&[u32], &'b [u64], &[u64]),
+        most: usize,
+        scores: &impl Scores,
+        rng: &mut impl Rng,
+        batch: &mut Batch,
+    ) -> &'b [u64] {
+        // Chosen once a batch: once a run costs a quarter of the sampling of plain negatives.
         match self {
-            Self::Uniform(sampler) => sampler.run(run.user, run.pairs, run.block, rng, batch),
-            Self::Popularity(sampler) => sampler.run(run.user, run.pairs, run.block, rng, batch),
-            Self::Mixture(mixture) => mixture.run(run, scores, rng, batch),
+            Self::Uniform(s) => each_run(rest, most, batch, |user, pairs, batch| s.run(user, pairs, block, rng, batch)),
+            Self::Popularity(s) => {
+                each_run(rest, most, batch, |user, pairs, batch| s.run(user, pairs, block, rng, batch))
+            }
+            Self::Mixture(mixture) => each_run(rest, most, batch, |user, pairs, batch| {
+                mixture.run(Run { user, pairs, block, pool }, scores, rng, batch);
+            }),
         }
     }
+}
+
+/// Gives the runs of one user each at the front of `rest` to `run`, until `batch` has `most` positives.
+#[inline(always)]
+fn each_run<'b>(
+    mut rest: &'b [u64],
+    most: usize,
+    batch: &mut Batch,
+    mut run: impl FnMut(u32, &'b [u64], &mut Batch),
+) -> &'b [u64] {
+    while batch.positives.len() < most && !rest.is_empty() {
+        let user = rest[0] >> 32;
+        let end = rest.iter().position(|pair| pair >> 32 != user).unwrap_or(rest.len());
+        let (pairs, later) = rest.split_at(end);
+        run(user as u32, pairs, batch);
+        rest = later;
+    }
+    rest
 }

@@ -20,7 +20,7 @@ use crate::dataset::Interactions;
 use crate::loss::Loss;
 use crate::mix::{GOLDEN, mix};
 use crate::model::{Adjust, InstructionSet, LossSample, Runs, Tables, Update, train};
-use crate::negatives::{Batch, Health, Run, Sampling, Watch};
+use crate::negatives::{Batch, Health, Sampling, Watch};
 use crate::stream::Window;
 
 /// Batches on their way between a producer and its trainer.
@@ -119,20 +119,13 @@ impl<L: Loss> Epoch<'_, L> {
     pub(super) fn draw<'b>(
         &self,
         sampling: &mut Sampling<'_>,
-        (items, mut rest): (&[u32], &'b [u64]),
+        (items, rest): (&[u32], &'b [u64]),
         rng: &mut Xoshiro256PlusPlus,
         batch: &mut Batch,
         done: &mut Done,
     ) -> &'b [u64] {
         let scores = self.scores();
-        let pool = &rest[..rest.len().min(BATCH)];
-        while batch.positives.len() < BATCH && !rest.is_empty() {
-            let user = rest[0] >> 32;
-            let end = rest.iter().position(|pair| pair >> 32 != user).unwrap_or(rest.len());
-            let (pairs, later) = rest.split_at(end);
-            sampling.run(Run { user: user as u32, pairs, block: items, pool }, &scores, rng, batch);
-            rest = later;
-        }
+        let rest = sampling.fill((items, rest, &rest[..rest.len().min(BATCH)]), BATCH, &scores, rng, batch);
         if let Some(confidence) = self.confidence {
             confidence.fill(batch);
         }

@@ -5,7 +5,7 @@ use rand::SeedableRng;
 use rand_xoshiro::Xoshiro256PlusPlus;
 
 use super::super::tests::assert_follows;
-use super::super::{Batch, NegativesConfig, Run, Sampling, Scores};
+use super::super::{Batch, NegativesConfig, Sampling, Scores};
 use crate::context::Context;
 use crate::dataset::{Columns, Dataset, Event, Part};
 use crate::model::Similarity;
@@ -70,7 +70,7 @@ fn draw_at(progress: f64, dataset: &Dataset, text: &str, user: u32, rounds: usiz
     let mut batch = Batch::default();
     for _ in 0..rounds {
         sampling.begin(progress, &all, &mut rng);
-        sampling.run(Run { user, pairs: &own, block: &block, pool: &all }, &Fixed, &mut rng, &mut batch);
+        sampling.fill((&block, &own, &all), usize::MAX, &Fixed, &mut rng, &mut batch);
     }
     batch
 }
