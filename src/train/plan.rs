@@ -14,6 +14,12 @@ use crate::stream::Sizes as Windows;
 
 /// Rows of a block take this much of a core's own cache by default.
 const BLOCK_BYTES: usize = 1 << 20;
+/// Blocks are worth it from so many negatives for each visit to a user's row on, where the items' table is in the cache
+/// that all cores share, or beyond it. Both measured: docs/speed.md.
+const BLOCKS_PAY_WITHIN: f64 = 32.0;
+const BLOCKS_PAY_BEYOND: f64 = 4.0;
+/// What the cache shared by all cores holds, about.
+const SHARED_CACHE: u64 = 32 << 20;
 /// A window has this many interactions for each item by default, so that loading a block's rows costs little.
 const PER_ITEM: u64 = 16;
 const WINDOWS_AN_EPOCH: u64 = 8;
@@ -205,8 +211,16 @@ impl Sizes {
             None => {
                 let fitting =
                     ((BLOCK_BYTES / (config.precision.stride(width) * 4)) as u64).clamp(256, 1 << 16).min(items);
-                let dealt = |fitting| strata::block_items(items as u32, fitting as u32, config.negatives()).into();
-                if config.deterministic { dealt(fitting) } else { fitting }
+                // Blocks keep the rows of negatives in cache, but a user's row is fetched anew for each of them.
+                let visits = (users * items.div_ceil(fitting.max(1))) as f64 / counts.interactions.max(1) as f64;
+                let saved = config.negatives() as f64 / visits.clamp(f64::MIN_POSITIVE, 1.0);
+                let table = Tables::bytes(items, width, config.optimizer(), config.precision);
+                let pays = saved >= if table > SHARED_CACHE { BLOCKS_PAY_BEYOND } else { BLOCKS_PAY_WITHIN };
+                match config.deterministic {
+                    true => strata::block_items(items as u32, fitting as u32, config.negatives()).into(),
+                    false if !pays => items,
+                    false => fitting,
+                }
             }
         };
         // A deterministic run has one window, which all threads share, and its size must not depend on their number.
