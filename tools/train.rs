@@ -189,7 +189,7 @@ pub struct Settings {
     /// Added where a root or a sum might be zero
     #[arg(long, value_name = "E")]
     epsilon: Option<f32>,
-    /// Items in a block of the stream; 0 for all in one [default: what fits a core's cache]
+    /// Items in a block of the stream; 0 for all in one [default: what fits a core's cache, or 0 where that does not pay]
     #[arg(long, value_name = "N")]
     block_items: Option<u32>,
     /// Interactions in a window of the stream [default: 16 an item, at least 8 windows an epoch]
