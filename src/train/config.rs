@@ -145,7 +145,8 @@ impl Schedule {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct StreamConfig {
-    /// Items in a block; 0 for all items in one. Default: as many rows as fit half of a core's cache, or all where that does not pay.
+    /// Items in a block; 0 for all items in one. Default: as many rows as fit half of a core's cache, or all where that
+    /// does not pay.
     pub block_items: Option<u32>,
     /// Interactions in a window. Default: 16 for each item, and at least 8 windows an epoch.
     pub window: Option<u64>,
