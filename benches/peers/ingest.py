@@ -20,6 +20,8 @@ import sys, duckdb
 log, out, memory, threads, temp = sys.argv[1:]
 db = duckdb.connect(out + ".db", config={"memory_limit": memory, "threads": threads, "temp_directory": temp,
                                          "preserve_insertion_order": "false"})
+# Its progress bar would go to standard output.
+db.execute("SET enable_progress_bar = false")
 source = f"read_parquet('{log}')" if log.endswith(".parquet") else \\
     f"read_csv('{log}', header=true, columns={{'user': 'VARCHAR', 'item': 'VARCHAR', 'time': 'BIGINT'}})"
 db.execute(f"CREATE TABLE merged AS SELECT user, item, count(*)::INTEGER AS count, max(time) AS time FROM {source} "
