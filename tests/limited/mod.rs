@@ -156,7 +156,7 @@ impl Drop for Group {
 #[test]
 fn a_group_is_only_made_where_nobody_has_put_this_process_into_one() {
     assert_eq!(in_root_group("9:name=systemd:/x\n4:cpu,memory:/\n0::/x\n"), Some(true));
-    assert_eq!(in_root_group("4:memory:/work/7\n0::/\n"), None);
+    assert_eq!(in_root_group("4:memory:/jobs/7\n0::/\n"), None);
     assert_eq!(in_root_group("0::/\n"), Some(false));
     assert_eq!(in_root_group("0::/user.slice/user-0.slice\n"), None);
     assert_eq!(in_root_group(""), None);
