@@ -250,29 +250,57 @@ fn run(
     return_large_buffers();
     let _exact = ExactReading::begin(dataset.train(), plan);
     let Prepared { mut tables, mut crew, around } = prepare(dataset, config, plan, (folder, ctx))?;
-    let total = dataset.train().len() * config.negatives() as u64 * u64::from(config.epochs);
+    let each = config.negatives() as u64;
+    let why = "no positive with a negative: its users have nearly every item";
+    let report = all_epochs(config, plan, (each, why), &mut tables, ctx, |number, tables, stage| {
+        let work = epoch(dataset, config, (number, plan), loss, (tables, &around), (ctx, stage));
+        let windows = work.windows.len() as f64;
+        let rate = |window: usize| rate(config, f64::from(number) + window as f64 / windows);
+        let done = crew.train(&work, rate)?;
+        let negatives = Some(around.watch.report(&done.health, &config.negatives));
+        Some(Ran { done, negatives, diverged: work.diverged.load(Ordering::Relaxed) })
+    })?;
+    if let Some(negatives) = report.epochs.last().and_then(|last| last.negatives.as_ref()) {
+        ctx.message(&negatives.to_string());
+    }
+    Ok((tables, report))
+}
+
+/// What an epoch has done, and what of it only some losses have.
+pub(super) struct Ran {
+    pub(super) done: Done,
+    pub(super) negatives: Option<NegativesReport>,
+    pub(super) diverged: bool,
+}
+
+/// Goes through the epochs of a run: `one` trains each of them, or is `None` if a thread panicked. A positive has `each`
+/// negatives; `nothing` says why there may be no positive to learn from.
+pub(super) fn all_epochs(
+    config: &TrainConfig,
+    plan: &TrainPlan,
+    (each, nothing): (u64, &str),
+    tables: &mut Tables,
+    ctx: &Context,
+    mut one: impl FnMut(u32, &Tables, &Stage<'_>) -> Option<Ran>,
+) -> Result<TrainReport, TrainError> {
+    let total = plan.counts.interactions * each * u64::from(config.epochs);
     let stage = ctx.stage("training", Some(total), Unit::Triples);
     let began = Instant::now();
     let mut epochs = Vec::new();
     for number in 0..config.epochs {
         let start = Instant::now();
-        let work = epoch(dataset, config, (number, plan), loss, (&tables, &around), (ctx, &stage));
-        let windows = work.windows.len() as f64;
-        let rate = |window: usize| rate(config, f64::from(number) + window as f64 / windows);
-        let done = crew.train(&work, rate).ok_or(TrainError::Panicked)?;
+        let Ran { done, negatives, diverged } = one(number, tables, &stage).ok_or(TrainError::Panicked)?;
         ctx.check()?;
-        let learning_rate = work.update.learning_rate;
-        let diverged = work.diverged.load(Ordering::Relaxed);
+        let learning_rate = rate(config, f64::from(number));
         let last = number + 1 == config.epochs;
-        if diverged || (last && !finite(&mut tables)) {
+        if diverged || (last && !finite(tables)) {
             return Err(TrainError::Diverged { epoch: number + 1, learning_rate });
         }
         if done.positives == 0 {
-            let why = "no positive with a negative: its users have nearly every item";
-            return Err(TrainError::NothingToLearn(why.to_string()));
+            return Err(TrainError::NothingToLearn(nothing.to_string()));
         }
         let seconds = start.elapsed().as_secs_f64();
-        let triples = done.positives * config.negatives() as u64;
+        let triples = done.positives * each;
         let loss = done.loss.sum / done.loss.terms.max(1) as f64;
         stage.note(format!("epoch {}/{}, loss {loss:.4}", number + 1, config.epochs));
         epochs.push(EpochReport {
@@ -281,25 +309,20 @@ fn run(
             learning_rate,
             triples,
             skipped: done.skipped,
-            negatives: Some(around.watch.report(&done.health, &config.negatives)),
+            negatives,
             seconds,
             triples_per_second: triples as f64 / seconds,
         });
     }
-    drop(stage);
-    if let Some(negatives) = epochs.last().and_then(|last| last.negatives.as_ref()) {
-        ctx.message(&negatives.to_string());
-    }
     let seconds = began.elapsed().as_secs_f64();
     let triples: u64 = epochs.iter().map(|e| e.triples).sum();
-    let report = TrainReport {
+    Ok(TrainReport {
         epochs,
         seconds,
         triples_per_second: triples as f64 / seconds,
         instruction_set: InstructionSet::detect().name().to_string(),
         plan: plan.clone(),
-    };
-    Ok((tables, report))
+    })
 }
 
 /// Runs every lane to the end of the epoch; `None` if one of them panicked.
@@ -334,7 +357,7 @@ pub(super) fn initialize(side: &mut Side, number: u64, config: &TrainConfig) {
     });
 }
 
-pub(super) fn finite(tables: &mut Tables) -> bool {
+fn finite(tables: &mut Tables) -> bool {
     tables.users.is_finite() && tables.items.is_finite()
 }
 

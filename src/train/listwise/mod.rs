@@ -9,14 +9,13 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_xoshiro::Xoshiro256PlusPlus;
 
-use crate::context::{Context, Stage, Unit};
+use crate::context::{Context, Stage};
 use crate::dataset::{Dataset, Interactions};
 use crate::loss::{Atan, Bsl, Ccl, Listwise, LossKind, Psl, Relu, Softmax, Surrogate, Tanh};
 use crate::model::{Block, InstructionSet, LossSample, Tables, Update, Workspace, stride_of, train_block};
@@ -28,7 +27,7 @@ use crate::train::error::TrainError;
 use crate::train::lane::{Done, IN_FLIGHT, stream_seed};
 use crate::train::paging::{ExactReading, Paging};
 use crate::train::plan::{TrainPlan, windows_of};
-use crate::train::run::{EpochReport, TrainReport, filled_tables, finite, rate};
+use crate::train::run::{Ran, TrainReport, all_epochs, filled_tables, rate};
 
 /// Interactions of a window by default, at most: blocks are drawn from that many.
 pub(super) const WINDOW: u64 = 1 << 23;
@@ -308,50 +307,13 @@ fn run<P: Distribution + Clone>(
     let _exact = ExactReading::begin(dataset.train(), plan);
     let (mut tables, mut lanes) = prepare(dataset, config, proposal, plan, folder)?;
     let each = config.negatives().min(dataset.items().len() as usize) as u64;
-    let total = dataset.train().len() * each * u64::from(config.epochs);
-    let stage = ctx.stage("training", Some(total), Unit::Triples);
-    let began = Instant::now();
-    let mut epochs = Vec::new();
-    for number in 0..config.epochs {
-        let start = Instant::now();
-        let work = epoch(dataset, config, (number, plan), loss, &tables, (ctx, &stage));
-        let learning_rate = work.update.learning_rate;
+    let why = "no positive with a negative: no item can be proposed";
+    let report = all_epochs(config, plan, (each, why), &mut tables, ctx, |number, tables, stage| {
+        let work = epoch(dataset, config, (number, plan), loss, tables, (ctx, stage));
         let windows = work.windows.len() as f64;
         let rate = |window: usize| rate(config, f64::from(number) + window as f64 / windows);
-        let done = all_lanes(&work, &mut lanes, rate).ok_or(TrainError::Panicked)?;
-        ctx.check()?;
-        let diverged = work.diverged.load(Ordering::Relaxed);
-        let last = number + 1 == config.epochs;
-        if diverged || (last && !finite(&mut tables)) {
-            return Err(TrainError::Diverged { epoch: number + 1, learning_rate });
-        }
-        if done.positives == 0 {
-            let why = "no positive with a negative: no item can be proposed";
-            return Err(TrainError::NothingToLearn(why.to_string()));
-        }
-        let seconds = start.elapsed().as_secs_f64();
-        let triples = done.positives * each;
-        let loss = done.loss.sum / done.loss.terms.max(1) as f64;
-        stage.note(format!("epoch {}/{}, loss {loss:.4}", number + 1, config.epochs));
-        epochs.push(EpochReport {
-            epoch: number + 1,
-            loss,
-            learning_rate,
-            triples,
-            skipped: done.skipped,
-            negatives: None,
-            seconds,
-            triples_per_second: triples as f64 / seconds,
-        });
-    }
-    let seconds = began.elapsed().as_secs_f64();
-    let triples: u64 = epochs.iter().map(|e| e.triples).sum();
-    let report = TrainReport {
-        epochs,
-        seconds,
-        triples_per_second: triples as f64 / seconds,
-        instruction_set: InstructionSet::detect().name().to_string(),
-        plan: plan.clone(),
-    };
+        let done = all_lanes(&work, &mut lanes, rate)?;
+        Some(Ran { done, negatives: None, diverged: work.diverged.load(Ordering::Relaxed) })
+    })?;
     Ok((tables, report))
 }
