@@ -165,6 +165,13 @@ fn text(report: &Report, config: &TrainConfig) -> String {
         line("dataset", format!("{} users, {} items, {} train interactions", counts[0], counts[1], counts[2]));
     }
     line("train", format!("memory {} of {}: {}", train.memory, train.budget, place(train)));
+    if let Some(validation) = train.validation {
+        let place = if validation.best_in_file { "in a file" } else { "in memory" };
+        line(
+            "",
+            format!("validation: {} for ranking, the best factors {place}, {}", validation.ranking, validation.best),
+        );
+    }
     line(
         "",
         format!(

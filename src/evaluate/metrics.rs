@@ -26,6 +26,17 @@ impl Serialize for Metrics {
 
 /// The metrics at a cut-off, in the order of a report.
 const NAMES: [&str; 6] = ["recall", "precision", "hit_rate", "ndcg", "mrr", "map"];
+/// The metric without a cut-off.
+const AUC: &str = "auc";
+
+/// The cut-off of the metric called `name`, such as 20 of `ndcg@20`; `Some(None)` for one without, `None` if there is no
+/// such metric.
+pub(crate) fn cut_off_of(name: &str) -> Option<Option<usize>> {
+    match name.split_once('@') {
+        None => (name == AUC).then_some(None),
+        Some((kind, k)) => k.parse().ok().filter(|k| *k > 0 && NAMES.contains(&kind)).map(Some),
+    }
+}
 
 /// The metrics at cut-off `k` of a ranking whose relevant items stand at `ranks` (from 1, ascending; those beyond the
 /// cut-off may be missing), out of `relevant` in all. Formulas: `docs/metrics.md`.
@@ -113,7 +124,7 @@ impl Totals {
             metrics.extend(means);
         }
         if self.aucs > 0 {
-            metrics.push(("auc".to_string(), self.auc.mean(self.aucs)));
+            metrics.push((AUC.to_string(), self.auc.mean(self.aucs)));
         }
         Metrics(metrics)
     }
@@ -140,6 +151,16 @@ mod tests {
         }
         assert_eq!(at_cut_off(&[], 3, 10), [0.0; 6]);
         assert_eq!(at_cut_off(&[1, 2], 2, 2), [1.0; 6]);
+    }
+
+    #[test]
+    fn names_have_cut_offs() {
+        assert_eq!(cut_off_of("ndcg@20"), Some(Some(20)));
+        assert_eq!(cut_off_of("hit_rate@1"), Some(Some(1)));
+        assert_eq!(cut_off_of("auc"), Some(None));
+        for wrong in ["", "ndcg", "auc@3", "ndcg@0", "ndcg@", "ndcg@x", "ndgc@20", "NDCG@20"] {
+            assert_eq!(cut_off_of(wrong), None, "{wrong}");
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod tests;
 pub use bench::{EvaluateBench, bench_evaluate};
 pub use error::EvaluateError;
 pub use metrics::Metrics;
+pub(crate) use metrics::cut_off_of;
 pub use options::{EvaluateOptions, Protocol};
 
 use std::time::Instant;
@@ -115,6 +116,20 @@ pub fn evaluate(
         metrics,
         baselines,
     })
+}
+
+/// Makes sure that [`evaluate`] finds all that it needs, without ranking anyone.
+///
+/// # Errors
+/// As [`evaluate`] would, but for scores that are NaN.
+pub(crate) fn check_evaluation(
+    scorer: &dyn Scorer,
+    dataset: &Dataset,
+    options: &EvaluateOptions,
+    ctx: &Context,
+) -> Result<(), EvaluateError> {
+    options.check(dataset)?;
+    choose(scorer, dataset, options, &Paging::begin(scorer, dataset, ctx), ctx).map(|_| ())
 }
 
 /// Whom to evaluate, when it is clear that the budget will do.

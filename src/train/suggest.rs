@@ -37,7 +37,7 @@ fn suggestion(message: &str) -> Option<String> {
         return None;
     }
     let here = right.iter().map(|key| (distance(wrong, key), key.to_string()));
-    let tables: [(&str, &str); 7] = [
+    let tables: [(&str, &str); 8] = [
         ("", "{}"),
         ("loss", "[loss]\n{}"),
         ("negatives", "[negatives]\n{}"),
@@ -45,6 +45,7 @@ fn suggestion(message: &str) -> Option<String> {
         ("confidence", "[confidence]\n{}"),
         ("optimizer", "[optimizer]\n{}"),
         ("stream", "[stream]\n{}"),
+        ("validation", "[validation]\n{}"),
     ];
     let elsewhere = tables.into_iter().flat_map(|(table, text)| {
         let asked = toml::from_str::<TrainConfig>(&text.replace("{}", &format!("{NO_KEY} = 0"))).err();
@@ -106,6 +107,9 @@ mod tests {
             ("[loss]\nkind = \"softmx\"", "did you mean \"softmax\"?"),
             ("[confidence]\nhalflife = 3", "did you mean `half_life`?"),
             ("[stream]\nblock_item = 3", "did you mean `block_items`?"),
+            ("[validation]\nmetrics = \"auc\"", "did you mean `metric`?"),
+            ("min_delta = 0.1", "did you mean `min_delta` in [validation]?"),
+            ("[optimizer]\nwarmup = 2", "did you mean `warm_up`?"),
         ] {
             let error = TrainConfig::from_toml(text).unwrap_err().to_string();
             assert!(error.ends_with(expected), "{text}: {error}");
