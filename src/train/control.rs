@@ -31,15 +31,16 @@ impl Patience {
     }
 }
 
-/// How far a run is with respect to its validation metric: all that has to be kept to go on with it later.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// How far a run is with respect to its validation metric: all that has to be kept to go on with it later, with every
+/// bit of its numbers, for decisions go by comparing them.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct ControlState {
     /// Every validation so far.
     pub(super) history: Vec<Validated>,
     /// The one with the highest value, the first of equals.
     pub(super) best: Option<Validated>,
-    /// What `plateau` has multiplied the learning rate by.
-    pub(super) scale: f64,
+    /// How often `plateau` has lowered the learning rate.
+    lowered: u32,
     plateau: Patience,
     stopping: Patience,
 }
@@ -55,14 +56,12 @@ pub(super) struct Decision {
     pub(super) stop: bool,
 }
 
-impl Default for ControlState {
-    fn default() -> Self {
-        let (history, best) = (Vec::new(), None);
-        Self { history, best, scale: 1.0, plateau: Patience::default(), stopping: Patience::default() }
-    }
-}
-
 impl ControlState {
+    /// What `plateau` has multiplied the learning rate by so far.
+    pub(super) fn scale(&self, config: &TrainConfig) -> f64 {
+        config.optimizer.factor().powi(self.lowered as i32)
+    }
+
     /// Takes note of a validation.
     pub(super) fn see(&mut self, validated: Validated, config: &TrainConfig) -> Decision {
         let value = validated.value;
@@ -75,9 +74,7 @@ impl ControlState {
         self.history.push(validated);
         let lowered = config.optimizer.schedule == Schedule::Plateau
             && self.plateau.runs_out(value, min_delta, config.optimizer.patience());
-        if lowered {
-            self.scale *= config.optimizer.factor();
-        }
+        self.lowered += u32::from(lowered);
         let patience = validation.and_then(|v| v.patience);
         let stop = patience.is_some_and(|patience| self.stopping.runs_out(value, min_delta, patience));
         Decision { best, lowered, stop }
@@ -131,7 +128,7 @@ mod tests {
                 if falls {
                     (lowered, last_lowered) = (lowered + 1, Some(i));
                 }
-                prop_assert!((state.scale - 0.1f64.powi(lowered)).abs() < 1e-12);
+                prop_assert!((state.scale(&config) - 0.1f64.powi(lowered)).abs() < 1e-12);
                 prop_assert_eq!(got.stop, stop.is_some_and(|patience| i - last >= patience as usize));
                 if got.stop {
                     break;

@@ -309,7 +309,7 @@ pub(super) fn all_epochs(
     let mut stopped = Stopped::Epochs;
     for number in 0..config.epochs {
         let start = Instant::now();
-        let scale = validator.as_ref().map_or(1.0, |v| v.state.scale) as f32;
+        let scale = validator.as_ref().map_or(1.0, |v| v.state.scale(config)) as f32;
         let rate_at = |done: u32| scale * rate(config, f64::from(done));
         let Ran { done, negatives, diverged } = one((number, scale), tables, &stage).ok_or(TrainError::Panicked)?;
         ctx.check()?;
