@@ -26,4 +26,5 @@ pub use listwise::{ListwiseBench, bench_listwise};
 pub use out_of_core::{OutOfCoreBench, bench_out_of_core};
 pub use plan::{TablePlace, TrainCounts, TrainPlan, plan_train};
 pub use rehearse::{Rehearsal, rehearse_train};
+pub(crate) use run::in_force;
 pub use run::{EpochReport, TrainReport, train};
