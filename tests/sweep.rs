@@ -108,7 +108,7 @@ fn the_better_configuration_wins_and_the_impossible_is_listed() {
 #[test]
 fn killed_and_resumed_it_finds_the_same() {
     let bench = Trained::new();
-    let text = "\"optimizer.learning_rate\" = { low = 1e-3, high = 1e-1, log = true }\n\"negatives.count\" = [2, 4]";
+    let text = "\"optimizer.learning_rate\" = { low = 1e-3, high = 1e-1, log = true }\n\"negatives.count\" = [1, 2]";
     put(&bench, "space.toml", text);
     let flags = ["--trials", "6", "--halving", "2", "--min-epochs", "20", "--epochs", "80", "--seeds", "2"];
     let whole = sweep(&bench, "space.toml", "whole", &flags);

@@ -19,7 +19,7 @@ pub(super) fn over_seeds(runs: &[&[f32]], number: usize) -> Vec<f64> {
         let draw = |s: usize| {
             let hash = mix(own.wrapping_add(((b * seeds + s) as u64 + 1).wrapping_mul(GOLDEN)));
             // Of 32 bits: too few seeds for the bias to be seen.
-            f64::from(runs[((hash >> 32) * seeds as u64 >> 32) as usize][b])
+            f64::from(runs[(((hash >> 32) * seeds as u64) >> 32) as usize][b])
         };
         all + stretch * (mean((0..seeds).map(draw).sum()) - all)
     };

@@ -121,11 +121,11 @@ impl SweepReport {
         );
         text += &aligned(&self.cells());
         let has = |standing| self.rows.iter().any(|row| row.standing == standing);
-        text += "\nIntervals hold the middle 95 % of a bootstrap over users";
-        text += if self.rows.iter().any(|row| row.seeds > 1) { " and seeds; ± is" } else { ".\n" };
-        if self.rows.iter().any(|row| row.seeds > 1) {
-            text += " the standard deviation over seeds.\n";
-        }
+        text += if self.rows.iter().any(|row| row.seeds > 1) {
+            "\nIntervals hold the middle 95 % of a bootstrap over users and seeds; ± is the standard deviation over seeds.\n"
+        } else {
+            "\nIntervals hold the middle 95 % of a bootstrap over users.\n"
+        };
         if has(Standing::Tied) {
             text += "tie: the interval of what it is behind the best, paired by user, holds 0.\n";
         }

@@ -284,7 +284,7 @@ fn keyed(path: &str, value: &Value, axes: &mut Vec<Axis>) -> Result<(), SweepErr
                 Some(Value::Bool(log)) => *log,
                 Some(_) => return wrong("log must be true or false"),
             };
-            if !(low < high) || (log && low <= 0.0) {
+            if low >= high || (log && low <= 0.0) {
                 return wrong("a range needs low below high, and above 0 where log is true");
             }
             let whole = ["low", "high"].iter().all(|end| table[*end].is_i64());
