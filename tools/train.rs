@@ -108,6 +108,8 @@ pub struct Args {
     force: bool,
     #[command(flatten)]
     settings: Settings,
+    #[command(flatten)]
+    validating: Validating,
 }
 
 /// The flags that make up the configuration of a run.
@@ -221,7 +223,12 @@ pub struct Settings {
     /// Interactions in a window of the stream [default: 16 an item, at least 8 windows an epoch]
     #[arg(long, value_name = "N")]
     window: Option<u64>,
-    /// Measure this on the valid part between epochs, and keep the best epoch: such as ndcg@20 or auc
+}
+
+/// The flags that measure a run while it trains.
+#[derive(clap::Args)]
+pub struct Validating {
+    /// Measure this on the valid part between epochs, and keep the best epoch: such as ndcg@20
     #[arg(long, value_name = "METRIC")]
     metric: Option<String>,
     /// Epochs from one validation to the next; this flag and those below turn validation on, too, by ndcg@20
@@ -319,6 +326,32 @@ struct Report<'a> {
     report: &'a TrainReport,
 }
 
+fn set<T>(target: &mut T, flag: Option<impl Into<T>>) {
+    if let Some(value) = flag {
+        *target = value.into();
+    }
+}
+
+fn maybe<T>(target: &mut Option<T>, flag: Option<impl Into<T>>) {
+    *target = flag.map(Into::into).or(target.take());
+}
+
+impl Validating {
+    /// Adds to `config` what flags say.
+    pub fn add_to(self, config: &mut TrainConfig) {
+        let counts = [self.validate_every, self.validate_users, self.patience];
+        if self.metric.is_none() && self.min_delta.is_none() && counts.iter().all(Option::is_none) {
+            return;
+        }
+        let validation = config.validation.get_or_insert_with(ValidationConfig::default);
+        set(&mut validation.metric, self.metric);
+        set(&mut validation.every, self.validate_every);
+        maybe(&mut validation.users, self.validate_users);
+        maybe(&mut validation.patience, self.patience);
+        set(&mut validation.min_delta, self.min_delta);
+    }
+}
+
 impl Settings {
     /// The configuration that file and flags make.
     pub fn config(&self) -> anyhow::Result<TrainConfig> {
@@ -331,14 +364,6 @@ impl Settings {
                     .with_context(|| format!("{}: not a valid configuration", path.display()))?
             }
         };
-        fn set<T>(target: &mut T, flag: Option<impl Into<T>>) {
-            if let Some(value) = flag {
-                *target = value.into();
-            }
-        }
-        fn maybe<T>(target: &mut Option<T>, flag: Option<impl Into<T>>) {
-            *target = flag.map(Into::into).or(target.take());
-        }
         set(&mut config.dimensions, self.dimensions);
         set(&mut config.epochs, self.epochs);
         set(&mut config.seed, self.seed);
@@ -376,14 +401,6 @@ impl Settings {
             (config.optimizer.every, config.optimizer.at) = (self.lr_every, self.lr_at.clone());
         }
         maybe(&mut config.optimizer.patience, self.lr_patience);
-        if self.validates() {
-            let validation = config.validation.get_or_insert_with(ValidationConfig::default);
-            set(&mut validation.metric, self.metric.clone());
-            set(&mut validation.every, self.validate_every);
-            maybe(&mut validation.users, self.validate_users);
-            maybe(&mut validation.patience, self.patience);
-            set(&mut validation.min_delta, self.min_delta);
-        }
         match self.without_effect(&config) {
             Some(text) => Err(Usage(text.to_string()).into()),
             None => Ok(config),
@@ -392,12 +409,6 @@ impl Settings {
 }
 
 impl Settings {
-    /// Whether a flag asks for validation.
-    fn validates(&self) -> bool {
-        let counts = [self.validate_every, self.validate_users, self.patience];
-        self.metric.is_some() || self.min_delta.is_some() || counts.iter().any(Option::is_some)
-    }
-
     /// A flag that would change nothing, and what would make it count. A key of the file may well wait for its time.
     fn without_effect(&self, config: &TrainConfig) -> Option<&'static str> {
         let (rule, schedule) = (config.optimizer.kind, config.optimizer.schedule);
@@ -453,7 +464,8 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
     let (Some(dataset), Some(output)) = (&args.dataset, &args.output) else {
         return list_losses(globals);
     };
-    let config = args.settings.config()?;
+    let mut config = args.settings.config()?;
+    args.validating.add_to(&mut config);
     let ctx = globals.context();
     let dataset = Dataset::open(dataset)?;
     let (manifest, report) = train(&dataset, &config, output, args.force, &ctx)?;

@@ -31,6 +31,7 @@ pub use listwise::{ListwiseBench, bench_listwise};
 pub use out_of_core::{OutOfCoreBench, bench_out_of_core};
 pub use plan::{TablePlace, TrainCounts, TrainPlan, ValidationPlan, plan_train};
 pub use rehearse::{Rehearsal, rehearse_train};
+pub(crate) use run::in_force;
 pub use run::{EpochReport, Stopped, TrainReport, train};
 pub use schedule::Schedule;
 pub use validation::{Validated, ValidationConfig, ValidationReport};

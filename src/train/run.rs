@@ -404,14 +404,8 @@ pub(super) fn initialize(side: &mut Side, number: u64, config: &TrainConfig) {
     });
 }
 
-pub(super) fn publish_tables(
-    staging: Staging,
-    dataset: &Dataset,
-    config: &TrainConfig,
-    mut tables: Tables,
-    report: &TrainReport,
-) -> Result<ModelManifest, TrainError> {
-    let json = |value: serde_json::Result<serde_json::Value>| value.unwrap_or(serde_json::Value::Null);
+/// The configuration with what its defaults amount to: equal for equal runs.
+pub(crate) fn in_force(config: &TrainConfig) -> TrainConfig {
     let mut used = config.clone();
     used.biases = Some(config.biases());
     used.similarity = Some(config.similarity());
@@ -421,6 +415,18 @@ pub(super) fn publish_tables(
     used.negatives.shared_by = config.loss.kind.is_listwise().then(|| config.shared_by());
     used.init_deviation = Some(config.init_deviation());
     used.optimizer.learning_rate = Some(config.learning_rate());
+    used
+}
+
+pub(super) fn publish_tables(
+    staging: Staging,
+    dataset: &Dataset,
+    config: &TrainConfig,
+    mut tables: Tables,
+    report: &TrainReport,
+) -> Result<ModelManifest, TrainError> {
+    let json = |value: serde_json::Result<serde_json::Value>| value.unwrap_or(serde_json::Value::Null);
+    let used = in_force(config);
     let manifest = ModelManifest {
         peccary: env!("CARGO_PKG_VERSION").to_string(),
         dataset: dataset.fingerprint().to_string(),

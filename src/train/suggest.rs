@@ -12,12 +12,19 @@ impl TrainConfig {
     /// If it is no TOML, or has a key or a value that there is not: the message says where, and names the nearest that
     /// there is, in whichever table.
     pub fn from_toml(text: &str) -> Result<Self, TrainError> {
-        toml::from_str(text).map_err(|error| {
-            let message = error.to_string();
-            let nearest = suggestion(error.message());
-            TrainError::Toml(message.trim_end().to_string() + &nearest.map_or(String::new(), |n| format!("\n{n}")))
-        })
+        toml::from_str(text).map_err(|error| explained(&error.to_string(), error.message(), "\n"))
     }
+
+    /// The same from a value of JSON, which has no lines to be named.
+    pub(crate) fn from_json(value: serde_json::Value) -> Result<Self, TrainError> {
+        serde_json::from_value(value).map_err(|error| explained(&error.to_string(), &error.to_string(), "; "))
+    }
+}
+
+/// The whole message, and behind it the nearest right one to what its core is about.
+fn explained(message: &str, core: &str, between: &str) -> TrainError {
+    let nearest = suggestion(core).map_or(String::new(), |nearest| between.to_string() + &nearest);
+    TrainError::Toml(message.trim_end().to_string() + &nearest)
 }
 
 /// The words between backquotes.

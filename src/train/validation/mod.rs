@@ -13,7 +13,7 @@ use super::plan::{TrainPlan, ValidationPlan};
 use super::{TrainConfig, TrainError};
 use crate::context::{ByteSize, Context, Silent};
 use crate::dataset::{Dataset, Part};
-use crate::evaluate::{EvaluateError, EvaluateOptions, check_evaluation, cut_off_of, evaluate};
+use crate::evaluate::{EvaluateError, EvaluateOptions, MetricAt, check_evaluation, evaluate};
 use crate::model::{ModelError, SharedTable, Tables};
 use crate::rank::RankError;
 use scorer::TableScorer;
@@ -49,8 +49,8 @@ impl ValidationConfig {
         let fail = |key: &str, value: String, must: &str| {
             Err(TrainError::Config { key: format!("validation.{key}"), value, must: must.to_string() })
         };
-        if cut_off_of(&self.metric).is_none() {
-            let must = "be auc, or recall, precision, hit_rate, ndcg, mrr or map with a cut-off, such as \"ndcg@20\"";
+        if self.metric.parse::<MetricAt>().is_err() {
+            let must = "be recall, precision, hit_rate, ndcg, mrr or map with a cut-off, such as \"ndcg@20\"";
             return fail("metric", format!("\"{}\"", self.metric), must);
         }
         if self.every == 0 {
@@ -81,8 +81,8 @@ impl ValidationConfig {
             });
         }
         let items = dataset.items().len() as usize;
-        match cut_off_of(&self.metric).flatten() {
-            Some(k) if k > items => Err(TrainError::Config {
+        match self.cut_off() {
+            k if k > items => Err(TrainError::Config {
                 key: "validation.metric".into(),
                 value: format!("\"{}\"", self.metric),
                 must: format!("have a cut-off of up to {items}, the number of items"),
@@ -91,11 +91,16 @@ impl ValidationConfig {
         }
     }
 
+    /// The cut-off of the metric, which [`validate`](Self::validate) has looked at.
+    fn cut_off(&self) -> usize {
+        self.metric.parse().map_or(1, MetricAt::k)
+    }
+
     /// The evaluation whose metric it is. Seeds are those that `evaluate` has by default: it then gives the same number.
     fn options(&self) -> EvaluateOptions {
         EvaluateOptions {
             part: Part::Valid,
-            k: vec![cut_off_of(&self.metric).flatten().unwrap_or(1)],
+            k: vec![self.cut_off()],
             users: self.users.map(|users| users as usize),
             baselines: false,
             ..EvaluateOptions::default()
