@@ -107,7 +107,7 @@ pub use synth::{
     write_synth, write_truth,
 };
 pub use train::{
-    ConfidenceConfig, EpochReport, ListwiseBench, OptimizerConfig, OptimizerKind, OutOfCoreBench, Rehearsal, Schedule,
-    StreamConfig, TablePlace, TrainBench, TrainConfig, TrainCounts, TrainError, TrainPlan, TrainReport, WeightScale,
-    bench_listwise, bench_out_of_core, bench_train, plan_train, rehearse_train, train,
+    ConfidenceConfig, EpochReport, ListwiseBench, OptimizerConfig, OptimizerKind, OutOfCoreBench, RegularizationConfig,
+    Rehearsal, Schedule, StreamConfig, TablePlace, TrainBench, TrainConfig, TrainCounts, TrainError, TrainPlan,
+    TrainReport, WeightScale, bench_listwise, bench_out_of_core, bench_train, plan_train, rehearse_train, train,
 };

@@ -10,6 +10,7 @@ mod live;
 mod manifest;
 mod precision;
 mod published;
+mod regularization;
 mod rule;
 mod scan;
 mod scores;
@@ -26,6 +27,7 @@ pub use manifest::{ModelManifest, Similarity};
 pub use precision::Precision;
 pub use published::Model;
 pub(crate) use published::publish;
+pub(crate) use regularization::{Dropout, Regularization};
 pub(crate) use scan::{count_above_and_equal, first_not_below};
 pub(crate) use scores::{Rows, dot_products};
 

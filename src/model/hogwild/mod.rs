@@ -7,6 +7,7 @@
 
 use super::Similarity;
 use super::kernel::{Element, Lanes};
+use super::regularization::Regularization;
 use super::rule::Rule;
 
 mod adjust;
@@ -56,6 +57,9 @@ pub(crate) struct Update {
     pub(crate) learning_rate: f32,
     pub(crate) l2: f32,
     pub(crate) similarity: Similarity,
+    pub(crate) regularization: Regularization,
+    /// The seed of what is dropped, of this batch's own.
+    pub(crate) seed: u64,
 }
 
 /// Summed loss over the terms (pairs, or scores) that were looked at.

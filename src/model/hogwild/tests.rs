@@ -246,7 +246,7 @@ proptest! {
         // In one dimension a cosine has no gradient, and for tiny rows little: rounding alone would be compared.
         let dimensions = if cosine { dimensions.max(8) } else { dimensions };
         let similarity = if cosine { Similarity::Cosine } else { Similarity::Dot };
-        let update = Update { learning_rate: 0.02, l2: 0.03, similarity };
+        let update = Update { learning_rate: 0.02, l2: 0.03, similarity, regularization: Regularization::default(), seed: 0 };
         if pairwise {
             compare(Bpr { inverse_temperature: 1.5 }, (update, optimizer), dimensions, each, weighted, seed);
         } else {
@@ -267,7 +267,13 @@ fn biases_learn(precision: Precision) {
     tables.users.fill(|_, _| ());
     tables.items.fill(|_, _| ());
     let runs = Runs { users: &[0], ends: &[1], positives: &[0], negatives: &[1], negatives_each: 1, adjust: None };
-    let update = Update { learning_rate: 0.1, l2: 0.01, similarity: Similarity::Dot };
+    let update = Update {
+        learning_rate: 0.1,
+        l2: 0.01,
+        similarity: Similarity::Dot,
+        regularization: Regularization::default(),
+        seed: 0,
+    };
     for _ in 0..50 {
         train(InstructionSet::detect(), &tables, runs, Bpr { inverse_temperature: 1.0 }, update);
     }
@@ -286,7 +292,13 @@ fn steps_smaller_than_half_a_unit_of_bfloat16_count_in_the_mean() {
     // Rows of ones, below which bfloat16 has a spacing of 2⁻⁸, moved by a 16th of that by each of 64 batches. With
     // scores this far apart BPR has no gradient left: only L2 moves the rows.
     let (dimensions, rounds) = (1024, 64);
-    let update = Update { learning_rate: 2f32.powi(-10), l2: 0.25, similarity: Similarity::Dot };
+    let update = Update {
+        learning_rate: 2f32.powi(-10),
+        l2: 0.25,
+        similarity: Similarity::Dot,
+        regularization: Regularization::default(),
+        seed: 0,
+    };
     for set in InstructionSet::available() {
         let mut tables =
             Tables::new(1, 1 + rounds, dimensions, false, (Optimizer::Sgd, Precision::Bf16), [None, None]).unwrap();
@@ -318,7 +330,13 @@ fn steps_smaller_than_half_a_unit_of_bfloat16_count_in_the_mean() {
 #[test]
 fn trainers_that_race_for_the_same_rows_learn_and_leave_finite_rows() {
     let (dimensions, rounds) = (20, 200);
-    let update = Update { learning_rate: 0.05, l2: 0.001, similarity: Similarity::Dot };
+    let update = Update {
+        learning_rate: 0.05,
+        l2: 0.001,
+        similarity: Similarity::Dot,
+        regularization: Regularization::default(),
+        seed: 0,
+    };
     let adam = Optimizer::Adam { beta1: 0.9, beta2: 0.99, epsilon: 1e-6 };
     for set in InstructionSet::available() {
         for (optimizer, precision) in [(Optimizer::Sgd, Precision::F32), (adam, Precision::Bf16)] {
