@@ -65,12 +65,12 @@ impl Dropout {
         CHANCES as f32 / (CHANCES - self.chances) as f32
     }
 
-    /// Draws what each column of a row is multiplied by; those from `factors` on by 1. Moves `seed` on.
+    /// Draws what each column of a padded row is multiplied by; those from `factors` on by 1. Moves `seed` on.
     // Plain loops, always inlined: fills and closures would be compiled without the instruction set of the kernels.
     #[inline(always)]
     pub(crate) fn draw(self, seed: &mut u64, factors: usize, mask: &mut [f32]) {
         let scale = self.scale();
-        for four in mask.chunks_mut(4) {
+        for four in mask.chunks_exact_mut(4) {
             *seed = seed.wrapping_add(GOLDEN);
             let mut word = mix(*seed);
             for column in four {

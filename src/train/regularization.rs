@@ -75,6 +75,8 @@ impl TrainConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::context::{ByteSize, Context};
+    use crate::train::{TrainCounts, TrainPlan};
 
     #[test]
     fn what_makes_no_sense_is_refused_by_its_key() {
@@ -96,6 +98,19 @@ mod tests {
                 other => panic!("{text}: {other:?}"),
             }
         }
+    }
+
+    #[test]
+    fn masks_of_blocks_are_planned_for() {
+        let counts = TrainCounts { users: 1000, items: 10_000, interactions: 100_000 };
+        let memory = |users: f32, items: f32| {
+            let mut config: TrainConfig = toml::from_str("dimensions = 64\nloss.kind = \"bsl\"").unwrap();
+            (config.regularization.user_dropout, config.regularization.item_dropout) = (users, items);
+            TrainPlan::new(counts, &config, &Context::new(2, ByteSize(1 << 30))).unwrap().memory.0
+        };
+        // A row of 64 floats for each of 128 positives, and for each of as many items and 800 negatives, in two lanes.
+        assert_eq!(memory(0.1, 0.0) - memory(0.0, 0.0), 2 * 256 * 128);
+        assert_eq!(memory(0.1, 0.2) - memory(0.1, 0.0), 2 * 256 * 928);
     }
 
     #[test]
