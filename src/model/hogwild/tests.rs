@@ -64,8 +64,7 @@ impl Oracle {
         p: usize,
         loss: L,
         (update, optimizer): (Update, Optimizer),
-        adjust: Adjust<'_>,
-        mask: &[f64],
+        (adjust, mask): (Adjust<'_>, &[f64]),
     ) {
         let each = (items.len() - p) / p;
         let row = self.users[user].clone();
@@ -223,7 +222,7 @@ fn compare<L: Loss>(
                     dropout.draw(&mut seed, dimensions, &mut mask);
                 }
                 let mask: Vec<f64> = mask[..dimensions].iter().map(|m| f64::from(*m)).collect();
-                oracle.group(*user as usize, &group, p, loss, (update, optimizer), adjust, &mask);
+                oracle.group(*user as usize, &group, p, loss, (update, optimizer), (adjust, &mask));
                 k += p;
             }
         }
