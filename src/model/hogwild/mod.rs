@@ -372,7 +372,7 @@ impl Mixes<'_> {
 // instruction set of its caller.
 
 /// # Safety
-/// As for [`dot_tiles`].
+/// The tiles lie within the row, and the machine has the instruction set of `V`.
 #[inline(always)]
 unsafe fn load_tiles<V: Lanes, E: Element, const N: usize>(row: *const f32, first: usize) -> [V; N] {
     // SAFETY: passed on from the caller.
