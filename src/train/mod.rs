@@ -3,6 +3,8 @@
 mod bench;
 mod confidence;
 mod config;
+mod control;
+mod divergence;
 mod error;
 mod grid;
 mod lane;
@@ -14,18 +16,24 @@ mod plan;
 mod regularization;
 mod rehearse;
 mod run;
+mod schedule;
 mod strata;
 mod suggest;
 #[cfg(test)]
 mod tests;
+mod validation;
 
 pub use bench::{TrainBench, bench_train};
 pub use confidence::{ConfidenceConfig, WeightScale};
-pub use config::{OptimizerConfig, OptimizerKind, Schedule, StreamConfig, TrainConfig};
+pub use config::{OptimizerConfig, OptimizerKind, StreamConfig, TrainConfig};
+pub use divergence::DivergedRow;
 pub use error::TrainError;
 pub use listwise::{ListwiseBench, bench_listwise};
 pub use out_of_core::{OutOfCoreBench, bench_out_of_core};
-pub use plan::{TablePlace, TrainCounts, TrainPlan, plan_train};
+pub use plan::{TablePlace, TrainCounts, TrainPlan, ValidationPlan, plan_train};
 pub use regularization::RegularizationConfig;
 pub use rehearse::{Rehearsal, rehearse_train};
-pub use run::{EpochReport, TrainReport, train};
+pub(crate) use run::in_force;
+pub use run::{EpochReport, Stopped, TrainReport, train};
+pub use schedule::Schedule;
+pub use validation::{Validated, ValidationConfig, ValidationReport};

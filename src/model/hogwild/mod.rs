@@ -27,7 +27,7 @@ pub(crate) use dispatch::train;
 use dots::dot_rows;
 use dropout::{Dropped, load_user};
 use scratch::{Row, Scratch, noise_seed};
-pub(crate) use tables::{Optimizer, Side, Tables};
+pub(crate) use tables::{Optimizer, Side, SideRows, Tables};
 
 /// Items in a group, at most.
 const GROUP: usize = 256;
