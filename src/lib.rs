@@ -115,7 +115,7 @@ pub use synth::{
 };
 pub use train::{
     ConfidenceConfig, DivergedRow, EpochReport, ListwiseBench, OptimizerConfig, OptimizerKind, OutOfCoreBench,
-    Rehearsal, Schedule, Stopped, StreamConfig, TablePlace, TrainBench, TrainConfig, TrainCounts, TrainError,
-    TrainPlan, TrainReport, Validated, ValidationConfig, ValidationPlan, ValidationReport, WeightScale, bench_listwise,
-    bench_out_of_core, bench_train, plan_train, rehearse_train, train,
+    RegularizationConfig, Rehearsal, Schedule, Stopped, StreamConfig, TablePlace, TrainBench, TrainConfig, TrainCounts,
+    TrainError, TrainPlan, TrainReport, Validated, ValidationConfig, ValidationPlan, ValidationReport, WeightScale,
+    bench_listwise, bench_out_of_core, bench_train, plan_train, rehearse_train, train,
 };

@@ -55,6 +55,11 @@ configuration as used. A user's positives never are negatives, unless allowed.
   half_life = 90.0         # days
   clip = 10.0
   events = { buy = 4.0 }
+  [regularization]         # beside l2; by default none
+  user_dropout = 0.1       # of each factor
+  item_dropout = 0.1       # listwise losses
+  max_norm = 2.0           # of a row; not for listwise losses on cosines
+  clip_gradient = 1.0      # norm of a row's gradient
   [optimizer]
   kind = \"sgd\"             # or \"adagrad\", \"adam\"
   learning_rate = 0.05
@@ -160,6 +165,18 @@ pub struct Settings {
     /// L2 regularization of every row that a term touches
     #[arg(long, value_name = "LAMBDA")]
     l2: Option<f32>,
+    /// Probability by which each factor of a user's row is left out of a positive's scores
+    #[arg(long, value_name = "P")]
+    user_dropout: Option<f32>,
+    /// The same for the rows of items, with listwise losses
+    #[arg(long, value_name = "P")]
+    item_dropout: Option<f32>,
+    /// The largest norm of a row's factors
+    #[arg(long, value_name = "NORM")]
+    max_norm: Option<f32>,
+    /// The largest norm of a row's gradient in one update
+    #[arg(long, value_name = "NORM")]
+    clip_gradient: Option<f32>,
     /// Standard deviation of the initial factors
     #[arg(long, value_name = "SIGMA")]
     init_deviation: Option<f32>,
@@ -378,6 +395,10 @@ impl Settings {
         maybe(&mut config.similarity, self.similarity);
         set(&mut config.biases, self.biases);
         maybe(&mut config.l2, self.l2);
+        set(&mut config.regularization.user_dropout, self.user_dropout);
+        set(&mut config.regularization.item_dropout, self.item_dropout);
+        maybe(&mut config.regularization.max_norm, self.max_norm);
+        maybe(&mut config.regularization.clip_gradient, self.clip_gradient);
         set(&mut config.init_deviation, self.init_deviation);
         set(&mut config.precision, self.precision);
         maybe(&mut config.negatives.count, self.negatives);

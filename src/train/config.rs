@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{ConfidenceConfig, Schedule, TrainError, ValidationConfig};
+use super::{ConfidenceConfig, RegularizationConfig, Schedule, TrainError, ValidationConfig};
 use crate::loss::{LossConfig, LossKind};
 use crate::model::{MAX_NEGATIVES, MAX_STRIDE, Optimizer, Precision, Similarity};
 use crate::negatives::{Mistake, NegativesConfig, Proposal};
@@ -43,6 +43,8 @@ pub struct TrainConfig {
     pub negatives: NegativesConfig,
     /// How much each interaction counts.
     pub confidence: ConfidenceConfig,
+    /// What keeps rows from growing, or from relying on single factors, beside L2.
+    pub regularization: RegularizationConfig,
     /// How gradients become steps.
     pub optimizer: OptimizerConfig,
     /// How interactions are streamed.
@@ -67,6 +69,7 @@ impl Default for TrainConfig {
             loss: LossConfig::default(),
             negatives: NegativesConfig::default(),
             confidence: ConfidenceConfig::default(),
+            regularization: RegularizationConfig::default(),
             optimizer: OptimizerConfig::default(),
             stream: StreamConfig::default(),
             validation: None,
@@ -244,6 +247,7 @@ impl TrainConfig {
             return Err(TrainError::Config { key, value, must });
         }
         self.confidence.validate()?;
+        self.validate_regularization()?;
         if !positive(self.learning_rate()) {
             return fail("optimizer.learning_rate", self.learning_rate().to_string(), "be a number above 0");
         }

@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use rand::SeedableRng;
+use rand::{Rng, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
 use super::confidence::Confidence;
@@ -125,6 +125,9 @@ impl<L: Loss> Epoch<'_, L> {
         done: &mut Done,
     ) -> &'b [u64] {
         let scores = self.scores();
+        if self.update.regularization.draws() {
+            batch.seed = rng.next_u64();
+        }
         let rest = sampling.fill((items, rest, &rest[..rest.len().min(BATCH)]), BATCH, &scores, rng, batch);
         if let Some(confidence) = self.confidence {
             confidence.fill(batch);
@@ -253,7 +256,7 @@ impl<L: Loss> Epoch<'_, L> {
             negatives_each: self.negatives_each,
             adjust: (!adjust.is_empty()).then_some(adjust),
         };
-        let update = Update { learning_rate: batch.learning_rate, ..self.update };
+        let update = Update { learning_rate: batch.learning_rate, seed: batch.seed, ..self.update };
         let sample = train(self.set, self.tables, runs, self.loss, update);
         let looked_at = || (0..batch.positives.len()).step_by(LOOKED_AT);
         let user_of = |positive| batch.users[batch.ends.partition_point(|end| *end as usize <= positive)];

@@ -21,7 +21,7 @@ use super::validation::{ValidationReport, Validator, published_row};
 use crate::context::{Context, Stage, Unit};
 use crate::dataset::Dataset;
 use crate::loss::{Bpr, Logistic, Loss, LossKind};
-use crate::model::{InstructionSet, ModelManifest, Side, Similarity, Tables, Update, publish};
+use crate::model::{InstructionSet, ModelManifest, Side, Similarity, Tables, publish};
 use crate::negatives::{NegativesReport, Sampling, Watch};
 use crate::storage::{Staging, return_large_buffers};
 use crate::stream::{Partition, Window, plan as windows};
@@ -243,11 +243,7 @@ pub(super) fn epoch<'a, L: Loss>(
         lanes: plan.threads,
         set: InstructionSet::detect(),
         loss,
-        update: Update {
-            learning_rate: rate(config, f64::from(epoch)),
-            l2: config.l2(),
-            similarity: config.similarity(),
-        },
+        update: config.update(rate(config, f64::from(epoch))),
         negatives_each: config.negatives(),
         progress: (f64::from(epoch) / f64::from(config.epochs), f64::from(epoch + 1) / f64::from(config.epochs)),
         confidence: around.confidence.as_ref(),

@@ -44,12 +44,13 @@ fn suggestion(message: &str) -> Option<String> {
         return None;
     }
     let here = right.iter().map(|key| (distance(wrong, key), key.to_string()));
-    let tables: [(&str, &str); 8] = [
+    let tables: [(&str, &str); 9] = [
         ("", "{}"),
         ("loss", "[loss]\n{}"),
         ("negatives", "[negatives]\n{}"),
         ("negatives.mix", "[[negatives.mix]]\n{}"),
         ("confidence", "[confidence]\n{}"),
+        ("regularization", "[regularization]\n{}"),
         ("optimizer", "[optimizer]\n{}"),
         ("stream", "[stream]\n{}"),
         ("validation", "[validation]\n{}"),
@@ -113,6 +114,8 @@ mod tests {
             ("temperature = 0.1", "did you mean `temperature` in [loss]?"),
             ("[loss]\nkind = \"softmx\"", "did you mean \"softmax\"?"),
             ("[confidence]\nhalflife = 3", "did you mean `half_life`?"),
+            ("user_dropout = 0.1", "did you mean `user_dropout` in [regularization]?"),
+            ("[regularization]\nclip_gradients = 1.0", "did you mean `clip_gradient`?"),
             ("[stream]\nblock_item = 3", "did you mean `block_items`?"),
             ("[validation]\nmetrics = \"auc\"", "did you mean `metric`?"),
             ("min_delta = 0.1", "did you mean `min_delta` in [validation]?"),

@@ -129,6 +129,11 @@ impl Side {
         &mut self.factors
     }
 
+    /// Columns that mean something, and how many of them are factors, which come first: with biases all but two.
+    pub(in crate::model) fn columns(&self) -> (usize, usize) {
+        (self.width, if self.fixed.is_some() { self.width - 2 } else { self.width })
+    }
+
     pub(in crate::model) fn state_ptr(&self, row: usize) -> *mut f32 {
         if self.state.rows() == 0 { std::ptr::null_mut() } else { self.state.row_ptr(row) }
     }

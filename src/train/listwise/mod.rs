@@ -11,14 +11,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use rand::SeedableRng;
 use rand::seq::SliceRandom;
+use rand::{Rng, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
 use crate::context::{Context, Stage};
 use crate::dataset::{Dataset, Interactions};
 use crate::loss::{Atan, Bsl, Ccl, Listwise, LossKind, Psl, Relu, Softmax, Surrogate, Tanh};
-use crate::model::{Block, InstructionSet, LossSample, Tables, Update, Workspace, stride_of, train_block};
+use crate::model::{
+    Block, InstructionSet, LossSample, Regularization, Tables, Update, Workspace, stride_of, train_block,
+};
 use crate::negatives::{Distribution, Popularity, Proposal, SharedBlock, SharedSampler, Uniform};
 use crate::storage::return_large_buffers;
 use crate::stream::{Window, plan as windows};
@@ -173,6 +175,9 @@ impl<L: Listwise> Epoch<'_, L> {
             for pairs in pairs.chunks(self.shared_by) {
                 let mut block = spare().unwrap_or_default();
                 block.learning_rate = rate(number);
+                if self.update.regularization.draws() {
+                    block.seed = rng.next_u64();
+                }
                 sampler.fill(pairs, self.interactions, &mut rng, &mut block);
                 if block.negatives == 0 {
                     skipped += pairs.len() as u64;
@@ -189,7 +194,7 @@ impl<L: Listwise> Epoch<'_, L> {
 
     /// Updates the tables by one block.
     fn learn(&self, block: &SharedBlock, workspace: &mut Workspace) -> LossSample {
-        let update = Update { learning_rate: block.learning_rate, ..self.update };
+        let update = Update { learning_rate: block.learning_rate, seed: block.seed, ..self.update };
         let view = Block {
             users: &block.users,
             items: &block.items,
@@ -241,8 +246,10 @@ fn all_lanes<P: Distribution, L: Listwise>(
 pub(super) fn lane_bytes(config: &TrainConfig, items: u32) -> u64 {
     let (positives, negatives) = (config.shared_by(), config.negatives().min(items as usize));
     let width = config.dimensions + if config.biases() { 2 } else { 0 };
+    let Regularization { user_dropout, item_dropout, .. } = config.update(0.0).regularization;
+    let masks = [user_dropout.is_on(), item_dropout.is_on()];
     SharedSampler::<Uniform>::bytes(positives, negatives, items)
-        + Workspace::bytes(positives, negatives, stride_of(width))
+        + Workspace::bytes(positives, negatives, stride_of(width), masks)
 }
 
 /// Fills the tables and makes the lanes. Lanes race; deterministic training has one, whatever the threads.
@@ -290,7 +297,7 @@ fn epoch<'a, L: Listwise>(
         paging: Paging::new(dataset.train(), tables, plan),
         set: InstructionSet::detect(),
         loss,
-        update: Update { learning_rate, l2: config.l2(), similarity: config.similarity() },
+        update: config.update(learning_rate),
         shared_by: config.shared_by(),
         ctx,
         stage,
