@@ -58,6 +58,7 @@
 //!
 //! What lies on disk, how metrics are defined and why lock-free training is sound is told in the repository's `docs/`.
 
+mod columnar;
 mod context;
 mod dataset;
 mod evaluate;
@@ -107,7 +108,7 @@ pub use synth::{
     write_synth, write_truth,
 };
 pub use train::{
-    ConfidenceConfig, EpochReport, ListwiseBench, OptimizerConfig, OptimizerKind, OutOfCoreBench, Rehearsal, Schedule,
+    AuditOptions, AuditSummary, ConfidenceConfig, EpochReport, ListwiseBench, OptimizerConfig, OptimizerKind, OutOfCoreBench, Rehearsal, Schedule,
     StreamConfig, TablePlace, TrainBench, TrainConfig, TrainCounts, TrainError, TrainPlan, TrainReport, WeightScale,
-    bench_listwise, bench_out_of_core, bench_train, plan_train, rehearse_train, train,
+    bench_listwise, bench_out_of_core, bench_train, plan_train, rehearse_train, train, train_audited,
 };

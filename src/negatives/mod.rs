@@ -1,6 +1,7 @@
 //! Negatives: propose candidates, filter out what must not be one, select, weigh, and put them beside their positives.
 
 mod alias;
+mod audit;
 mod batch;
 mod config;
 mod filter;
@@ -20,6 +21,7 @@ mod tests;
 mod validate;
 
 pub(crate) use alias::Alias;
+pub(crate) use audit::{Auditor, Candidate, Decision, Filtered, audit_block};
 pub(crate) use batch::Batch;
 pub use config::{MixConfig, NegativesConfig, Proposal, Propose, Select, Weigh};
 use filter::Excluded;

@@ -1,5 +1,6 @@
 //! Training: producers stream sampled batches over bounded channels to lock-free trainers.
 
+mod audit;
 mod bench;
 mod confidence;
 mod config;
@@ -18,6 +19,7 @@ mod suggest;
 #[cfg(test)]
 mod tests;
 
+pub use audit::{AuditOptions, AuditSummary};
 pub use bench::{TrainBench, bench_train};
 pub use confidence::{ConfidenceConfig, WeightScale};
 pub use config::{OptimizerConfig, OptimizerKind, Schedule, StreamConfig, TrainConfig};
@@ -26,4 +28,4 @@ pub use listwise::{ListwiseBench, bench_listwise};
 pub use out_of_core::{OutOfCoreBench, bench_out_of_core};
 pub use plan::{TablePlace, TrainCounts, TrainPlan, plan_train};
 pub use rehearse::{Rehearsal, rehearse_train};
-pub use run::{EpochReport, TrainReport, train};
+pub use run::{EpochReport, TrainReport, train, train_audited};

@@ -70,7 +70,7 @@ fn draw_at(progress: f64, dataset: &Dataset, text: &str, user: u32, rounds: usiz
     let mut batch = Batch::default();
     for _ in 0..rounds {
         sampling.begin(progress, &all, &mut rng);
-        sampling.fill((&block, &own, &all), usize::MAX, &Fixed, &mut rng, &mut batch);
+        sampling.fill((&block, &own, &all), usize::MAX, (&Fixed, None), &mut rng, &mut batch);
     }
     batch
 }
