@@ -11,6 +11,7 @@
 //! | train | [`train()`] | a [`Dataset`] and a [`TrainConfig`] | a [`Model`] |
 //! | evaluate | [`evaluate()`] | any [`Scorer`] and a [`Dataset`] | an [`Evaluation`] beside [`Baselines`] |
 //! | recommend | [`recommend()`], [`save_recommendations`], [`similar`] | the same | items for users, items like items |
+//! | explain | [`train_audited`], [`explain()`] | the same, and a user | how negatives came about |
 //! | plan | [`plan_train`], [`rehearse_train`], [`plan_ingest`] | a [`Dataset`] or a log | what a run will take |
 //! | check | [`Dataset::verify`], [`Model::verify`], [`Stored`] | a folder | what is wrong with it |
 //! | measure | [`bench_train`], [`bench_out_of_core`], [`bench_evaluate`] | a [`Dataset`], and a [`Scorer`] to evaluate | rates, stage by stage |
@@ -62,6 +63,7 @@ mod columnar;
 mod context;
 mod dataset;
 mod evaluate;
+mod explain;
 mod ingest;
 mod loss;
 mod mix;
@@ -82,6 +84,10 @@ pub use dataset::{
 };
 pub use evaluate::{
     Baselines, EvaluateBench, EvaluateError, EvaluateOptions, Evaluation, Metrics, Protocol, bench_evaluate, evaluate,
+};
+pub use explain::{
+    ExplainError, ExplainOptions, ExplainedCandidate, ExplainedComponent, ExplainedNegative, ExplainedPositive,
+    Explanation, explain,
 };
 pub use ingest::{
     Column, Compression, Delimiter, Format, IngestBench, IngestCounts, IngestError, IngestOptions, IngestPlan,
@@ -108,7 +114,8 @@ pub use synth::{
     write_synth, write_truth,
 };
 pub use train::{
-    AuditOptions, AuditSummary, ConfidenceConfig, EpochReport, ListwiseBench, OptimizerConfig, OptimizerKind, OutOfCoreBench, Rehearsal, Schedule,
-    StreamConfig, TablePlace, TrainBench, TrainConfig, TrainCounts, TrainError, TrainPlan, TrainReport, WeightScale,
-    bench_listwise, bench_out_of_core, bench_train, plan_train, rehearse_train, train, train_audited,
+    AuditOptions, AuditSummary, ConfidenceConfig, EpochReport, ListwiseBench, OptimizerConfig, OptimizerKind,
+    OutOfCoreBench, Rehearsal, Schedule, StreamConfig, TablePlace, TrainBench, TrainConfig, TrainCounts, TrainError,
+    TrainPlan, TrainReport, WeightScale, bench_listwise, bench_out_of_core, bench_train, plan_train, rehearse_train,
+    train, train_audited,
 };

@@ -3,6 +3,7 @@
 mod bench;
 mod common;
 mod evaluate;
+mod explain;
 mod ingest;
 mod inspect;
 mod numbers;
@@ -63,7 +64,7 @@ macro_rules! commands {
     };
 }
 
-// In the order of work: quickstart, synth, plan, ingest, inspect, verify, train, evaluate, recommend, similar.
+// In the order of work: quickstart, synth, plan, ingest, inspect, verify, train, evaluate, recommend, similar, explain.
 commands! {
     Quickstart => quickstart,
     Synth => synth,
@@ -75,6 +76,7 @@ commands! {
     Evaluate => evaluate,
     Recommend => recommend,
     Similar => similar,
+    Explain => explain,
     Bench => bench,
 }
 

@@ -37,11 +37,25 @@ impl Filtered {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Chosen {
     First,
-    Hardest { of: u32 },
-    Top { top: u32, of: u32 },
-    Softmax { chance: f32, of: u32 },
-    Adaptive { aim: f32, of: u32 },
-    Violation { by: f32, tries: u32 },
+    Hardest {
+        of: u32,
+    },
+    Top {
+        top: u32,
+        of: u32,
+    },
+    Softmax {
+        chance: f32,
+        of: u32,
+    },
+    Adaptive {
+        aim: f32,
+        of: u32,
+    },
+    Violation {
+        by: f32,
+        tries: u32,
+    },
     Shared,
     /// A uniform one, where the component had nothing to propose.
     Filled,
@@ -83,6 +97,18 @@ pub(crate) struct Candidate {
     pub(crate) weight: f32,
     /// Added to its score in the loss, if it was chosen; NaN where nothing is.
     pub(crate) correction: f32,
+}
+
+impl Candidate {
+    /// Whether it stands in for what its component could not propose.
+    pub(crate) fn is_filled(&self) -> bool {
+        self.chosen == Some(Chosen::Filled)
+    }
+
+    /// Whether it has no weight, because no candidate passed.
+    pub(crate) fn is_void(&self) -> bool {
+        self.chosen == Some(Chosen::Void)
+    }
 }
 
 /// How the negatives of one positive came about.

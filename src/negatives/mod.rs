@@ -4,6 +4,7 @@ mod alias;
 mod audit;
 mod batch;
 mod config;
+mod describe;
 mod filter;
 mod health;
 mod mixture;

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use arrow_array::builder::{Float32Builder, StringBuilder, UInt32Builder};
 use arrow_array::ArrayRef;
+use arrow_array::builder::{Float32Builder, StringBuilder, UInt32Builder};
 use arrow_schema::DataType;
 use parquet::errors::ParquetError;
 use serde::Serialize;

@@ -6,9 +6,9 @@ mod component;
 use rand::Rng;
 
 use self::component::{Catalogue, Component, Outcome, Positive, Room};
+use super::audit::Trail;
 use super::select::Now;
 use super::source::{Case, Chance, Source};
-use super::audit::Trail;
 use super::{Auditor, Batch, Excluded, MAX_CANDIDATES, MixConfig, NegativesConfig, Run, Scores, Select, Weigh};
 use crate::context::{Context, Interrupted};
 use crate::dataset::{Dataset, Interactions};

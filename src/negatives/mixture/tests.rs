@@ -1,5 +1,7 @@
 //! Mixtures against their definitions: proposals, selections, filters, weights, shares, and what must never happen.
 
+mod audited;
+
 use proptest::prelude::*;
 use rand::SeedableRng;
 use rand_xoshiro::Xoshiro256PlusPlus;

@@ -19,9 +19,7 @@ use crate::context::{Context, Stage};
 use crate::dataset::{Dataset, Interactions};
 use crate::loss::{Atan, Bsl, Ccl, Listwise, LossKind, Psl, Relu, Softmax, Surrogate, Tanh};
 use crate::model::{Block, InstructionSet, LossSample, Tables, Update, Workspace, stride_of, train_block};
-use crate::negatives::{
-    Auditor, Distribution, Popularity, Proposal, SharedBlock, SharedSampler, Uniform, audit_block,
-};
+use crate::negatives::{Auditor, Distribution, Popularity, Proposal, SharedBlock, SharedSampler, Uniform, audit_block};
 use crate::storage::return_large_buffers;
 use crate::stream::{Window, plan as windows};
 use crate::train::audit::Audit;
