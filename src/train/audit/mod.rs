@@ -17,7 +17,7 @@ use crate::negatives::{Auditor, Decision};
 /// What to write of the decisions of a run, and where to.
 ///
 /// Which positives are looked at depends on the seed of the run and the number of the epoch, and on nothing else. They
-/// are one in `sample`, and of an epoch no more than have 65,536 candidates together. Looking changes nothing of what
+/// are one in `sample`, and of an epoch no more than have 32,768 candidates together. Looking changes nothing of what
 /// is learnt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuditOptions {

@@ -8,7 +8,7 @@ use crate::mix::{GOLDEN, mix};
 use crate::negatives::{Auditor, Candidate, Decision};
 
 /// Candidates of an epoch that are kept at most.
-const MOST: usize = 1 << 16;
+const MOST: usize = 1 << 15;
 
 /// Keeps the decisions whose positives have the lowest hashes, as many as have [`MOST`] candidates together: the same
 /// ones, whichever thread came first.
