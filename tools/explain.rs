@@ -186,7 +186,7 @@ fn explained(p: &ExplainedPositive, mixed: bool, all: bool) -> String {
         }
     }
     if more > 0 {
-        text += &wrapped(&format!("  and {more} that score lower; --candidates lists all"));
+        text += &wrapped(&format!(" and {more} that score lower; --candidates lists all"));
     }
     text
 }

@@ -65,7 +65,9 @@ impl<'a> Audit<'a> {
         if options.sample == 0 {
             return Err(wrong("--audit-sample", "0".into(), "be at least 1: one positive in so many"));
         }
-        if options.path.starts_with(output) || options.path.starts_with(dataset.path()) {
+        let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+        let path = absolute(&options.path);
+        if [output, dataset.path()].into_iter().any(|folder| path.starts_with(absolute(folder))) {
             let must = "not be in the folder of the model or of the dataset, which hold nothing else: choose another";
             return Err(wrong("--audit", options.path.display().to_string(), must));
         }

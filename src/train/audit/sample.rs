@@ -16,8 +16,10 @@ pub(super) struct AuditSample {
     seed: u64,
     one_in: u32,
     epoch: u32,
-    /// Hashes from here on are not taken.
+    /// Hashes above are not taken: those of one positive in so many at first, and fewer when there are too many.
     below: AtomicU64,
+    /// Positives that were not taken for that.
+    refused: AtomicU64,
     kept: Mutex<Kept>,
 }
 
@@ -34,12 +36,20 @@ impl AuditSample {
     pub(super) const BYTES: usize = MOST * (size_of::<Candidate>() * 2 + 160);
 
     pub(super) fn new(seed: u64, one_in: u32) -> Self {
-        Self { seed, one_in: one_in.max(1), epoch: 0, below: AtomicU64::new(0), kept: Mutex::default() }
+        Self {
+            seed,
+            one_in: one_in.max(1),
+            epoch: 0,
+            below: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            kept: Mutex::default(),
+        }
     }
 
     pub(super) fn begin(&mut self, epoch: u32) {
         self.epoch = epoch;
-        *self.below.get_mut() = u64::MAX / u64::from(self.one_in);
+        *self.below.get_mut() = self.threshold();
+        *self.refused.get_mut() = 0;
         *self.kept.get_mut().unwrap_or_else(PoisonError::into_inner) = Kept::default();
     }
 
@@ -48,7 +58,11 @@ impl AuditSample {
         let kept = std::mem::take(self.kept.get_mut().unwrap_or_else(PoisonError::into_inner));
         let mut decisions: Vec<_> = kept.decisions.into_values().collect();
         decisions.sort_unstable_by_key(|d| (d.user, d.positive));
-        (self.epoch, decisions, kept.left_out)
+        (self.epoch, decisions, kept.left_out + *self.refused.get_mut())
+    }
+
+    fn threshold(&self) -> u64 {
+        u64::MAX / u64::from(self.one_in)
     }
 
     fn hash(&self, user: u32, item: u32) -> u64 {
@@ -59,7 +73,13 @@ impl AuditSample {
 
 impl Auditor for AuditSample {
     fn takes(&self, user: u32, item: u32) -> bool {
-        self.hash(user, item) <= self.below.load(Ordering::Relaxed)
+        let hash = self.hash(user, item);
+        if hash > self.threshold() {
+            return false;
+        }
+        let taken = hash <= self.below.load(Ordering::Relaxed);
+        self.refused.fetch_add(u64::from(!taken), Ordering::Relaxed);
+        taken
     }
 
     fn keep(&self, mut decision: Decision) {
@@ -103,7 +123,7 @@ mod tests {
         Decision { user, positive, score: 0.0, candidates: vec![one; candidates] }
     }
 
-    fn sampled(order: &[u32], one_in: u32, seed: u64) -> Vec<(u32, u32)> {
+    fn sampled(order: &[u32], one_in: u32, seed: u64) -> (Vec<(u32, u32)>, u64) {
         let mut sample = AuditSample::new(seed, one_in);
         sample.begin(3);
         for user in order {
@@ -113,9 +133,9 @@ mod tests {
                 }
             }
         }
-        let (_, decisions, _) = sample.end();
+        let (_, decisions, left_out) = sample.end();
         assert!(decisions.iter().map(|d| d.candidates.len()).sum::<usize>() <= MOST);
-        decisions.iter().map(|d| (d.user, d.positive)).collect()
+        (decisions.iter().map(|d| (d.user, d.positive)).collect(), left_out)
     }
 
     proptest! {
@@ -127,7 +147,7 @@ mod tests {
             let sorted: Vec<u32> = (0..60).collect();
             let kept = sampled(&order, one_in, seed);
             prop_assert_eq!(&kept, &sampled(&sorted, one_in, seed));
-            prop_assert!(!kept.is_empty());
+            prop_assert!(!kept.0.is_empty());
         }
     }
 
