@@ -193,6 +193,14 @@ impl Trail {
         }
     }
 
+    /// The negative is the candidate `item`, without weight: none passed.
+    pub(super) fn make_do(&mut self, item: u32) {
+        // Draws that were refused may have come after it.
+        let looked = |c: &&Candidate| !matches!(c.filtered, Some(Filtered::Positive | Filtered::Repeated));
+        let behind = self.decision.candidates.iter().rev().position(|c| c.item == item && looked(&c)).unwrap_or(0);
+        self.choose(item, behind, 0.0, Chosen::Void);
+    }
+
     /// All negatives are there: looks up the scores that nobody needed before.
     pub(super) fn complete(&mut self, positive: f32, scores: &impl Scores) {
         let Decision { user, score, candidates, .. } = &mut self.decision;

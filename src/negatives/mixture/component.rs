@@ -122,7 +122,7 @@ impl Component<'_> {
             // There is nothing to learn from.
             Some(position) => {
                 if let Some(trail) = &mut room.trail {
-                    trail.choose(positive.case.block[position as usize], 0, 0.0, Chosen::Void);
+                    trail.make_do(positive.case.block[position as usize]);
                 }
                 Some((position, 0.0, Outcome::Void))
             }

@@ -175,3 +175,25 @@ fn plain_samplers_say_what_they_refused_and_what_is_filled_in_says_so() {
     let filled = decisions.iter().flat_map(|d| &d.candidates).filter(|c| c.is_filled()).count();
     assert_eq!(filled as u64, batch.filled);
 }
+
+#[test]
+fn every_combination_is_told_as_it_was_drawn() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = dataset(&folder);
+    let proposals = ["uniform", "popularity", "recent", "in-batch", "reservoir", "cooccurrence"];
+    for (propose, select) in
+        proposals.iter().flat_map(|p| super::super::super::Select::ALL.iter().map(move |s| (p, s.0)))
+    {
+        for replacement in [true, false] {
+            let size = if *propose == "reservoir" { "size = 2" } else { "" };
+            let text = format!(
+                "count = 3\nwith_replacement = {replacement}\n[[mix]]\npropose = \"{propose}\"\n{size}\n\
+                 select = \"{select}\"\ncandidates = 6\nband = [0.2, 0.9]"
+            );
+            // User 0 has two items, user 1 all but one, so that there is hardly ever anything to propose.
+            for user in [0, 1, 9] {
+                audited(&data, &text, user, 20);
+            }
+        }
+    }
+}
