@@ -259,7 +259,7 @@ fn explain_says_why_in_words_and_in_json() {
     assert.success();
     let said = explain(&listwise, &trained.dataset, &["--user", id]).success().get_output().stdout.clone();
     let said = words(&String::from_utf8(said).unwrap());
-    assert!(said.contains("shared by a block") && said.contains("more that score lower"), "{said}");
+    assert!(said.contains("shared by a block") && said.contains(" that score lower; --candidates lists all"), "{said}");
 
     let refused = |args: &[&str], code: i32, words: &str| {
         explain(&model, &trained.dataset, args).code(code).stderr(predicate::str::contains(words));

@@ -138,7 +138,7 @@ fn explained(p: &ExplainedPositive, mixed: bool, all: bool) -> String {
         p.item,
         p.score,
         users(p.popularity),
-        p.negatives.len(),
+        p.negatives.iter().filter(|n| n.chosen().is_some()).count(),
         p.mean_gap.abs(),
         if p.mean_gap < 0.0 { "more" } else { "less" },
         p.harder * 100.0,
