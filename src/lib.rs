@@ -12,6 +12,7 @@
 //! | evaluate | [`evaluate()`] | any [`Scorer`] and a [`Dataset`] | an [`Evaluation`] beside [`Baselines`] |
 //! | recommend | [`recommend()`], [`save_recommendations`], [`similar`] | the same | items for users, items like items |
 //! | tune | [`sweep()`] | a [`Dataset`], a [`TrainConfig`] and a [`Space`] of others | a [`SweepReport`], the best configuration |
+//! | explain | [`train_audited`], [`explain()`] | the same, and a user | how negatives came about |
 //! | plan | [`plan_train`], [`rehearse_train`], [`plan_ingest`] | a [`Dataset`] or a log | what a run will take |
 //! | check | [`Dataset::verify`], [`Model::verify`], [`Stored`] | a folder | what is wrong with it |
 //! | measure | [`bench_train`], [`bench_out_of_core`], [`bench_evaluate`] | a [`Dataset`], and a [`Scorer`] to evaluate | rates, stage by stage |
@@ -59,9 +60,11 @@
 //!
 //! What lies on disk, how metrics are defined and why lock-free training is sound is told in the repository's `docs/`.
 
+mod columnar;
 mod context;
 mod dataset;
 mod evaluate;
+mod explain;
 mod ingest;
 mod loss;
 mod mix;
@@ -84,6 +87,10 @@ pub use dataset::{
 pub use evaluate::{
     Baselines, EvaluateBench, EvaluateError, EvaluateOptions, Evaluation, MetricAt, Metrics, Protocol, bench_evaluate,
     evaluate,
+};
+pub use explain::{
+    ExplainError, ExplainOptions, ExplainedCandidate, ExplainedComponent, ExplainedNegative, ExplainedPositive,
+    Explanation, explain,
 };
 pub use ingest::{
     Column, Compression, Delimiter, Format, IngestBench, IngestCounts, IngestError, IngestOptions, IngestPlan,
@@ -114,8 +121,9 @@ pub use synth::{
     write_synth, write_truth,
 };
 pub use train::{
-    ConfidenceConfig, DivergedRow, EpochReport, ListwiseBench, OptimizerConfig, OptimizerKind, OutOfCoreBench,
-    RegularizationConfig, Rehearsal, Schedule, Stopped, StreamConfig, TablePlace, TrainBench, TrainConfig, TrainCounts,
-    TrainError, TrainPlan, TrainReport, Validated, ValidationConfig, ValidationPlan, ValidationReport, WeightScale,
-    bench_listwise, bench_out_of_core, bench_train, plan_train, rehearse_train, train,
+    AuditOptions, AuditSummary, ConfidenceConfig, DivergedRow, EpochReport, ListwiseBench, OptimizerConfig,
+    OptimizerKind, OutOfCoreBench, RegularizationConfig, Rehearsal, Schedule, Stopped, StreamConfig, TablePlace,
+    TrainBench, TrainConfig, TrainCounts, TrainError, TrainPlan, TrainReport, Validated, ValidationConfig,
+    ValidationPlan, ValidationReport, WeightScale, bench_listwise, bench_out_of_core, bench_train, plan_train,
+    rehearse_train, train, train_audited,
 };

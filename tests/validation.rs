@@ -81,7 +81,10 @@ fn the_model_is_that_of_the_best_epoch_and_the_run_stops_when_patience_runs_out(
     let runs: [(&str, &[&str]); 5] = [
         ("ndcg@10", &["--l2", "0", "--dim", "32"]),
         ("recall@20", &["--l2", "0", "--dim", "24", "--precision", "bf16", "--validate-every", "2"]),
-        ("hit_rate@10", &["--similarity", "cosine", "--dim", "20", "--temperature", "0.05", "--l2", "0", "--negatives", "20"]),
+        (
+            "hit_rate@10",
+            &["--similarity", "cosine", "--dim", "20", "--temperature", "0.05", "--l2", "0", "--negatives", "20"],
+        ),
         ("map@5", &["--loss", "bsl", "--negatives", "60", "--temperature", "0.05", "--learning-rate", "0.05"]),
         ("mrr@10", &["--loss", "logistic", "--l2", "0", "--optimizer", "adam", "--deterministic", "--lr", "0.01"]),
     ];

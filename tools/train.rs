@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use peccary::{
-    Dataset, EpochReport, LossKind, OptimizerKind, Proposal, Propose, Schedule, Select, Similarity, Stopped, Surrogate,
-    TrainConfig, TrainReport, ValidationConfig, Weigh, train,
+    AuditOptions, Dataset, EpochReport, LossKind, OptimizerKind, Proposal, Propose, Schedule, Select, Similarity,
+    Stopped, Surrogate, TrainConfig, TrainReport, ValidationConfig, Weigh, train_audited,
 };
 use serde::Serialize;
 
 use crate::common::{Globals, Kept, Usage};
-use crate::numbers::{duration, short};
+use crate::numbers::{duration, grouped, short};
 
 const EXAMPLES: &str = "\
 A run is described by a TOML file, by flags, or by both: a flag wins over the file. The model's manifest keeps the \
@@ -87,7 +87,8 @@ Examples:
   peccary train clicks.pec --output clicks.model --loss logistic --optimizer adam --negatives 4
   peccary train clicks.pec --output clicks.model --proposal popularity --alpha 0.5 --json
   peccary train clicks.pec --output clicks.model --loss bsl --temperature 0.08 --exponent 1.2
-  peccary train clicks.pec --output clicks.model --epochs 200 --metric recall@20 --patience 5";
+  peccary train clicks.pec --output clicks.model --epochs 200 --metric recall@20 --patience 5
+  peccary train clicks.pec --output clicks.model --audit negatives.parquet --audit-sample 100";
 
 /// Flags that list something instead of training.
 const LISTS: [&str; 2] = ["list_losses", "list_samplers"];
@@ -111,6 +112,13 @@ pub struct Args {
     /// Replace the output if it is a model
     #[arg(long)]
     force: bool,
+    /// Parquet file to write a sample of the candidates for negatives to: what filtered them, why one was chosen
+    #[arg(long, value_name = "FILE")]
+    audit: Option<PathBuf>,
+    /// One positive in so many is looked at for the audit
+    #[arg(long, value_name = "N", default_value_t = AuditOptions::SAMPLE, requires = "audit",
+        value_parser = clap::value_parser!(u32).range(1..))]
+    audit_sample: u32,
     #[command(flatten)]
     settings: Settings,
     #[command(flatten)]
@@ -489,7 +497,16 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
     args.validating.add_to(&mut config);
     let ctx = globals.context();
     let dataset = Dataset::open(dataset)?;
-    let (manifest, report) = train(&dataset, &config, output, args.force, &ctx)?;
+    let audit = args.audit.map(|path| AuditOptions { path, sample: args.audit_sample });
+    let (manifest, report) = train_audited(&dataset, &config, output, args.force, audit.as_ref(), &ctx)?;
+    if let (Some(AuditOptions { path, .. }), Some(written)) = (&audit, report.audit) {
+        ctx.message(&format!(
+            "{}: {} candidates for the negatives of {} positives",
+            path.display(),
+            grouped(written.rows),
+            grouped(written.positives),
+        ));
+    }
     let last = report.epochs.last();
     let text = format!(
         "{}: {} epochs in {}, {} triples/s ({}, {} threads), loss {:.4} -> {:.4}{}",

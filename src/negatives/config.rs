@@ -234,6 +234,15 @@ impl NegativesConfig {
         }
     }
 
+    /// What each component proposes by, as in TOML; of one where there is no mixture.
+    pub(crate) fn proposers(&self) -> Vec<&'static str> {
+        match (&self.mix[..], self.proposal) {
+            ([], Proposal::Uniform) => vec![Propose::Uniform.name()],
+            ([], Proposal::Popularity) => vec![Propose::Popularity.name()],
+            (mix, _) => mix.iter().map(|c| c.propose.name()).collect(),
+        }
+    }
+
     /// Whether negatives have weights of their own.
     pub(crate) fn weighs(&self) -> bool {
         let weighs = |c: &MixConfig| {

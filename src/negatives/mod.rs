@@ -1,8 +1,10 @@
 //! Negatives: propose candidates, filter out what must not be one, select, weigh, and put them beside their positives.
 
 mod alias;
+mod audit;
 mod batch;
 mod config;
+mod describe;
 mod filter;
 mod health;
 mod mixture;
@@ -20,6 +22,7 @@ mod tests;
 mod validate;
 
 pub(crate) use alias::Alias;
+pub(crate) use audit::{Auditor, Candidate, Decision, Filtered, audit_block};
 pub(crate) use batch::Batch;
 pub use config::{MixConfig, NegativesConfig, Proposal, Propose, Select, Weigh};
 use filter::Excluded;

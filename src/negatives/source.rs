@@ -95,8 +95,15 @@ impl<'a> Source<'a> {
     }
 
     /// A candidate that is not excluded, by its position. `None` where it found none: then there is nothing to propose,
-    /// or hardly anything that is allowed.
-    pub(super) fn draw(&self, case: &Case<'_>, until: usize, excluded: &Excluded, rng: &mut impl Rng) -> Option<u32> {
+    /// or hardly anything that is allowed. `refused` hears of those that are excluded.
+    pub(super) fn draw(
+        &self,
+        case: &Case<'_>,
+        until: usize,
+        excluded: &Excluded,
+        rng: &mut impl Rng,
+        mut refused: impl FnMut(u32),
+    ) -> Option<u32> {
         for _ in 0..TRIES {
             let candidate = match self {
                 Self::Uniform => Some(Uniform.draw(case.block, rng)),
@@ -106,8 +113,10 @@ impl<'a> Source<'a> {
                 Self::Reservoir { held, .. } => Some(*held.get(below(held.len(), rng))?),
                 Self::Cooccurrence(neighbours) => neighbours.draw(case.user, case.position, rng),
             };
-            if let Some(position) = candidate.filter(|p| !excluded.contains(*p)) {
-                return Some(position);
+            match candidate {
+                Some(position) if !excluded.contains(position) => return Some(position),
+                Some(position) => refused(position),
+                None => {}
             }
         }
         match self {

@@ -21,7 +21,7 @@ use crate::dataset::Interactions;
 use crate::loss::Loss;
 use crate::mix::{GOLDEN, mix};
 use crate::model::{Adjust, InstructionSet, LossSample, Runs, Tables, Update, train};
-use crate::negatives::{Batch, Health, Sampling, Watch};
+use crate::negatives::{Auditor, Batch, Health, Sampling, Watch};
 use crate::stream::Window;
 
 /// Batches on their way between a producer and its trainer.
@@ -67,6 +67,8 @@ pub(super) struct Epoch<'a, L> {
     pub(super) progress: (f64, f64),
     pub(super) confidence: Option<&'a Confidence<'a>>,
     pub(super) watch: &'a Watch<'a>,
+    /// Who asks how negatives came about.
+    pub(super) audit: Option<&'a dyn Auditor>,
     pub(super) ctx: &'a Context,
     pub(super) stage: &'a Stage<'a>,
 }
@@ -128,7 +130,8 @@ impl<L: Loss> Epoch<'_, L> {
         if self.update.regularization.draws() {
             batch.seed = rng.next_u64();
         }
-        let rest = sampling.fill((items, rest, &rest[..rest.len().min(BATCH)]), BATCH, &scores, rng, batch);
+        let looks = (&scores, self.audit);
+        let rest = sampling.fill((items, rest, &rest[..rest.len().min(BATCH)]), BATCH, looks, rng, batch);
         if let Some(confidence) = self.confidence {
             confidence.fill(batch);
         }
@@ -139,7 +142,7 @@ impl<L: Loss> Epoch<'_, L> {
 
     /// Produces and trains until no window is left. `rate` is the learning rate of a window by its number.
     pub(super) fn run(&self, lane: &mut Lane<'_>, rate: impl Fn(usize) -> f32 + Send) -> Option<Done> {
-        if self.ctx.threads() == 1 && lane.sampling.reads_scores() {
+        if self.ctx.threads() == 1 && (lane.sampling.reads_scores() || self.audit.is_some()) {
             return Some(self.in_turn(lane, rate));
         }
         let (full, batches) = bounded::<Batch>(IN_FLIGHT);

@@ -1,5 +1,6 @@
 //! Training: producers stream sampled batches over bounded channels to lock-free trainers.
 
+mod audit;
 mod bench;
 mod confidence;
 mod config;
@@ -23,6 +24,7 @@ mod suggest;
 mod tests;
 mod validation;
 
+pub use audit::{AuditOptions, AuditSummary};
 pub use bench::{TrainBench, bench_train};
 pub use confidence::{ConfidenceConfig, WeightScale};
 pub use config::{OptimizerConfig, OptimizerKind, StreamConfig, TrainConfig};
@@ -34,6 +36,6 @@ pub use plan::{TablePlace, TrainCounts, TrainPlan, ValidationPlan, plan_train};
 pub use regularization::RegularizationConfig;
 pub use rehearse::{Rehearsal, rehearse_train};
 pub(crate) use run::in_force;
-pub use run::{EpochReport, Stopped, TrainReport, train};
+pub use run::{EpochReport, Stopped, TrainReport, train, train_audited};
 pub use schedule::Schedule;
 pub use validation::{Validated, ValidationConfig, ValidationReport};

@@ -102,6 +102,8 @@ pub struct TrainPlan {
     /// The part of the interactions that `recent` and `cooccurrence` negatives look up, drawn at random: what half of
     /// the memory beside the rest holds, and a sixteenth at least; 1 for all.
     pub sampled_share: f64,
+    /// What an audit takes: the decisions that it holds, and writing them; 0 without one.
+    pub audit: ByteSize,
     /// What has an entry an item: partitions into blocks, alias tables, sets of positives.
     pub item_arrays: ByteSize,
     /// Anonymous memory at its peak: tables in memory, windows, batches, arrays, and the program itself.
@@ -137,6 +139,16 @@ pub struct ValidationPlan {
 /// # Errors
 /// If the configuration makes no sense, or the budget of `ctx` cannot hold even the smallest windows.
 pub fn plan_train(dataset: &Dataset, config: &TrainConfig, ctx: &Context) -> Result<TrainPlan, TrainError> {
+    plan_beside(0, dataset, config, ctx)
+}
+
+/// As [`plan_train`], beside an audit that takes so many bytes.
+pub(super) fn plan_beside(
+    audit: u64,
+    dataset: &Dataset,
+    config: &TrainConfig,
+    ctx: &Context,
+) -> Result<TrainPlan, TrainError> {
     if let Some(validation) = &config.validation {
         validation.check(dataset)?;
     }
@@ -145,7 +157,7 @@ pub fn plan_train(dataset: &Dataset, config: &TrainConfig, ctx: &Context) -> Res
         items: dataset.items().len().into(),
         interactions: dataset.train().len(),
     };
-    TrainPlan::new(counts, config, ctx)
+    TrainPlan::beside(audit, counts, config, ctx)
 }
 
 impl TrainPlan {
@@ -158,8 +170,13 @@ impl TrainPlan {
     /// If the configuration makes no sense, or the budget of `ctx` cannot hold even the smallest windows:
     /// [`TrainError::Memory`] has the smallest budget that does.
     pub fn new(counts: TrainCounts, config: &TrainConfig, ctx: &Context) -> Result<Self, TrainError> {
+        Self::beside(0, counts, config, ctx)
+    }
+
+    /// As [`TrainPlan::new`], beside an audit that takes so many bytes.
+    fn beside(audit: u64, counts: TrainCounts, config: &TrainConfig, ctx: &Context) -> Result<Self, TrainError> {
         config.validate()?;
-        let sizes = Sizes::new(counts, config, ctx.threads() as u64);
+        let sizes = Sizes { audit, ..Sizes::new(counts, config, ctx.threads() as u64) };
         let wanted = sizes.window(config);
         let fitting = |place: TablePlace| Some((place, sizes.largest_window(place, wanted, ctx.memory().0)?));
         let [memory, users, both] = [TablePlace::Memory, TablePlace::UsersInFile, TablePlace::BothInFiles].map(fitting);
@@ -203,6 +220,7 @@ struct Sizes {
     item_table: u64,
     model: u64,
     batches: u64,
+    audit: u64,
     /// What samplers take, but for what they look up of interactions.
     samplers: u64,
     /// That, if they look up all.
@@ -278,6 +296,7 @@ impl Sizes {
             item_table: table(items),
             model: (users + items) * stride_of(width) as u64 * 4,
             batches: lanes * batches,
+            audit: 0,
             samplers,
             looked_up: counts.interactions * each,
             interaction: if listwise { INTERACTION + 8 } else { INTERACTION },
@@ -329,7 +348,8 @@ impl Sizes {
         };
         let samplers = self.samplers + self.least_looked_up();
         let training = tables + self.windows(window) + self.batches + self.item_arrays + samplers;
-        FIXED + self.lanes * LANE + training.max(self.making) + self.validation.map_or(0, |(ranking, _)| ranking)
+        let ranking = self.validation.map_or(0, |(ranking, _)| ranking);
+        FIXED + self.audit + self.lanes * LANE + training.max(self.making) + ranking
     }
 
     /// All that the budget has to hold.
@@ -386,6 +406,7 @@ impl Sizes {
             batches: ByteSize(self.batches),
             samplers: ByteSize(self.samplers + looked_up),
             sampled_share: if looked_up == self.looked_up { 1.0 } else { looked_up as f64 / self.looked_up as f64 },
+            audit: ByteSize(self.audit),
             item_arrays: ByteSize(self.item_arrays),
             memory: ByteSize(memory),
             epoch_read: ByteSize(epoch_read),

@@ -6,9 +6,10 @@ mod component;
 use rand::Rng;
 
 use self::component::{Catalogue, Component, Outcome, Positive, Room};
+use super::audit::Trail;
 use super::select::Now;
 use super::source::{Case, Chance, Source};
-use super::{Batch, Excluded, MAX_CANDIDATES, MixConfig, NegativesConfig, Run, Scores, Select, Weigh};
+use super::{Auditor, Batch, Excluded, MAX_CANDIDATES, MixConfig, NegativesConfig, Run, Scores, Select, Weigh};
 use crate::context::{Context, Interrupted};
 use crate::dataset::{Dataset, Interactions};
 use crate::model::Similarity;
@@ -85,7 +86,13 @@ impl<'a> Mixture<'a> {
     }
 
     /// Appends a run to `batch`, as [`Sampler::run`](super::Sampler::run) does.
-    pub(crate) fn run(&mut self, run: Run<'_>, scores: &impl Scores, rng: &mut impl Rng, batch: &mut Batch) {
+    pub(crate) fn run(
+        &mut self,
+        run: Run<'_>,
+        (scores, auditor): (&impl Scores, Option<&dyn Auditor>),
+        rng: &mut impl Rng,
+        batch: &mut Batch,
+    ) {
         let needed = if self.with_replacement { 1 } else { self.each };
         let excluded = if self.allow_positives { 1 } else { run.pairs.len() };
         if run.block.len() < excluded + needed {
@@ -104,6 +111,7 @@ impl<'a> Mixture<'a> {
             let first = batch.negatives.len();
             let time = self.time(run.user, run.block[position as usize]);
             let case = Case { user: run.user, position, block: run.block, pool: run.pool, time };
+            self.room.trail = Trail::begin(auditor, run.user, run.block[position as usize]);
             self.negatives(&case, scores, rng, batch);
             if !self.with_replacement {
                 batch.negatives[first..].iter().for_each(|n| self.excluded.remove(*n));
@@ -117,6 +125,9 @@ impl<'a> Mixture<'a> {
                 batch.skipped += 1;
             } else {
                 self.finish(&case, first, batch);
+                if let (Some(trail), Some(auditor)) = (self.room.trail.take(), auditor) {
+                    trail.end(batch.negative_offsets.get(first..).unwrap_or_default(), auditor);
+                }
             }
             for component in &mut self.components {
                 component.source.passed(position, rng);
@@ -174,10 +185,13 @@ impl<'a> Mixture<'a> {
         }
         let item = case.block[case.position as usize];
         let mut positive = Positive { case, item, score: None, scores };
-        for _ in 0..self.each {
+        for slot in 0..self.each {
             let c = self.component(rng);
             let most = self.candidates(&self.components[c], case.user);
             let Self { components, catalogue, excluded, room, .. } = self;
+            if let Some(trail) = &mut room.trail {
+                trail.next(slot, c);
+            }
             let negative = components[c].negative(&mut positive, most, *catalogue, excluded, room, rng);
             let Some((position, weight, outcome)) = negative else { return };
             if !self.with_replacement {
@@ -188,6 +202,9 @@ impl<'a> Mixture<'a> {
             if self.weighted {
                 batch.weights.push(weight);
             }
+        }
+        if let Some(trail) = &mut self.room.trail {
+            trail.complete(positive.score(), scores);
         }
     }
 

@@ -1,5 +1,7 @@
 //! Mixtures against their definitions: proposals, selections, filters, weights, shares, and what must never happen.
 
+mod audited;
+
 use proptest::prelude::*;
 use rand::SeedableRng;
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -70,7 +72,7 @@ fn draw_at(progress: f64, dataset: &Dataset, text: &str, user: u32, rounds: usiz
     let mut batch = Batch::default();
     for _ in 0..rounds {
         sampling.begin(progress, &all, &mut rng);
-        sampling.fill((&block, &own, &all), usize::MAX, &Fixed, &mut rng, &mut batch);
+        sampling.fill((&block, &own, &all), usize::MAX, (&Fixed, None), &mut rng, &mut batch);
     }
     batch
 }

@@ -21,16 +21,18 @@ use crate::loss::{Atan, Bsl, Ccl, Listwise, LossKind, Psl, Relu, Softmax, Surrog
 use crate::model::{
     Block, InstructionSet, LossSample, Regularization, Tables, Update, Workspace, stride_of, train_block,
 };
-use crate::negatives::{Distribution, Popularity, Proposal, SharedBlock, SharedSampler, Uniform};
+use crate::negatives::{Auditor, Distribution, Popularity, Proposal, SharedBlock, SharedSampler, Uniform, audit_block};
 use crate::storage::return_large_buffers;
 use crate::stream::{Window, plan as windows};
+use crate::train::audit::Audit;
 use crate::train::config::TrainConfig;
 use crate::train::divergence::Alarm;
 use crate::train::error::TrainError;
 use crate::train::lane::{Done, IN_FLIGHT, stream_seed};
+use crate::train::live::Live;
 use crate::train::paging::{ExactReading, Paging};
 use crate::train::plan::{TrainPlan, windows_of};
-use crate::train::run::{Ran, TrainReport, all_epochs, filled_tables, rate};
+use crate::train::run::{Ran, TrainReport, all_epochs, begin_audit, end_audit, filled_tables, rate};
 
 /// Interactions of a window by default, at most: blocks are drawn from that many.
 pub(super) const WINDOW: u64 = 1 << 23;
@@ -79,15 +81,17 @@ pub(in crate::train) fn train_listwise(
     config: &TrainConfig,
     plan: &TrainPlan,
     place: (&Path, &Context),
+    audit: Option<&mut Audit<'_>>,
 ) -> Result<(Tables, TrainReport), TrainError> {
-    struct Run<'a>(&'a Dataset, &'a TrainConfig, &'a TrainPlan, (&'a Path, &'a Context));
-    impl WithLoss for Run<'_> {
+    type Place<'a> = (&'a Path, &'a Context);
+    struct Run<'a, 'd>(&'a Dataset, &'a TrainConfig, &'a TrainPlan, Place<'a>, Option<&'a mut Audit<'d>>);
+    impl WithLoss for Run<'_, '_> {
         type Result = Result<(Tables, TrainReport), TrainError>;
         fn with<L: Listwise, P: Distribution + Clone>(self, loss: L, proposal: &P) -> Self::Result {
-            run(self.0, self.1, loss, proposal, self.2, self.3)
+            run(self.0, self.1, loss, proposal, self.2, (self.3, self.4))
         }
     }
-    with_proposal(dataset, config, Run(dataset, config, plan, place))
+    with_proposal(dataset, config, Run(dataset, config, plan, place, audit))
 }
 
 /// What a producer keeps from epoch to epoch.
@@ -118,6 +122,8 @@ struct Epoch<'a, L> {
     loss: L,
     update: Update,
     shared_by: usize,
+    /// Who asks how negatives came about.
+    audit: Option<&'a dyn Auditor>,
     ctx: &'a Context,
     stage: &'a Stage<'a>,
 }
@@ -210,6 +216,10 @@ impl<L: Listwise> Epoch<'_, L> {
     fn train(&self, blocks: &Receiver<SharedBlock>, empty: &Sender<SharedBlock>, workspace: &mut Workspace) -> Done {
         let mut done = Done::default();
         for block in blocks {
+            if let Some(auditor) = self.audit {
+                let similarity = self.update.similarity;
+                audit_block(&block, &Live { tables: self.tables, set: self.set, similarity }, auditor);
+            }
             let sample = self.learn(&block, workspace);
             // A block's first user and item, and its last item, which is a negative.
             let items = block.items.iter().take(1).chain(block.items.last());
@@ -299,6 +309,7 @@ fn epoch<'a, L: Listwise>(
         loss,
         update: config.update(learning_rate),
         shared_by: config.shared_by(),
+        audit: None,
         ctx,
         stage,
     }
@@ -310,7 +321,7 @@ fn run<P: Distribution + Clone>(
     loss: impl Listwise,
     proposal: &P,
     plan: &TrainPlan,
-    (folder, ctx): (&Path, &Context),
+    ((folder, ctx), mut audit): ((&Path, &Context), Option<&mut Audit<'_>>),
 ) -> Result<(Tables, TrainReport), TrainError> {
     return_large_buffers();
     let _exact = ExactReading::begin(dataset.train(), plan);
@@ -319,11 +330,14 @@ fn run<P: Distribution + Clone>(
     let why = "no positive with a negative: no item can be proposed";
     let run = (dataset, config, plan);
     let report = all_epochs(run, (each, why), &mut tables, (folder, ctx), |(number, scale), tables, stage| {
-        let work = epoch(dataset, config, (number, plan), loss, tables, (ctx, stage));
+        let mut work = epoch(dataset, config, (number, plan), loss, tables, (ctx, stage));
+        work.audit = begin_audit(&mut audit, number);
         let windows = work.windows.len() as f64;
         let rate = |window: usize| scale * rate(config, f64::from(number) + window as f64 / windows);
-        let done = all_lanes(&work, &mut lanes, rate)?;
-        Some(Ran { done, negatives: None, diverged: work.alarm.learning_rate() })
+        let done = all_lanes(&work, &mut lanes, rate).ok_or(TrainError::Panicked)?;
+        let diverged = work.alarm.learning_rate();
+        end_audit(&mut audit)?;
+        Ok(Ran { done, negatives: None, diverged })
     })?;
     Ok((tables, report))
 }
