@@ -179,6 +179,7 @@ fn every_listwise_loss_beats_random() {
         config.negatives.proposal = proposal;
         config.negatives.count = Some(100);
         config.negatives.allow_positives = optimizer == Adam;
+        config.confidence.activity = if proposal == Popularity { 0.5 } else { 0.0 };
         let (_, report) = train(&data, &config, &model, true, &ctx).unwrap();
         let positives = report.epochs[0].triples / 100;
         assert_eq!(positives, data.train().len(), "every positive comes once an epoch");
@@ -238,7 +239,8 @@ fn flags_win_over_the_file_and_mistakes_are_named() {
         ("", &["--loss", "softmax", "--negatives", "70000"], &["negatives.count", "65536"]),
         ("", &["--loss", "bsl", "--shared-by", "0"], &["negatives.shared_by", "4096"]),
         ("[[negatives.mix]]\nselect = \"hardest\"\n", &["--loss", "bsl"], &["negatives.mix", "uniform", "bpr"]),
-        ("[confidence]\nhalf_life = 30\n", &["--loss", "softmax"], &["confidence", "bpr"]),
+        ("", &["--loss", "softmax", "--confidence-activity", "9"], &["confidence.activity", "-4 to 4"]),
+        ("", &["--confidence-event", "buy=4"], &["confidence.events", "no event column"]),
     ] {
         std::fs::remove_dir_all(&model).ok();
         let message = refused(&run(content, more), 1);
@@ -255,6 +257,7 @@ fn flags_win_over_the_file_and_mistakes_are_named() {
         (["--margin", "0.5"], "--loss ccl"),
         (["--surrogate", "atan"], "--loss psl"),
         (["--shared-by", "64"], "--loss softmax"),
+        (["--confidence-alpha", "2"], "--confidence-weight log"),
     ] {
         let message = refused(&run("", &flags), 2);
         assert!(message.contains(flags[0]) && message.contains(remedy), "{message}");

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use peccary::{
     Dataset, EpochReport, LossKind, OptimizerKind, Proposal, Propose, Schedule, Select, Similarity, Surrogate,
-    TrainConfig, TrainReport, Weigh, train,
+    TrainConfig, TrainReport, Weigh, WeightScale, train,
 };
 use serde::Serialize;
 
@@ -53,6 +53,7 @@ configuration as used. A user's positives never are negatives, unless allowed.
   weight = \"log\"           # or \"none\", \"linear\": 1 + alpha x weight
   alpha = 1.0
   half_life = 90.0         # days
+  activity = 0.5           # light users count more; 1: all users alike
   clip = 10.0
   events = { buy = 4.0 }
   [optimizer]
@@ -171,6 +172,24 @@ pub struct Settings {
     /// Whether an item may come twice among the negatives of one positive
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     with_replacement: Option<bool>,
+    /// How the weight column counts
+    #[arg(long, value_enum)]
+    confidence_weight: Option<Scale>,
+    /// Factor of the weight column in the confidence
+    #[arg(long, value_name = "A")]
+    confidence_alpha: Option<f64>,
+    /// Days after which an interaction counts half
+    #[arg(long, value_name = "DAYS")]
+    confidence_half_life: Option<f64>,
+    /// Interactions count by (positives of their user / mean)^-P: 1 lets all users count alike
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
+    confidence_activity: Option<f64>,
+    /// The largest confidence, the mean being 1
+    #[arg(long, value_name = "C")]
+    confidence_clip: Option<f64>,
+    /// Factor of an event type in the confidence, as in buy=4; may come several times
+    #[arg(long, value_name = "EVENT=FACTOR", value_parser = event)]
+    confidence_event: Vec<(String, f64)>,
     /// Update rule; adagrad and adam keep their state by row
     #[arg(long, value_enum)]
     optimizer: Option<Rule>,
@@ -247,6 +266,14 @@ choices!(Negatives => Proposal {
     /// By popularity to the power of --alpha
     Popularity
 });
+choices!(Scale => WeightScale {
+    /// Not at all
+    None,
+    /// 1 + alpha x weight
+    Linear,
+    /// 1 + alpha x ln(1 + weight)
+    Log
+});
 choices!(Rule => OptimizerKind {
     /// Stochastic gradient descent
     Sgd,
@@ -263,6 +290,14 @@ choices!(Decay => Schedule {
     /// Falls to zero along half a cosine
     Cosine
 });
+
+/// The name and the factor of an event type.
+fn event(text: &str) -> Result<(String, f64), String> {
+    let (name, factor) = text.rsplit_once('=').ok_or("give it as EVENT=FACTOR, such as buy=4")?;
+    let factor =
+        factor.parse().map_err(|_| format!("{factor:?} is no number: give it as EVENT=FACTOR, such as buy=4"))?;
+    Ok((name.to_string(), factor))
+}
 
 /// What `--json` prints.
 #[derive(Serialize)]
@@ -316,6 +351,12 @@ impl Settings {
         set(&mut config.negatives.alpha, self.alpha);
         set(&mut config.negatives.with_replacement, self.with_replacement);
         set(&mut config.negatives.allow_positives, self.allow_positives);
+        set(&mut config.confidence.weight, self.confidence_weight);
+        set(&mut config.confidence.alpha, self.confidence_alpha);
+        maybe(&mut config.confidence.half_life, self.confidence_half_life);
+        set(&mut config.confidence.activity, self.confidence_activity);
+        set(&mut config.confidence.clip, self.confidence_clip);
+        config.confidence.events.extend(self.confidence_event.iter().cloned());
         set(&mut config.optimizer.kind, self.optimizer);
         set(&mut config.optimizer.learning_rate, self.learning_rate);
         set(&mut config.optimizer.schedule, self.schedule);
@@ -355,6 +396,11 @@ impl Settings {
         }
         if self.surrogate.is_some() && loss != LossKind::Psl {
             return Some("--surrogate is of the pairwise softmax loss: add --loss psl, or leave it out");
+        }
+        if self.confidence_alpha.is_some() && config.confidence.weight == WeightScale::None {
+            return Some(
+                "--confidence-alpha is the weight column's: add --confidence-weight log or linear, or leave it out",
+            );
         }
         if (self.alpha.is_some() || self.proposal.is_some()) && !config.negatives.mix.is_empty() {
             Some("--proposal and --alpha do not reach into the [[negatives.mix]] of the file: change it there")

@@ -346,11 +346,6 @@ impl TrainConfig {
                         blocks share what is drawn; loss.kind = \"bpr\" and \"logistic\" take every mixture";
             return fail("negatives.mix", format!("{} components", self.negatives.mix.len()), must);
         }
-        if listwise && !self.confidence.is_off() {
-            let must = "be left out with listwise losses, whose positives all count alike; loss.kind = \"bpr\" and \
-                        \"logistic\" have a use for it";
-            return fail("confidence", "given".into(), must);
-        }
         Ok(())
     }
 

@@ -90,8 +90,9 @@ pub(super) unsafe fn strip<K: Kernels, L: Listwise>(of: Strip<'_>, loss: L) -> f
         let positive = Positive { score: positive_scores[p], correction, shift: shifts[p] };
         let outcome = loss.finish(positive, terms[p], slopes[p], counts[p]);
         sum += f64::from(outcome.loss);
-        scales[p] = outcome.scale;
-        gradients[p] = outcome.positive;
+        let weight = if block.weights.is_empty() { 1.0 } else { block.weights[first + p] };
+        scales[p] = outcome.scale * weight;
+        gradients[p] = outcome.positive * weight;
     }
 
     // SAFETY: as above.

@@ -86,10 +86,12 @@ impl Oracle {
             let positive = Positive { score: positive, correction: correction(i as usize), shift };
             let outcome = loss.finish(positive, terms, slopes, of_list.len() as f32);
             sum += f64::from(outcome.loss);
-            add(&mut user_gradients[u as usize], row(i as usize), f64::from(outcome.positive));
-            add(&mut item_gradients[i as usize], user, f64::from(outcome.positive));
+            let weight = f64::from(block.weights.get(p).copied().unwrap_or(1.0));
+            let by_positive = weight * f64::from(outcome.positive);
+            add(&mut user_gradients[u as usize], row(i as usize), by_positive);
+            add(&mut item_gradients[i as usize], user, by_positive);
             for (j, e) in of_list.iter().zip(&each) {
-                let g = f64::from(outcome.scale * e.1);
+                let g = weight * f64::from(outcome.scale * e.1);
                 add(&mut user_gradients[u as usize], row(*j), g);
                 add(&mut item_gradients[*j], user, g);
             }
@@ -123,7 +125,13 @@ fn rows(side: &mut Side, width: usize, seed: f64, unit: bool) -> Matrix {
 const USERS: usize = 40;
 const ITEMS: usize = 60;
 
-fn check<L: Listwise>(loss: L, how: Update, optimizer: Optimizer, shape: (usize, usize, usize), corrected: bool) {
+fn check<L: Listwise>(
+    loss: L,
+    how: Update,
+    optimizer: Optimizer,
+    shape: (usize, usize, usize),
+    (corrected, weighted): (bool, bool),
+) {
     let (width, positives, negatives) = shape;
     let unit = how.similarity == Similarity::Cosine;
     // Every third item from some number on is a negative; positives hit negatives, other positives and the rest.
@@ -148,6 +156,7 @@ fn check<L: Listwise>(loss: L, how: Update, optimizer: Optimizer, shape: (usize,
     }
     let corrections: Vec<f32> =
         if corrected { (0..items.len()).map(|i| (i % 4) as f32 * 0.3).collect() } else { Vec::new() };
+    let weights: Vec<f32> = if weighted { (0..positives).map(|p| (p % 3) as f32 * 0.7).collect() } else { Vec::new() };
     let block = Block {
         users: &users,
         items: &items,
@@ -156,6 +165,7 @@ fn check<L: Listwise>(loss: L, how: Update, optimizer: Optimizer, shape: (usize,
         item_of: &item_of,
         masked: &masked,
         corrections: &corrections,
+        weights: &weights,
     };
     for set in InstructionSet::available() {
         let mut tables = Tables::new(USERS, ITEMS, width, false, (optimizer, Precision::F32), [None, None]).unwrap();
@@ -192,7 +202,7 @@ proptest! {
     fn every_kernel_equals_the_oracle(
         width in prop_oneof![Just(5usize), Just(20), Just(64), Just(80)],
         positives in 1usize..140, negatives in 1usize..45, t in 1f32..8.0,
-        cosine: bool, rule in 0..3, corrected: bool, choice in 0..4,
+        cosine: bool, rule in 0..3, corrected: bool, weighted: bool, choice in 0..4,
     ) {
         let optimizer = match rule {
             0 => Optimizer::Sgd,
@@ -204,13 +214,13 @@ proptest! {
         let how = Update { learning_rate: 0.01, l2, similarity };
         let shape = (width, positives, negatives);
         match choice {
-            0 => check(Softmax { inverse_temperature: t }, how, optimizer, shape, corrected),
-            1 => check(Bsl { inverse_temperature: t, exponent: 1.3 }, how, optimizer, shape, corrected),
+            0 => check(Softmax { inverse_temperature: t }, how, optimizer, shape, (corrected, weighted)),
+            1 => check(Bsl { inverse_temperature: t, exponent: 1.3 }, how, optimizer, shape, (corrected, weighted)),
             // The margin is where no score comes near: a kink would be crossed by rounding alone.
-            2 => check(Ccl { margin: -9.0, weight: 3.0 }, how, optimizer, shape, false),
+            2 => check(Ccl { margin: -9.0, weight: 3.0 }, how, optimizer, shape, (false, weighted)),
             _ => {
                 let how = Update { similarity: Similarity::Cosine, l2: 0.0, ..how };
-                check(Psl { inverse_temperature: t, surrogate: Tanh }, how, optimizer, shape, false);
+                check(Psl { inverse_temperature: t, surrogate: Tanh }, how, optimizer, shape, (false, weighted));
             }
         }
     }

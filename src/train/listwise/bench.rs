@@ -14,6 +14,7 @@ use crate::loss::Listwise;
 use crate::model::{InstructionSet, SquareProduct, Tables};
 use crate::negatives::{Distribution, SharedBlock};
 use crate::train::bench::beside;
+use crate::train::confidence::Confidence;
 use crate::train::config::TrainConfig;
 use crate::train::error::TrainError;
 use crate::train::plan::plan_train;
@@ -80,6 +81,7 @@ fn measure<L: Listwise, P: Distribution + Clone>(
 ) -> Result<ListwiseBench, TrainError> {
     let plan = plan_train(dataset, config, ctx)?;
     let (tables, mut lanes) = prepare(dataset, config, proposal, &plan, beside(dataset))?;
+    let confidence = Confidence::new(dataset, &config.confidence, ctx)?;
     let stage = ctx.stage("measuring", None, Unit::Triples);
     let negatives = config.negatives().min(dataset.items().len() as usize);
     let interactions = dataset.train().len();
@@ -89,7 +91,8 @@ fn measure<L: Listwise, P: Distribution + Clone>(
         stage.note(name);
         let mut rates = Vec::new();
         for _ in 0..ROUNDS {
-            let work = epoch(dataset, config, (number % config.epochs, &plan), loss, &tables, (ctx, &stage));
+            let around = (&tables, confidence.as_ref());
+            let work = epoch(dataset, config, (number % config.epochs, &plan), loss, around, (ctx, &stage));
             number += 1;
             rates.push(run(&work, &tables).ok_or(TrainError::Panicked)?);
             ctx.check()?;

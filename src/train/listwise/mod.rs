@@ -22,6 +22,7 @@ use crate::model::{Block, InstructionSet, LossSample, Tables, Update, Workspace,
 use crate::negatives::{Distribution, Popularity, Proposal, SharedBlock, SharedSampler, Uniform};
 use crate::storage::return_large_buffers;
 use crate::stream::{Window, plan as windows};
+use crate::train::confidence::Confidence;
 use crate::train::config::TrainConfig;
 use crate::train::error::TrainError;
 use crate::train::lane::{Done, IN_FLIGHT, stream_seed};
@@ -116,6 +117,7 @@ struct Epoch<'a, L> {
     loss: L,
     update: Update,
     shared_by: usize,
+    confidence: Option<&'a Confidence<'a>>,
     ctx: &'a Context,
     stage: &'a Stage<'a>,
 }
@@ -178,6 +180,9 @@ impl<L: Listwise> Epoch<'_, L> {
                     skipped += pairs.len() as u64;
                     continue;
                 }
+                if let Some(confidence) = self.confidence {
+                    confidence.fill_shared(&mut block);
+                }
                 if self.stopped() || emit(block).is_break() {
                     return skipped;
                 }
@@ -198,6 +203,7 @@ impl<L: Listwise> Epoch<'_, L> {
             item_of: &block.item_of,
             masked: &block.masked,
             corrections: &block.corrections,
+            weights: &block.confidence,
         };
         train_block(self.set, self.tables, view, self.loss, update, workspace)
     }
@@ -241,6 +247,7 @@ pub(super) fn lane_bytes(config: &TrainConfig, items: u32) -> u64 {
     let width = config.dimensions + if config.biases() { 2 } else { 0 };
     SharedSampler::<Uniform>::bytes(positives, negatives, items)
         + Workspace::bytes(positives, negatives, stride_of(width))
+        + if config.confidence.is_off() { 0 } else { positives as u64 * 4 * (IN_FLIGHT as u64 + 3) }
 }
 
 /// Fills the tables and makes the lanes. Lanes race; deterministic training has one, whatever the threads.
@@ -271,7 +278,7 @@ fn epoch<'a, L: Listwise>(
     config: &TrainConfig,
     (number, plan): (u32, &TrainPlan),
     loss: L,
-    tables: &'a Tables,
+    (tables, confidence): (&'a Tables, Option<&'a Confidence<'a>>),
     (ctx, stage): (&'a Context, &'a Stage<'a>),
 ) -> Epoch<'a, L> {
     let seed = stream_seed(config.seed, 2 + u64::from(number));
@@ -290,6 +297,7 @@ fn epoch<'a, L: Listwise>(
         loss,
         update: Update { learning_rate, l2: config.l2(), similarity: config.similarity() },
         shared_by: config.shared_by(),
+        confidence,
         ctx,
         stage,
     }
@@ -306,10 +314,11 @@ fn run<P: Distribution + Clone>(
     return_large_buffers();
     let _exact = ExactReading::begin(dataset.train(), plan);
     let (mut tables, mut lanes) = prepare(dataset, config, proposal, plan, folder)?;
+    let confidence = Confidence::new(dataset, &config.confidence, ctx)?;
     let each = config.negatives().min(dataset.items().len() as usize) as u64;
     let why = "no positive with a negative: no item can be proposed";
     let report = all_epochs(config, plan, (each, why), &mut tables, ctx, |number, tables, stage| {
-        let work = epoch(dataset, config, (number, plan), loss, tables, (ctx, stage));
+        let work = epoch(dataset, config, (number, plan), loss, (tables, confidence.as_ref()), (ctx, stage));
         let windows = work.windows.len() as f64;
         let rate = |window: usize| rate(config, f64::from(number) + window as f64 / windows);
         let done = all_lanes(&work, &mut lanes, rate)?;
