@@ -18,7 +18,9 @@ mod verify;
 
 pub use error::ModelError;
 pub use factors::Factors;
-pub(crate) use hogwild::{Adjust, LossSample, MAX_NEGATIVES, MAX_STRIDE, Optimizer, Runs, Side, Tables, Update, train};
+pub(crate) use hogwild::{
+    Adjust, Apart, LossSample, MAX_NEGATIVES, MAX_STRIDE, Optimizer, Runs, Side, Tables, Update, train,
+};
 pub use kernel::InstructionSet;
 pub(crate) use listwise::{Block, SquareProduct, Workspace, train_block};
 pub(crate) use live::{cosines_of, scores_of};

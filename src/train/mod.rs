@@ -8,6 +8,8 @@ mod grid;
 mod lane;
 mod listwise;
 mod live;
+mod loss_rules;
+mod objective;
 mod out_of_core;
 mod paging;
 mod plan;

@@ -13,12 +13,13 @@ use super::config::TrainConfig;
 use super::error::TrainError;
 use super::lane::{Done, Epoch, Lane, stream_seed};
 use super::listwise::train_listwise;
+use super::objective::{Margins, WithLoss, with_loss};
 use super::paging::{ExactReading, Paging};
 use super::plan::{TablePlace, TrainPlan, plan_train, windows_of};
 use super::strata::Strata;
 use crate::context::{Context, Stage, Unit};
 use crate::dataset::Dataset;
-use crate::loss::{Bpr, Logistic, Loss, LossKind};
+use crate::loss::Loss;
 use crate::model::{InstructionSet, ModelManifest, Side, Similarity, Tables, Update, publish};
 use crate::negatives::{NegativesReport, Sampling, Watch};
 use crate::storage::{Staging, return_large_buffers};
@@ -80,20 +81,24 @@ pub fn train(
     ctx: &Context,
 ) -> Result<(ModelManifest, TrainReport), TrainError> {
     config.validate()?;
+    let config = &*config.in_force();
     if dataset.items().len() < 2 || dataset.train().is_empty() {
         let counts = format!("{} items and {} train interactions", dataset.items().len(), dataset.train().len());
         return Err(TrainError::NothingToLearn(counts));
     }
     let plan = plan_train(dataset, config, ctx)?;
     let staging = Staging::new(output, force, "peccary-model")?;
-    let inverse_temperature = 1.0 / config.temperature();
     let place = (staging.path(), ctx);
-    let (tables, report) = match config.loss.kind {
-        LossKind::Bpr => run(dataset, config, Bpr { inverse_temperature }, &plan, place)?,
-        LossKind::Logistic => run(dataset, config, Logistic { inverse_temperature }, &plan, place)?,
-        LossKind::Softmax | LossKind::Bsl | LossKind::Ccl | LossKind::Psl => {
-            train_listwise(dataset, config, &plan, place)?
+    struct Own<'a>(&'a Dataset, &'a TrainConfig, &'a TrainPlan, (&'a Path, &'a Context));
+    impl WithLoss for Own<'_> {
+        type Result = Result<(Tables, TrainReport), TrainError>;
+        fn with<L: Loss>(self, loss: L) -> Self::Result {
+            run(self.0, self.1, loss, self.2, self.3)
         }
+    }
+    let (tables, report) = match config.shares_negatives() {
+        true => train_listwise(dataset, config, &plan, place)?,
+        false => with_loss(config, Own(dataset, config, &plan, place))?,
     };
     let manifest = publish_tables(staging, dataset, config, tables, &report)?;
     Ok((manifest, report))
@@ -139,6 +144,7 @@ pub(super) struct Prepared<'a> {
 /// What surrounds the negatives of every epoch.
 pub(super) struct Around<'a> {
     confidence: Option<Confidence<'a>>,
+    margins: Option<Margins<'a>>,
     watch: Watch<'a>,
 }
 
@@ -170,7 +176,7 @@ pub(super) fn prepare<'a>(
         let lane = |_| Lane::new(Window::new(items, plan.block_items), sampling.clone(), plan.kept_room());
         Crew::Lanes((0..plan.threads).map(lane).collect())
     };
-    Ok(Prepared { tables, crew, around: Around { confidence, watch } })
+    Ok(Prepared { tables, crew, around: Around { confidence, margins: Margins::new(dataset, config), watch } })
 }
 
 /// The tables, filled with initial factors. Those that do not fit the budget are in files without names in `folder`.
@@ -234,6 +240,7 @@ pub(super) fn epoch<'a, L: Loss>(
         negatives_each: config.negatives(),
         progress: (f64::from(epoch) / f64::from(config.epochs), f64::from(epoch + 1) / f64::from(config.epochs)),
         confidence: around.confidence.as_ref(),
+        margins: around.margins.as_ref(),
         watch: &around.watch,
         ctx,
         stage,
@@ -375,7 +382,7 @@ pub(super) fn publish_tables(
     used.l2 = Some(config.l2());
     used.loss = config.numbers();
     used.negatives.count = Some(config.negatives());
-    used.negatives.shared_by = config.loss.kind.is_listwise().then(|| config.shared_by());
+    used.negatives.shared_by = config.shares_negatives().then(|| config.shared_by());
     used.init_deviation = Some(config.init_deviation());
     used.optimizer.learning_rate = Some(config.learning_rate());
     let manifest = ModelManifest {

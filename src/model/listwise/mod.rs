@@ -54,6 +54,8 @@ pub(crate) struct Block<'a> {
     /// What each positive's loss is multiplied by, or nothing where all count alike. Reported losses are not weighted,
     /// and rows are regularized whatever the weight.
     pub(crate) weights: &'a [f32],
+    /// What every loss and gradient is multiplied by.
+    pub(crate) scale: f32,
 }
 
 /// Trains on `block` with the kernels of `set`, which the machine must have.

@@ -63,12 +63,23 @@ pub struct ListwiseBench {
 pub fn bench_listwise(dataset: &Dataset, config: &TrainConfig, ctx: &Context) -> Result<ListwiseBench, TrainError> {
     struct Measure<'a>(&'a Dataset, &'a TrainConfig, &'a Context);
     impl WithLoss for Measure<'_> {
-        type Result = Result<ListwiseBench, TrainError>;
-        fn with<L: Listwise, P: Distribution + Clone>(self, loss: L, proposal: &P) -> Self::Result {
+        type Outcome = ListwiseBench;
+        fn with<L: Listwise, P: Distribution + Clone>(
+            self,
+            loss: L,
+            proposal: &P,
+        ) -> Result<ListwiseBench, TrainError> {
             measure(self.0, self.1, loss, proposal, self.2)
         }
     }
     config.validate()?;
+    if config.loss.kind.is_listwise() && !config.shares_negatives() {
+        return Err(TrainError::Config {
+            key: "negatives.mix".into(),
+            value: format!("{} components", config.negatives.mix.len()),
+            must: "be left out here, where shared negatives are measured".into(),
+        });
+    }
     with_proposal(dataset, config, Measure(dataset, config, ctx))
 }
 

@@ -17,7 +17,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 
 use crate::context::{Context, Stage};
 use crate::dataset::{Dataset, Interactions};
-use crate::loss::{Atan, Bsl, Ccl, Listwise, LossKind, Psl, Relu, Softmax, Surrogate, Tanh};
+use crate::loss::{Base, Listwise};
 use crate::model::{Block, InstructionSet, LossSample, Tables, Update, Workspace, stride_of, train_block};
 use crate::negatives::{Distribution, Popularity, Proposal, SharedBlock, SharedSampler, Uniform};
 use crate::storage::return_large_buffers;
@@ -26,6 +26,7 @@ use crate::train::confidence::Confidence;
 use crate::train::config::TrainConfig;
 use crate::train::error::TrainError;
 use crate::train::lane::{Done, IN_FLIGHT, stream_seed};
+use crate::train::objective::any_loss;
 use crate::train::paging::{ExactReading, Paging};
 use crate::train::plan::{TrainPlan, windows_of};
 use crate::train::run::{Ran, TrainReport, all_epochs, filled_tables, rate};
@@ -35,13 +36,13 @@ pub(super) const WINDOW: u64 = 1 << 23;
 
 /// Something to do with a loss and a proposal, whichever they are.
 trait WithLoss {
-    type Result;
-    fn with<L: Listwise, P: Distribution + Clone>(self, loss: L, proposal: &P) -> Self::Result;
+    type Outcome;
+    fn with<L: Listwise, P: Distribution + Clone>(self, loss: L, proposal: &P) -> Result<Self::Outcome, TrainError>;
 }
 
 /// Makes the proposal and the listwise loss of `config`.
-fn with_proposal<W: WithLoss>(dataset: &Dataset, config: &TrainConfig, then: W) -> W::Result {
-    // No other mixtures pass the configuration's check.
+fn with_proposal<W: WithLoss>(dataset: &Dataset, config: &TrainConfig, then: W) -> Result<W::Outcome, TrainError> {
+    // Other mixtures are not for shared negatives.
     match config.negatives.simple().unwrap_or_default() {
         (Proposal::Uniform, _) => with_loss(config, &Uniform, then),
         (Proposal::Popularity, alpha) => {
@@ -51,23 +52,23 @@ fn with_proposal<W: WithLoss>(dataset: &Dataset, config: &TrainConfig, then: W) 
     }
 }
 
-fn with_loss<W: WithLoss, P: Distribution + Clone>(config: &TrainConfig, proposal: &P, then: W) -> W::Result {
-    let numbers = config.numbers();
-    let inverse_temperature = 1.0 / config.temperature();
-    match numbers.kind {
-        LossKind::Bsl => {
-            then.with(Bsl { inverse_temperature, exponent: numbers.exponent.unwrap_or_default() }, proposal)
-        }
-        LossKind::Ccl => {
-            let (margin, weight) = (numbers.margin.unwrap_or_default(), numbers.weight.unwrap_or_default());
-            then.with(Ccl { margin, weight }, proposal)
-        }
-        LossKind::Psl => match numbers.surrogate.unwrap_or_default() {
-            Surrogate::Tanh => then.with(Psl { inverse_temperature, surrogate: Tanh }, proposal),
-            Surrogate::Atan => then.with(Psl { inverse_temperature, surrogate: Atan }, proposal),
-            Surrogate::Relu => then.with(Psl { inverse_temperature, surrogate: Relu }, proposal),
-        },
-        LossKind::Softmax | LossKind::Bpr | LossKind::Logistic => then.with(Softmax { inverse_temperature }, proposal),
+fn with_loss<W: WithLoss, P: Distribution + Clone>(
+    config: &TrainConfig,
+    proposal: &P,
+    then: W,
+) -> Result<W::Outcome, TrainError> {
+    match any_loss(config).base {
+        Base::Softmax(loss) => then.with(loss, proposal),
+        Base::Bsl(loss) => then.with(loss, proposal),
+        Base::Ccl(loss) => then.with(loss, proposal),
+        Base::Tanh(loss) => then.with(loss, proposal),
+        Base::Atan(loss) => then.with(loss, proposal),
+        Base::Relu(loss) => then.with(loss, proposal),
+        Base::Bpr(_) | Base::Logistic(_) | Base::Focal(_) | Base::Hinge(_) => Err(TrainError::Config {
+            key: "loss.kind".into(),
+            value: config.loss.kind.name().to_string(),
+            must: "be \"softmax\", \"bsl\", \"ccl\" or \"psl\" where negatives are shared".into(),
+        }),
     }
 }
 
@@ -80,8 +81,12 @@ pub(in crate::train) fn train_listwise(
 ) -> Result<(Tables, TrainReport), TrainError> {
     struct Run<'a>(&'a Dataset, &'a TrainConfig, &'a TrainPlan, (&'a Path, &'a Context));
     impl WithLoss for Run<'_> {
-        type Result = Result<(Tables, TrainReport), TrainError>;
-        fn with<L: Listwise, P: Distribution + Clone>(self, loss: L, proposal: &P) -> Self::Result {
+        type Outcome = (Tables, TrainReport);
+        fn with<L: Listwise, P: Distribution + Clone>(
+            self,
+            loss: L,
+            proposal: &P,
+        ) -> Result<Self::Outcome, TrainError> {
             run(self.0, self.1, loss, proposal, self.2, self.3)
         }
     }
@@ -117,6 +122,7 @@ struct Epoch<'a, L> {
     loss: L,
     update: Update,
     shared_by: usize,
+    scale: f32,
     confidence: Option<&'a Confidence<'a>>,
     ctx: &'a Context,
     stage: &'a Stage<'a>,
@@ -204,6 +210,7 @@ impl<L: Listwise> Epoch<'_, L> {
             masked: &block.masked,
             corrections: &block.corrections,
             weights: &block.confidence,
+            scale: self.scale,
         };
         train_block(self.set, self.tables, view, self.loss, update, workspace)
     }
@@ -297,6 +304,7 @@ fn epoch<'a, L: Listwise>(
         loss,
         update: Update { learning_rate, l2: config.l2(), similarity: config.similarity() },
         shared_by: config.shared_by(),
+        scale: any_loss(config).scale,
         confidence,
         ctx,
         stage,
