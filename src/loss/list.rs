@@ -4,23 +4,51 @@
 use super::listwise::{Listwise, Outcome, Positive};
 use super::{Entropy, OfLists, Spread};
 
+/// Negatives that are looked at together: plain loops over so many become vector instructions.
+const LANES: usize = 16;
+
 /// The part of `slice` that positive `k` has, where there is any.
 #[inline(always)]
 fn of(slice: &[f32], k: usize, each: usize) -> &[f32] {
     if slice.is_empty() { slice } else { &slice[k * each..(k + 1) * each] }
 }
 
-/// The element, or what stands for an empty slice.
+/// Writes the elements from `first` to the front of `out`; nothing for an empty slice.
 #[inline(always)]
-fn at(slice: &[f32], j: usize, absent: f32) -> f32 {
-    if slice.is_empty() { absent } else { slice[j] }
+fn load(slice: &[f32], first: usize, out: &mut [f32; LANES]) {
+    if let Some(whole) = slice.get(first..first + LANES) {
+        for l in 0..LANES {
+            out[l] = whole[l];
+        }
+    } else if let Some(rest) = slice.get(first..) {
+        for (to, from) in out.iter_mut().zip(rest) {
+            *to = *from;
+        }
+    }
+}
+
+/// The sum over lanes.
+#[inline(always)]
+fn sum(lanes: [f32; LANES]) -> f32 {
+    let mut sum = 0.0;
+    for lane in lanes {
+        sum += lane;
+    }
+    sum
+}
+
+/// Some negatives, and what their terms count. Lanes behind the last negative have weight 0.
+struct Part {
+    scores: [f32; LANES],
+    corrections: [f32; LANES],
+    weights: [f32; LANES],
 }
 
 /// One positive and its negatives.
 #[derive(Clone, Copy)]
 struct List<'a> {
     positive: f32,
-    positive_offset: f32,
+    positive_correction: f32,
     negatives: &'a [f32],
     weights: &'a [f32],
     offsets: &'a [f32],
@@ -32,46 +60,83 @@ impl<'a> List<'a> {
         let each = negatives.len() / positives.len().max(1);
         Self {
             positive: positives[k],
-            positive_offset: at(lists.positive_offsets, k, 0.0),
+            positive_correction: if lists.positive_offsets.is_empty() { 0.0 } else { -lists.positive_offsets[k] },
             negatives: of(negatives, k, each),
             weights: of(lists.weights, k, each),
             offsets: of(lists.negative_offsets, k, each),
         }
     }
 
-    /// What comes of the list, what scores were compared with, and how slopes change by entropy. `None` where no
+    /// The negatives from `first`.
+    #[inline(always)]
+    fn part(&self, first: usize) -> Part {
+        let mut part = Part { scores: [0.0; LANES], corrections: [0.0; LANES], weights: [0.0; LANES] };
+        load(self.negatives, first, &mut part.scores);
+        load(self.offsets, first, &mut part.corrections);
+        for correction in &mut part.corrections {
+            *correction = -*correction;
+        }
+        if self.weights.is_empty() {
+            let count = self.negatives.len() - first;
+            for (l, weight) in part.weights.iter_mut().enumerate() {
+                *weight = if l < count { 1.0 } else { 0.0 };
+            }
+        } else {
+            load(self.weights, first, &mut part.weights);
+        }
+        part
+    }
+
+    /// The largest score that counts.
+    #[inline(always)]
+    fn max(&self) -> f32 {
+        let mut max = [f32::MIN; LANES];
+        for first in (0..self.negatives.len()).step_by(LANES) {
+            let Part { scores, weights, .. } = self.part(first);
+            for l in 0..LANES {
+                let score = if weights[l] > 0.0 { scores[l] } else { f32::MIN };
+                max[l] = if score > max[l] { score } else { max[l] };
+            }
+        }
+        let mut largest = f32::MIN;
+        for lane in max {
+            largest = if lane > largest { lane } else { largest };
+        }
+        largest
+    }
+
+    /// What comes of the list, what scores are compared with, and how slopes change by entropy. `None` where no
     /// negative counts: then there is nothing to learn.
     #[inline(always)]
     fn outcome<L: Listwise>(&self, loss: L) -> Option<(Outcome, f32, Spread)> {
-        let mut max = f32::MIN;
-        if L::NEEDS_MAX {
-            for (j, s) in self.negatives.iter().enumerate() {
-                let counts = at(self.weights, j, 1.0) > 0.0;
-                max = if counts && *s > max { *s } else { max };
+        let shift = loss.shift(self.positive, if L::NEEDS_MAX { self.max() } else { 0.0 });
+        let (mut terms, mut slopes, mut counts) = ([0f32; LANES], [0f32; LANES], [0f32; LANES]);
+        for first in (0..self.negatives.len()).step_by(LANES) {
+            let Part { scores, corrections, weights } = self.part(first);
+            for l in 0..LANES {
+                let (term, slope) = loss.negative(scores[l], corrections[l], shift);
+                terms[l] += weights[l] * term;
+                slopes[l] += weights[l] * slope;
+                counts[l] += weights[l];
             }
         }
-        let shift = loss.shift(self.positive, max);
-        let (mut terms, mut slopes, mut count) = (0.0, 0.0, 0.0);
-        for (j, s) in self.negatives.iter().enumerate() {
-            let weight = at(self.weights, j, 1.0);
-            let (term, slope) = loss.negative(*s, -at(self.offsets, j, 0.0), shift);
-            terms += weight * term;
-            slopes += weight * slope;
-            count += weight;
-        }
+        let (terms, count) = (sum(terms), sum(counts));
         if count <= 0.0 {
             return None;
         }
-        let positive = Positive { score: self.positive, correction: -self.positive_offset, shift };
-        let mut outcome = loss.finish(positive, terms, slopes, count);
+        let positive = Positive { score: self.positive, correction: self.positive_correction, shift };
+        let mut outcome = loss.finish(positive, terms, sum(slopes), count);
         let mut spread = Spread::default();
         if let Some(entropy) = loss.entropy() {
-            let mut log_terms = 0.0;
-            for (j, s) in self.negatives.iter().enumerate() {
-                let term = loss.negative(*s, -at(self.offsets, j, 0.0), shift).0;
-                log_terms += at(self.weights, j, 1.0) * Entropy::log_term(term);
+            let mut log_terms = [0f32; LANES];
+            for first in (0..self.negatives.len()).step_by(LANES) {
+                let Part { scores, corrections, weights } = self.part(first);
+                for l in 0..LANES {
+                    let term = loss.negative(scores[l], corrections[l], shift).0;
+                    log_terms[l] += weights[l] * Entropy::log_term(term);
+                }
             }
-            spread = entropy.spread(terms, log_terms, &mut outcome);
+            spread = entropy.spread(terms, sum(log_terms), &mut outcome);
         }
         Some((outcome, shift, spread))
     }
@@ -93,14 +158,24 @@ pub(super) fn gradient<L: Listwise>(
         let gradient = &mut negative_gradient[k * each..(k + 1) * each];
         let Some((outcome, shift, spread)) = list.outcome(loss) else {
             positive_gradient[k] = 0.0;
-            gradient.fill(0.0);
+            for g in gradient {
+                *g = 0.0;
+            }
             continue;
         };
         positive_gradient[k] = outcome.positive;
-        for (j, (s, g)) in list.negatives.iter().zip(gradient).enumerate() {
-            let (term, slope) = loss.negative(*s, -at(list.offsets, j, 0.0), shift);
-            let slope = if loss.entropy().is_some() { spread.slope(term) } else { slope };
-            *g = outcome.scale * at(list.weights, j, 1.0) * slope;
+        for first in (0..each).step_by(LANES) {
+            let Part { scores, corrections, weights } = list.part(first);
+            let mut slopes = [0f32; LANES];
+            for l in 0..LANES {
+                let (term, slope) = loss.negative(scores[l], corrections[l], shift);
+                let slope = if loss.entropy().is_some() { spread.slope(term) } else { slope };
+                // A negative that does not count may score so high that its slope is infinite.
+                slopes[l] = if weights[l] > 0.0 { outcome.scale * weights[l] * slope } else { 0.0 };
+            }
+            for (g, slope) in gradient[first..].iter_mut().zip(slopes) {
+                *g = slope;
+            }
         }
     }
 }

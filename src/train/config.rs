@@ -73,7 +73,7 @@ pub struct OptimizerConfig {
     pub kind: OptimizerKind,
     /// Step size. Default: 0.05 for Adagrad, 0.002 for Adam; for SGD 0.05, or 1.2 / negatives where that is less, for
     /// a positive's row moves by the sum over its negatives, and diverges where that is too much; for SGD with listwise
-    /// losses 0.02.
+    /// losses 0.02, with `warp` 0.02 / negatives, for ranks weigh up to ln(items).
     pub learning_rate: Option<f32>,
     /// How the step size changes over the run.
     pub schedule: Schedule,

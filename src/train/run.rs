@@ -33,7 +33,7 @@ const BEHIND: usize = 1 << 14;
 pub struct EpochReport {
     /// From 1.
     pub epoch: u32,
-    /// Mean loss of a term (a pair, or a score), before its update, over a sixteenth of the terms; no L2.
+    /// Mean loss of a term (a pair, a score or a list), before its update, over a sixteenth of the terms; no L2.
     pub loss: f64,
     /// Learning rate at the start.
     pub learning_rate: f32,
@@ -41,7 +41,7 @@ pub struct EpochReport {
     pub triples: u64,
     /// Positives left out because their users have (nearly) every item.
     pub skipped: u64,
-    /// How the negatives were; none for listwise losses.
+    /// How the negatives were; none for those that a block shares.
     pub negatives: Option<NegativesReport>,
     /// Wall time.
     pub seconds: f64,
