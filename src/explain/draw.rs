@@ -102,7 +102,7 @@ pub(super) fn draw(
     let asked = Asked { positives: positives.iter().copied().collect(), decisions: Mutex::default() };
     let sampled_share = looked_up(dataset, config, own.len(), ctx)?;
     let simple = config.negatives.simple();
-    let shared = simple.filter(|_| config.loss.kind.is_listwise());
+    let shared = simple.filter(|_| config.shares_negatives());
     match shared {
         Some((Proposal::Uniform, _)) => {
             draw_shared(Uniform, dataset, config, (dense, &positives), &scores, &asked, &mut rng)

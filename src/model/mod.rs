@@ -20,7 +20,7 @@ mod verify;
 pub use error::ModelError;
 pub use factors::Factors;
 pub(crate) use hogwild::{
-    Adjust, LossSample, MAX_NEGATIVES, MAX_STRIDE, Optimizer, Runs, Side, SideRows, Tables, Update, train,
+    Adjust, Apart, LossSample, MAX_NEGATIVES, MAX_STRIDE, Optimizer, Runs, Side, SideRows, Tables, Update, train,
 };
 pub use kernel::InstructionSet;
 pub(crate) use listwise::{Block, SquareProduct, Workspace, train_block};

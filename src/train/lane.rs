@@ -15,6 +15,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use super::confidence::Confidence;
 use super::divergence::{Alarm, LOOKED_AT};
 use super::live::Live;
+use super::objective::Margins;
 use super::paging::Paging;
 use crate::context::{Context, Stage};
 use crate::dataset::Interactions;
@@ -66,6 +67,7 @@ pub(super) struct Epoch<'a, L> {
     /// The share of the run that is over when the epoch begins, and when it ends.
     pub(super) progress: (f64, f64),
     pub(super) confidence: Option<&'a Confidence<'a>>,
+    pub(super) margins: Option<&'a Margins<'a>>,
     pub(super) watch: &'a Watch<'a>,
     /// Who asks how negatives came about.
     pub(super) audit: Option<&'a dyn Auditor>,
@@ -134,6 +136,9 @@ impl<L: Loss> Epoch<'_, L> {
         let rest = sampling.fill((items, rest, &rest[..rest.len().min(BATCH)]), BATCH, looks, rng, batch);
         if let Some(confidence) = self.confidence {
             confidence.fill(batch);
+        }
+        if let Some(margins) = self.margins {
+            margins.fill(batch);
         }
         done.skipped += batch.skipped;
         self.watch.look(batch, &scores, &mut done.health);

@@ -176,6 +176,7 @@ impl TrainPlan {
     /// As [`TrainPlan::new`], beside an audit that takes so many bytes.
     fn beside(audit: u64, counts: TrainCounts, config: &TrainConfig, ctx: &Context) -> Result<Self, TrainError> {
         config.validate()?;
+        let config = &*config.in_force();
         let sizes = Sizes { audit, ..Sizes::new(counts, config, ctx.threads() as u64) };
         let wanted = sizes.window(config);
         let fitting = |place: TablePlace| Some((place, sizes.largest_window(place, wanted, ctx.memory().0)?));
@@ -239,7 +240,7 @@ impl Sizes {
         let TrainCounts { users, items, .. } = counts;
         let width = config.dimensions + if config.biases() { 2 } else { 0 };
         let popularity = config.negatives.simple().is_some_and(|(proposal, _)| proposal == Proposal::Popularity);
-        let listwise = config.loss.kind.is_listwise();
+        let listwise = config.shares_negatives();
         let block_items = match config.stream.block_items {
             Some(0) => items,
             None if listwise => items,
@@ -270,7 +271,8 @@ impl Sizes {
         let table = |rows: u64| Tables::bytes(rows, width, config.optimizer(), config.precision);
         // A user and an end for each positive at most, and its negatives; what they count, and offsets of the scores.
         let (weighs, corrects) = (u64::from(config.negatives.weighs()), u64::from(config.negatives.corrects()));
-        let positive = 12 + 4 * (u64::from(!config.confidence.is_off()) + corrects);
+        let margins = u64::from(config.loss.margin_exponent.is_some());
+        let positive = 12 + 4 * (u64::from(!config.confidence.is_off()) + corrects.max(margins));
         let batch = BATCH as u64 * (positive + 4 * (1 + weighs + corrects) * config.negatives() as u64);
         let batches = match listwise {
             true => listwise::lane_bytes(config, items as u32),
@@ -309,7 +311,7 @@ impl Sizes {
     /// The window to have where memory allows.
     fn window(&self, config: &TrainConfig) -> u64 {
         let TrainCounts { items, interactions, .. } = self.counts;
-        let most = if config.loss.kind.is_listwise() { listwise::WINDOW } else { (items * PER_ITEM).max(1 << 20) };
+        let most = if config.shares_negatives() { listwise::WINDOW } else { (items * PER_ITEM).max(1 << 20) };
         let by_items = || most.min(interactions.div_ceil(WINDOWS_AN_EPOCH));
         let wanted = config.stream.window.unwrap_or_else(by_items).clamp(1, interactions.max(1));
         let (sizes, lanes) = windows_of(config, items, wanted, self.lanes as usize);

@@ -15,13 +15,14 @@ use super::divergence::{self, Alarm};
 use super::error::TrainError;
 use super::lane::{Done, Epoch, Lane, stream_seed};
 use super::listwise::train_listwise;
+use super::objective::{Margins, WithLoss, with_loss};
 use super::paging::{ExactReading, Paging};
 use super::plan::{TablePlace, TrainPlan, plan_beside, windows_of};
 use super::strata::Strata;
 use super::validation::{ValidationReport, Validator, published_row};
 use crate::context::{Context, Stage, Unit};
 use crate::dataset::Dataset;
-use crate::loss::{Bpr, Logistic, Loss, LossKind};
+use crate::loss::Loss;
 use crate::model::{InstructionSet, ModelManifest, Side, Similarity, Tables, publish};
 use crate::negatives::{Auditor, NegativesReport, Sampling, Watch};
 use crate::storage::{Staging, return_large_buffers};
@@ -35,7 +36,7 @@ const BEHIND: usize = 1 << 14;
 pub struct EpochReport {
     /// From 1.
     pub epoch: u32,
-    /// Mean loss of a term (a pair, or a score), before its update, over a sixteenth of the terms; no L2.
+    /// Mean loss of a term (a pair, a score or a list), before its update, over a sixteenth of the terms; no L2.
     pub loss: f64,
     /// Learning rate at the start.
     pub learning_rate: f32,
@@ -43,7 +44,7 @@ pub struct EpochReport {
     pub triples: u64,
     /// Positives left out because their users have (nearly) every item.
     pub skipped: u64,
-    /// How the negatives were; none for listwise losses.
+    /// How the negatives were; none for those that a block shares.
     pub negatives: Option<NegativesReport>,
     /// Wall time.
     pub seconds: f64,
@@ -121,6 +122,7 @@ pub fn train_audited(
     ctx: &Context,
 ) -> Result<(ModelManifest, TrainReport), TrainError> {
     config.validate()?;
+    let config = &*config.in_force();
     if dataset.items().len() < 2 || dataset.train().is_empty() {
         let counts = format!("{} items and {} train interactions", dataset.items().len(), dataset.train().len());
         return Err(TrainError::NothingToLearn(counts));
@@ -129,15 +131,18 @@ pub fn train_audited(
     let plan = plan_beside(taken, dataset, config, ctx)?;
     let staging = Staging::new(output, force, "peccary-model")?;
     let mut audit = audit.map(|options| Audit::new(dataset, config, options, (output, force))).transpose()?;
-    let inverse_temperature = 1.0 / config.temperature();
-    let place = (staging.path(), ctx);
-    let looks = audit.as_mut();
-    let (tables, mut report) = match config.loss.kind {
-        LossKind::Bpr => run(dataset, config, Bpr { inverse_temperature }, &plan, place, looks)?,
-        LossKind::Logistic => run(dataset, config, Logistic { inverse_temperature }, &plan, place, looks)?,
-        LossKind::Softmax | LossKind::Bsl | LossKind::Ccl | LossKind::Psl => {
-            train_listwise(dataset, config, &plan, place, looks)?
+    type Place<'a> = (&'a Path, &'a Context);
+    struct Own<'a, 'd>(&'a Dataset, &'a TrainConfig, &'a TrainPlan, Place<'a>, Option<&'a mut Audit<'d>>);
+    impl WithLoss for Own<'_, '_> {
+        type Result = Result<(Tables, TrainReport), TrainError>;
+        fn with<L: Loss>(self, loss: L) -> Self::Result {
+            run(self.0, self.1, loss, self.2, self.3, self.4)
         }
+    }
+    let (place, looks) = ((staging.path(), ctx), audit.as_mut());
+    let (tables, mut report) = match config.shares_negatives() {
+        true => train_listwise(dataset, config, &plan, place, looks)?,
+        false => with_loss(config, Own(dataset, config, &plan, place, looks))?,
     };
     let audited = audit.map(Audit::finish).transpose()?;
     report.audit = audited.as_ref().map(|(_, summary)| *summary);
@@ -188,6 +193,7 @@ pub(super) struct Prepared<'a> {
 /// What surrounds the negatives of every epoch.
 pub(super) struct Around<'a> {
     confidence: Option<Confidence<'a>>,
+    margins: Option<Margins<'a>>,
     watch: Watch<'a>,
 }
 
@@ -219,7 +225,7 @@ pub(super) fn prepare<'a>(
         let lane = |_| Lane::new(Window::new(items, plan.block_items), sampling.clone(), plan.kept_room());
         Crew::Lanes((0..plan.threads).map(lane).collect())
     };
-    Ok(Prepared { tables, crew, around: Around { confidence, watch } })
+    Ok(Prepared { tables, crew, around: Around { confidence, margins: Margins::new(dataset, config), watch } })
 }
 
 /// The tables, filled with initial factors. Those that do not fit the budget are in files without names in `folder`.
@@ -279,6 +285,7 @@ pub(super) fn epoch<'a, L: Loss>(
         negatives_each: config.negatives(),
         progress: (f64::from(epoch) / f64::from(config.epochs), f64::from(epoch + 1) / f64::from(config.epochs)),
         confidence: around.confidence.as_ref(),
+        margins: around.margins.as_ref(),
         watch: &around.watch,
         audit: None,
         ctx,
@@ -451,14 +458,15 @@ pub(super) fn initialize(side: &mut Side, number: u64, config: &TrainConfig) {
 }
 
 /// The configuration with what its defaults amount to: equal for equal runs.
-pub(crate) fn in_force(config: &TrainConfig) -> TrainConfig {
+pub(crate) fn with_defaults(config: &TrainConfig) -> TrainConfig {
+    let config = &*config.in_force();
     let mut used = config.clone();
     used.biases = Some(config.biases());
     used.similarity = Some(config.similarity());
     used.l2 = Some(config.l2());
     used.loss = config.numbers();
     used.negatives.count = Some(config.negatives());
-    used.negatives.shared_by = config.loss.kind.is_listwise().then(|| config.shared_by());
+    used.negatives.shared_by = config.shares_negatives().then(|| config.shared_by());
     used.init_deviation = Some(config.init_deviation());
     used.optimizer.learning_rate = Some(config.learning_rate());
     used
@@ -472,7 +480,7 @@ pub(super) fn publish_tables(
     report: &TrainReport,
 ) -> Result<ModelManifest, TrainError> {
     let json = |value: serde_json::Result<serde_json::Value>| value.unwrap_or(serde_json::Value::Null);
-    let used = in_force(config);
+    let used = with_defaults(config);
     let manifest = ModelManifest {
         peccary: env!("CARGO_PKG_VERSION").to_string(),
         dataset: dataset.fingerprint().to_string(),

@@ -17,7 +17,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 
 use crate::context::{Context, Stage};
 use crate::dataset::{Dataset, Interactions};
-use crate::loss::{Atan, Bsl, Ccl, Listwise, LossKind, Psl, Relu, Softmax, Surrogate, Tanh};
+use crate::loss::{Base, Listwise};
 use crate::model::{
     Block, InstructionSet, LossSample, Regularization, Tables, Update, Workspace, stride_of, train_block,
 };
@@ -25,11 +25,13 @@ use crate::negatives::{Auditor, Distribution, Popularity, Proposal, SharedBlock,
 use crate::storage::return_large_buffers;
 use crate::stream::{Window, plan as windows};
 use crate::train::audit::Audit;
+use crate::train::confidence::Confidence;
 use crate::train::config::TrainConfig;
 use crate::train::divergence::Alarm;
 use crate::train::error::TrainError;
 use crate::train::lane::{Done, IN_FLIGHT, stream_seed};
 use crate::train::live::Live;
+use crate::train::objective::any_loss;
 use crate::train::paging::{ExactReading, Paging};
 use crate::train::plan::{TrainPlan, windows_of};
 use crate::train::run::{Ran, TrainReport, all_epochs, begin_audit, end_audit, filled_tables, rate};
@@ -39,13 +41,13 @@ pub(super) const WINDOW: u64 = 1 << 23;
 
 /// Something to do with a loss and a proposal, whichever they are.
 trait WithLoss {
-    type Result;
-    fn with<L: Listwise, P: Distribution + Clone>(self, loss: L, proposal: &P) -> Self::Result;
+    type Outcome;
+    fn with<L: Listwise, P: Distribution + Clone>(self, loss: L, proposal: &P) -> Result<Self::Outcome, TrainError>;
 }
 
 /// Makes the proposal and the listwise loss of `config`.
-fn with_proposal<W: WithLoss>(dataset: &Dataset, config: &TrainConfig, then: W) -> W::Result {
-    // No other mixtures pass the configuration's check.
+fn with_proposal<W: WithLoss>(dataset: &Dataset, config: &TrainConfig, then: W) -> Result<W::Outcome, TrainError> {
+    // Other mixtures are not for shared negatives.
     match config.negatives.simple().unwrap_or_default() {
         (Proposal::Uniform, _) => with_loss(config, &Uniform, then),
         (Proposal::Popularity, alpha) => {
@@ -55,23 +57,23 @@ fn with_proposal<W: WithLoss>(dataset: &Dataset, config: &TrainConfig, then: W) 
     }
 }
 
-fn with_loss<W: WithLoss, P: Distribution + Clone>(config: &TrainConfig, proposal: &P, then: W) -> W::Result {
-    let numbers = config.numbers();
-    let inverse_temperature = 1.0 / config.temperature();
-    match numbers.kind {
-        LossKind::Bsl => {
-            then.with(Bsl { inverse_temperature, exponent: numbers.exponent.unwrap_or_default() }, proposal)
-        }
-        LossKind::Ccl => {
-            let (margin, weight) = (numbers.margin.unwrap_or_default(), numbers.weight.unwrap_or_default());
-            then.with(Ccl { margin, weight }, proposal)
-        }
-        LossKind::Psl => match numbers.surrogate.unwrap_or_default() {
-            Surrogate::Tanh => then.with(Psl { inverse_temperature, surrogate: Tanh }, proposal),
-            Surrogate::Atan => then.with(Psl { inverse_temperature, surrogate: Atan }, proposal),
-            Surrogate::Relu => then.with(Psl { inverse_temperature, surrogate: Relu }, proposal),
-        },
-        LossKind::Softmax | LossKind::Bpr | LossKind::Logistic => then.with(Softmax { inverse_temperature }, proposal),
+fn with_loss<W: WithLoss, P: Distribution + Clone>(
+    config: &TrainConfig,
+    proposal: &P,
+    then: W,
+) -> Result<W::Outcome, TrainError> {
+    match any_loss(config).base {
+        Base::Softmax(loss) => then.with(loss, proposal),
+        Base::Bsl(loss) => then.with(loss, proposal),
+        Base::Ccl(loss) => then.with(loss, proposal),
+        Base::Tanh(loss) => then.with(loss, proposal),
+        Base::Atan(loss) => then.with(loss, proposal),
+        Base::Relu(loss) => then.with(loss, proposal),
+        Base::Bpr(_) | Base::Logistic(_) | Base::Focal(_) | Base::Hinge(_) => Err(TrainError::Config {
+            key: "loss.kind".into(),
+            value: config.loss.kind.name().to_string(),
+            must: "be \"softmax\", \"bsl\", \"ccl\" or \"psl\" where negatives are shared".into(),
+        }),
     }
 }
 
@@ -86,8 +88,12 @@ pub(in crate::train) fn train_listwise(
     type Place<'a> = (&'a Path, &'a Context);
     struct Run<'a, 'd>(&'a Dataset, &'a TrainConfig, &'a TrainPlan, Place<'a>, Option<&'a mut Audit<'d>>);
     impl WithLoss for Run<'_, '_> {
-        type Result = Result<(Tables, TrainReport), TrainError>;
-        fn with<L: Listwise, P: Distribution + Clone>(self, loss: L, proposal: &P) -> Self::Result {
+        type Outcome = (Tables, TrainReport);
+        fn with<L: Listwise, P: Distribution + Clone>(
+            self,
+            loss: L,
+            proposal: &P,
+        ) -> Result<Self::Outcome, TrainError> {
             run(self.0, self.1, loss, proposal, self.2, (self.3, self.4))
         }
     }
@@ -122,6 +128,8 @@ struct Epoch<'a, L> {
     loss: L,
     update: Update,
     shared_by: usize,
+    scale: f32,
+    confidence: Option<&'a Confidence<'a>>,
     /// Who asks how negatives came about.
     audit: Option<&'a dyn Auditor>,
     ctx: &'a Context,
@@ -189,6 +197,9 @@ impl<L: Listwise> Epoch<'_, L> {
                     skipped += pairs.len() as u64;
                     continue;
                 }
+                if let Some(confidence) = self.confidence {
+                    confidence.fill_shared(&mut block);
+                }
                 if self.stopped() || emit(block).is_break() {
                     return skipped;
                 }
@@ -209,6 +220,8 @@ impl<L: Listwise> Epoch<'_, L> {
             item_of: &block.item_of,
             masked: &block.masked,
             corrections: &block.corrections,
+            weights: &block.confidence,
+            scale: self.scale,
         };
         train_block(self.set, self.tables, view, self.loss, update, workspace)
     }
@@ -260,6 +273,7 @@ pub(super) fn lane_bytes(config: &TrainConfig, items: u32) -> u64 {
     let masks = [user_dropout.is_on(), item_dropout.is_on()];
     SharedSampler::<Uniform>::bytes(positives, negatives, items)
         + Workspace::bytes(positives, negatives, stride_of(width), masks)
+        + if config.confidence.is_off() { 0 } else { positives as u64 * 4 * (IN_FLIGHT as u64 + 3) }
 }
 
 /// Fills the tables and makes the lanes. Lanes race; deterministic training has one, whatever the threads.
@@ -290,7 +304,7 @@ fn epoch<'a, L: Listwise>(
     config: &TrainConfig,
     (number, plan): (u32, &TrainPlan),
     loss: L,
-    tables: &'a Tables,
+    (tables, confidence): (&'a Tables, Option<&'a Confidence<'a>>),
     (ctx, stage): (&'a Context, &'a Stage<'a>),
 ) -> Epoch<'a, L> {
     let seed = stream_seed(config.seed, 2 + u64::from(number));
@@ -309,6 +323,8 @@ fn epoch<'a, L: Listwise>(
         loss,
         update: config.update(learning_rate),
         shared_by: config.shared_by(),
+        scale: any_loss(config).scale,
+        confidence,
         audit: None,
         ctx,
         stage,
@@ -326,11 +342,12 @@ fn run<P: Distribution + Clone>(
     return_large_buffers();
     let _exact = ExactReading::begin(dataset.train(), plan);
     let (mut tables, mut lanes) = prepare(dataset, config, proposal, plan, folder)?;
+    let confidence = Confidence::new(dataset, &config.confidence, ctx)?;
     let each = config.negatives().min(dataset.items().len() as usize) as u64;
     let why = "no positive with a negative: no item can be proposed";
     let run = (dataset, config, plan);
     let report = all_epochs(run, (each, why), &mut tables, (folder, ctx), |(number, scale), tables, stage| {
-        let mut work = epoch(dataset, config, (number, plan), loss, tables, (ctx, stage));
+        let mut work = epoch(dataset, config, (number, plan), loss, (tables, confidence.as_ref()), (ctx, stage));
         work.audit = begin_audit(&mut audit, number);
         let windows = work.windows.len() as f64;
         let rate = |window: usize| scale * rate(config, f64::from(number) + window as f64 / windows);
