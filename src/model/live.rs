@@ -34,6 +34,27 @@ pub(crate) fn cosines_of(set: InstructionSet, tables: &Tables, item: u32, items:
     dispatch(set, tables, (&tables.items, item), items, (true, bias), out);
 }
 
+/// The first factors of row `index` of `side`, into `out`. The row may change meanwhile.
+///
+/// # Panics
+/// If there is no such row, or `out` is longer than it.
+pub(crate) fn row_of(side: &Side, index: u32, out: &mut [f32]) {
+    assert!(out.len() <= side.width());
+    match side.precision() {
+        Precision::F32 => copy::<F32>(side, index, out),
+        Precision::Bf16 => copy::<Bf16>(side, index, out),
+    }
+}
+
+fn copy<E: Element>(side: &Side, index: u32, out: &mut [f32]) {
+    let row = side.factors.row_ptr(index as usize);
+    for (k, part) in out.chunks_mut(LANES).enumerate() {
+        // SAFETY: `row_ptr` checked the row, whose width the tile lies in; any machine has the instruction set.
+        let tile = unsafe { tile::<Portable, E>(row, k) };
+        part.copy_from_slice(&tile[..part.len()]);
+    }
+}
+
 /// How products are taken: whether as cosines, and a column to leave out with the one behind it.
 type How = (bool, Option<usize>);
 
@@ -185,12 +206,22 @@ unsafe fn dot<V: Lanes, E: Element, const N: usize>(
 /// The column lies in the row, and the machine has the instruction set of `V`.
 #[inline(always)]
 unsafe fn one<V: Lanes, E: Element>(row: *const f32, column: usize) -> f32 {
+    // SAFETY: passed on from the caller.
+    unsafe { tile::<V, E>(row, column / LANES)[column % LANES] }
+}
+
+/// The sixteen factors of tile `k` of `row`.
+///
+/// # Safety
+/// As for `one`.
+#[inline(always)]
+unsafe fn tile<V: Lanes, E: Element>(row: *const f32, k: usize) -> [f32; LANES] {
     #[repr(align(64))]
     struct Tile([f32; LANES]);
     let mut tile = Tile([0.0; LANES]);
     // SAFETY: passed on from the caller; the tile is as long as a register, and aligned.
-    unsafe { E::load::<V>(row, column / LANES).store(tile.0.as_mut_ptr(), 0) };
-    tile.0[column % LANES]
+    unsafe { E::load::<V>(row, k).store(tile.0.as_mut_ptr(), 0) };
+    tile.0
 }
 
 #[cfg(test)]
@@ -247,6 +278,11 @@ mod tests {
                         let want = if similarity == Similarity::Dot { dot(u, x) } else { cosine(u, x) };
                         prop_assert!((f64::from(*got) - want).abs() < 1e-3, "{}: {got}, not {want}", set.name());
                     }
+                }
+                for (side, rows) in [(&tables.users, &users), (&tables.items, &items)] {
+                    let mut row = vec![0f32; width];
+                    row_of(side, 1, &mut row);
+                    prop_assert!(row.iter().zip(&rows[1]).all(|(got, want)| f64::from(*got) == *want));
                 }
                 cosines_of(set, &tables, 2, &wanted, &mut out);
                 for (got, i) in out.iter().zip(wanted) {

@@ -21,7 +21,7 @@ pub use factors::Factors;
 pub(crate) use hogwild::{Adjust, LossSample, MAX_NEGATIVES, MAX_STRIDE, Optimizer, Runs, Side, Tables, Update, train};
 pub use kernel::InstructionSet;
 pub(crate) use listwise::{Block, SquareProduct, Workspace, train_block};
-pub(crate) use live::{cosines_of, scores_of};
+pub(crate) use live::{cosines_of, row_of, scores_of};
 pub use manifest::{ModelManifest, Similarity};
 pub use precision::Precision;
 pub use published::Model;

@@ -242,6 +242,9 @@ impl Sizes {
         let arrays = deals * items * 8 + lanes * block_items / 8;
         let mixture = config.negatives.simple().is_none();
         let (samplers, each) = if mixture { config.negatives.bytes(items, lanes) } else { (0, 0) };
+        // A single lane, and strata, wait while an index is built: there is one of each then.
+        let goes_on = lanes > 1 && !config.deterministic;
+        let samplers = samplers + config.negatives.index_bytes((items, width as u64), lanes, goes_on);
         let (weights, making) = if popularity { (items * WEIGHTS, items * MAKING_WEIGHTS) } else { (0, 0) };
         Self {
             counts,

@@ -5,7 +5,7 @@ use rand::SeedableRng;
 use rand_xoshiro::Xoshiro256PlusPlus;
 
 use super::super::tests::assert_follows;
-use super::super::{Batch, NegativesConfig, Sampling, Scores};
+use super::super::{Batch, NegativesConfig, Propose, Renewal, Sampling, Scores};
 use crate::context::Context;
 use crate::dataset::{Columns, Dataset, Event, Part};
 use crate::model::Similarity;
@@ -28,6 +28,21 @@ impl Scores for Fixed {
 
     fn of_item(&self, item: u32, items: &[u32], out: &mut [f32]) {
         out.iter_mut().zip(items).for_each(|(out, other)| *out = 1.0 - item.abs_diff(*other) as f32 / ITEMS as f32);
+    }
+
+    fn width(&self) -> usize {
+        2
+    }
+
+    /// sin(a + b) = sin a cos b + cos a sin b.
+    fn user_row(&self, user: u32, out: &mut [f32]) {
+        let (sin, cos) = ((user * 7) as f32).sin_cos();
+        out.copy_from_slice(&[2.0 * sin, 2.0 * cos]);
+    }
+
+    fn item_row(&self, item: u32, out: &mut [f32]) {
+        let (sin, cos) = ((item * 13) as f32).sin_cos();
+        out.copy_from_slice(&[cos, sin]);
     }
 }
 
@@ -68,6 +83,7 @@ fn draw_at(progress: f64, dataset: &Dataset, text: &str, user: u32, rounds: usiz
     let all: Vec<u64> = users().iter().enumerate().flat_map(|(u, items)| pairs(u as u32, items)).collect();
     let own = pairs(user, &users()[user as usize]);
     let mut batch = Batch::default();
+    sampling.renew(Renewal { progress, threads: 1, alone: true }, &Fixed, &Context::default());
     for _ in 0..rounds {
         sampling.begin(progress, &all, &mut rng);
         sampling.fill((&block, &own, &all), usize::MAX, &Fixed, &mut rng, &mut batch);
@@ -307,12 +323,12 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
     #[test]
     fn never_a_positive_never_a_repeat_and_always_an_end(
-        propose in 0usize..6, select in 0usize..6, each in 1usize..5, replacement: bool, noise: bool, filters: bool,
+        propose in 0..Propose::ALL.len(), select in 0usize..6, each in 1usize..5, replacement: bool, noise: bool, filters: bool,
         user in 0u32..12,
     ) {
         let folder = tempfile::tempdir().unwrap();
         let data = dataset(&folder);
-        let (propose, select) = (super::super::Propose::ALL[propose].0, super::super::Select::ALL[select].0);
+        let (propose, select) = (Propose::ALL[propose].0, super::super::Select::ALL[select].0);
         let mut text = format!("count = {each}\nwith_replacement = {replacement}\n");
         for component in 0..2 {
             text += &format!("[[mix]]\npropose = \"{propose}\"\nselect = \"{select}\"\n");
