@@ -13,7 +13,7 @@
 //! | recommend | [`recommend()`], [`save_recommendations`], [`similar`] | the same | items for users, items like items |
 //! | plan | [`plan_train`], [`rehearse_train`], [`plan_ingest`] | a [`Dataset`] or a log | what a run will take |
 //! | check | [`Dataset::verify`], [`Model::verify`], [`Stored`] | a folder | what is wrong with it |
-//! | measure | [`bench_train`], [`bench_out_of_core`], [`bench_evaluate`] | a [`Dataset`], and a [`Scorer`] to evaluate | rates, stage by stage |
+//! | measure | [`bench_train`], [`bench_negatives`], [`bench_out_of_core`], [`bench_evaluate`] | a [`Dataset`], and a [`Scorer`] to evaluate | rates, stage by stage |
 //!
 //! Every long operation takes a [`Context`]: how many threads, how much memory, where progress goes, and a flag that
 //! stops it. Outputs appear whole or not at all. Errors name the file, line or setting, and the remedy.
@@ -107,7 +107,7 @@ pub use synth::{
     write_synth, write_truth,
 };
 pub use train::{
-    ConfidenceConfig, EpochReport, ListwiseBench, OptimizerConfig, OptimizerKind, OutOfCoreBench, Rehearsal, Schedule,
-    StreamConfig, TablePlace, TrainBench, TrainConfig, TrainCounts, TrainError, TrainPlan, TrainReport, WeightScale,
-    bench_listwise, bench_out_of_core, bench_train, plan_train, rehearse_train, train,
+    ConfidenceConfig, EpochReport, ListwiseBench, NegativesBench, OptimizerConfig, OptimizerKind, OutOfCoreBench,
+    Rehearsal, SamplerCost, Schedule, StreamConfig, TablePlace, TrainBench, TrainConfig, TrainCounts, TrainError,
+    TrainPlan, TrainReport, WeightScale, bench_listwise, bench_negatives, bench_out_of_core, bench_train, plan_train, rehearse_train, train,
 };

@@ -1,6 +1,7 @@
 //! Training: producers stream sampled batches over bounded channels to lock-free trainers.
 
 mod bench;
+mod bench_negatives;
 mod confidence;
 mod config;
 mod error;
@@ -19,6 +20,7 @@ mod suggest;
 mod tests;
 
 pub use bench::{TrainBench, bench_train};
+pub use bench_negatives::{NegativesBench, SamplerCost, bench_negatives};
 pub use confidence::{ConfidenceConfig, WeightScale};
 pub use config::{OptimizerConfig, OptimizerKind, Schedule, StreamConfig, TrainConfig};
 pub use error::TrainError;

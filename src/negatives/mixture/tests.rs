@@ -129,6 +129,31 @@ fn proposals_follow_their_definitions() {
 }
 
 #[test]
+fn nearest_negatives_are_of_the_highest_scores_and_uniform_ones_stand_in_for_positives() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = dataset(&folder);
+    let drawn = |user: u32, neighbours: usize, rounds: usize| {
+        draw(&data, &format!("count = 1\n[[mix]]\npropose = \"nearest\"\nneighbours = {neighbours}"), user, rounds)
+    };
+    for neighbours in [1, 4, 12] {
+        let mut best: Vec<u32> = (0..ITEMS).collect();
+        best.sort_by(|a, b| score(0, *b).total_cmp(&score(0, *a)));
+        best.truncate(neighbours);
+        let batch = drawn(0, neighbours, 10_000);
+        let any = best.iter().any(|i| *i != 3 && *i != 17);
+        assert_eq!(batch.filled, if any { 0 } else { 20_000 });
+        if any {
+            assert_follows(&batch.negatives, &weights(|i| f64::from(u8::from(best.contains(&i)))));
+        }
+    }
+    // User 1 has all items but one, which is not the very best.
+    let best = (0..ITEMS).max_by(|a, b| score(1, *a).total_cmp(&score(1, *b))).unwrap();
+    assert!(best != 21);
+    let batch = drawn(1, 1, 3);
+    assert!(batch.filled == 3 * 39 && batch.negatives.iter().all(|n| *n == 21));
+}
+
+#[test]
 fn recent_negatives_were_there_at_the_time_of_their_positive() {
     let folder = tempfile::tempdir().unwrap();
     let data = dataset(&folder);

@@ -4,6 +4,7 @@
 mod bench;
 
 pub use bench::{ListwiseBench, bench_listwise};
+pub(super) use bench::producers;
 
 use std::ops::ControlFlow;
 use std::path::Path;
