@@ -109,5 +109,6 @@ pub use synth::{
 pub use train::{
     ConfidenceConfig, EpochReport, ListwiseBench, NegativesBench, OptimizerConfig, OptimizerKind, OutOfCoreBench,
     Rehearsal, SamplerCost, Schedule, StreamConfig, TablePlace, TrainBench, TrainConfig, TrainCounts, TrainError,
-    TrainPlan, TrainReport, WeightScale, bench_listwise, bench_negatives, bench_out_of_core, bench_train, plan_train, rehearse_train, train,
+    TrainPlan, TrainReport, WeightScale, bench_listwise, bench_negatives, bench_out_of_core, bench_train, plan_train,
+    rehearse_train, train,
 };

@@ -51,7 +51,8 @@ fn the_index_is_a_part_of_the_plan_which_holds() {
     let folder = tempfile::tempdir().unwrap();
     let [_, data, near, model] = prepare(folder.path(), "30000", "150000");
     for extra in [&["--threads", "1"][..], &["--threads", "2"], &["--threads", "2", "--deterministic"]] {
-        let common = ["train", &data, "--output", &model, "--force", "--epochs", "5", "--json", "--quiet", "--dim", "16"];
+        let common =
+            ["train", &data, "--output", &model, "--force", "--epochs", "5", "--json", "--quiet", "--dim", "16"];
         let run = limited(1 << 40, &[&common[..], &["--config", near.as_str()], extra].concat()).run();
         assert!(run.output.status.success(), "{}", run.describe());
         let report: Value = serde_json::from_slice(&run.output.stdout).unwrap();

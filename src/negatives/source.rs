@@ -108,7 +108,7 @@ impl<'a> Source<'a> {
                 Self::InBatch => Some(*case.pool.get(below(case.pool.len(), rng))? as u32),
                 Self::Reservoir { held, .. } => Some(*held.get(below(held.len(), rng))?),
                 Self::Cooccurrence(neighbours) => neighbours.draw(case.user, case.position, rng),
-                    Self::Nearest(nearest) => Some(nearest.draw(excluded, rng)?),
+                Self::Nearest(nearest) => Some(nearest.draw(excluded, rng)?),
             };
             if let Some(position) = candidate.filter(|p| !excluded.contains(*p)) {
                 return Some(position);

@@ -81,7 +81,9 @@ pub fn bench_negatives(dataset: &Dataset, config: &TrainConfig, ctx: &Context) -
     let work = epoch(dataset, &base, (0, &plan), bpr(), (&tables, &around), (ctx, &stage));
     let rate = work.update.learning_rate;
     crew.train(&work, |_| rate).ok_or(TrainError::Panicked)?;
-    drop((work, crew, around));
+    drop(work);
+    drop(crew);
+    drop(around);
     // Those tables stay; each sampler's own come and go beside them.
     let kept = plan.user_table.0 + plan.item_table.0;
     let room = ctx.clone().with_memory(ByteSize(ctx.memory().0.saturating_sub(kept)));
@@ -102,9 +104,8 @@ pub fn bench_negatives(dataset: &Dataset, config: &TrainConfig, ctx: &Context) -
         stage.note(format!("shared {proposal}"));
         let settings = format!("proposal = \"{proposal}\"");
         let one = TrainConfig { negatives: parsed(&settings)?, ..listwise.clone() };
-        let measured = producers(dataset, &one, ROUNDS, (ctx, &stage)).map(|(positives, setup)| {
-            (Some(1e9 * ctx.threads() as f64 / (positives * shared.0 as f64)), setup)
-        });
+        let measured = producers(dataset, &one, ROUNDS, (ctx, &stage))
+            .map(|(positives, setup)| (Some(1e9 * ctx.threads() as f64 / (positives * shared.0 as f64)), setup));
         samplers.push(reported(("shared", proposal.to_string(), settings), measured)?);
     }
     Ok(NegativesBench {

@@ -73,9 +73,10 @@ impl<'a> Mixture<'a> {
 
     /// Whether it depends on the scores of the moment.
     pub(crate) fn reads_scores(&self) -> bool {
-        self.components.iter().map(|c| &c.config).any(|c| {
-            c.select != Select::First || c.filters() || c.weigh == Weigh::Gap || c.propose == Propose::Nearest
-        })
+        self.components
+            .iter()
+            .map(|c| &c.config)
+            .any(|c| c.select != Select::First || c.filters() || c.weigh == Weigh::Gap || c.propose == Propose::Nearest)
     }
 
     /// Renews what the components have made of the tables, where that is due.

@@ -103,8 +103,7 @@ fn the_index_finds_what_exact_ranking_does_for_dot_products_with_biases_and_for_
     ingest(&Inputs::from(vec![Input::Path(log)]), &IngestOptions::default(), &data, false, &ctx).unwrap();
     let data = crate::dataset::Dataset::open(data).unwrap();
     for similarity in [Similarity::Dot, Similarity::Cosine] {
-        let config =
-            TrainConfig { dimensions: 32, epochs: 20, similarity: Some(similarity), ..TrainConfig::default() };
+        let config = TrainConfig { dimensions: 32, epochs: 20, similarity: Some(similarity), ..TrainConfig::default() };
         let output = folder.path().join("model");
         train(&data, &config, &output, true, &ctx).unwrap();
         let scores = Published(Model::open(&output).unwrap());

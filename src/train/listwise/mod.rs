@@ -3,8 +3,8 @@
 
 mod bench;
 
-pub use bench::{ListwiseBench, bench_listwise};
 pub(super) use bench::producers;
+pub use bench::{ListwiseBench, bench_listwise};
 
 use std::ops::ControlFlow;
 use std::path::Path;
