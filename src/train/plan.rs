@@ -116,6 +116,20 @@ pub struct TrainPlan {
     pub table_files: ByteSize,
     /// Disk that the model's tables take when it is published.
     pub model: ByteSize,
+    /// What validation takes, if the run has any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation: Option<ValidationPlan>,
+}
+
+/// What validation takes, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ValidationPlan {
+    /// Kept free for ranking between epochs; part of the plan's `memory`.
+    pub ranking: ByteSize,
+    /// The copy of the best factors so far, in `memory` or in `table_files`.
+    pub best: ByteSize,
+    /// Whether that copy is in files, because it does not fit beside the rest.
+    pub best_in_file: bool,
 }
 
 /// What training on `dataset` takes with `config`; [`train`](super::train()) does the same. No interaction is read.
@@ -123,6 +137,9 @@ pub struct TrainPlan {
 /// # Errors
 /// If the configuration makes no sense, or the budget of `ctx` cannot hold even the smallest windows.
 pub fn plan_train(dataset: &Dataset, config: &TrainConfig, ctx: &Context) -> Result<TrainPlan, TrainError> {
+    if let Some(validation) = &config.validation {
+        validation.check(dataset)?;
+    }
     let counts = TrainCounts {
         users: dataset.users().len().into(),
         items: dataset.items().len().into(),
@@ -195,6 +212,8 @@ struct Sizes {
     item_arrays: u64,
     /// What there is an entry an item of before there are tables and windows.
     making: u64,
+    /// What validation keeps free for ranking, and the factors of both tables without optimizer state.
+    validation: Option<(u64, u64)>,
 }
 
 impl Sizes {
@@ -224,6 +243,7 @@ impl Sizes {
             }
         };
         // A deterministic run has one window, which all threads share, and its size must not depend on their number.
+        let threads = lanes;
         let (lanes, open, deals, in_flight) = match config.deterministic {
             true if listwise => (1, 1, 1, 0),
             true => (lanes.max(SHARING), 1, 2, 1),
@@ -245,6 +265,11 @@ impl Sizes {
         // A single lane, and strata, wait while an index is built: there is one of each then.
         let goes_on = lanes > 1 && !config.deterministic;
         let samplers = samplers + config.negatives.index_bytes((items, width as u64), lanes, goes_on);
+        // As many threads as the plan allows for: their number must not matter to deterministic training.
+        let ranking = if config.deterministic { threads.max(SHARING) } else { threads };
+        let factors = (users + items) * config.precision.stride(width) as u64 * 4;
+        let validation =
+            config.validation.as_ref().map(|v| (ValidationPlan::ranking_bytes(v, ranking as usize), factors));
         let (weights, making) = if popularity { (items * WEIGHTS, items * MAKING_WEIGHTS) } else { (0, 0) };
         Self {
             counts,
@@ -261,6 +286,7 @@ impl Sizes {
             interaction: if listwise { INTERACTION + 8 } else { INTERACTION },
             item_arrays: arrays + weights,
             making,
+            validation,
         }
     }
 
@@ -306,7 +332,7 @@ impl Sizes {
         };
         let samplers = self.samplers + self.least_looked_up();
         let training = tables + self.windows(window) + self.batches + self.item_arrays + samplers;
-        FIXED + self.lanes * LANE + training.max(self.making)
+        FIXED + self.lanes * LANE + training.max(self.making) + self.validation.map_or(0, |(ranking, _)| ranking)
     }
 
     /// All that the budget has to hold.
@@ -331,10 +357,17 @@ impl Sizes {
     fn plan(&self, place: TablePlace, window: u64, ctx: &Context) -> TrainPlan {
         let budget = ctx.memory();
         let TrainCounts { users, interactions, .. } = self.counts;
+        let left = budget.0.saturating_sub(self.total(place, window));
+        let validation = self.validation.map(|(ranking, best)| ValidationPlan {
+            ranking: ByteSize(ranking),
+            best: ByteSize(best),
+            best_in_file: place != TablePlace::Memory || best > left,
+        });
+        let best = validation.map_or((0, 0), |v| if v.best_in_file { (0, v.best.0) } else { (v.best.0, 0) });
         let more = self.looked_up - self.least_looked_up();
-        let more = more.min(budget.0.saturating_sub(self.total(place, window)) / 2);
+        let more = more.min((left - best.0) / 2);
         let looked_up = self.least_looked_up() + more;
-        let (memory, user_rows) = (self.memory(place, window) + more, self.user_rows(place, window));
+        let (memory, user_rows) = (self.memory(place, window) + best.0 + more, self.user_rows(place, window));
         // Items and offsets: the columns that training reads.
         let epoch_read = (interactions + users + interactions.div_ceil(CHUNK)) * 4;
         let in_files = match place {
@@ -361,8 +394,9 @@ impl Sizes {
             epoch_read: ByteSize(epoch_read),
             epoch_tables: ByteSize(in_files),
             releases_cache: epoch_read > budget.0.saturating_sub(memory + user_rows),
-            table_files: ByteSize(in_files),
+            table_files: ByteSize(in_files + best.1),
             model: ByteSize(self.model),
+            validation,
         }
     }
 }

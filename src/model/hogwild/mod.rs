@@ -18,7 +18,7 @@ use crate::loss::Loss;
 pub(crate) use adjust::Adjust;
 pub(crate) use dispatch::train;
 use scratch::{Scratch, UserGradient, noise_seed};
-pub(crate) use tables::{Optimizer, Side, Tables};
+pub(crate) use tables::{Optimizer, Side, SideRows, Tables};
 
 /// Items in a group, at most.
 const GROUP: usize = 256;

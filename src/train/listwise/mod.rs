@@ -9,7 +9,7 @@ pub use bench::{ListwiseBench, bench_listwise};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use rand::SeedableRng;
@@ -24,6 +24,7 @@ use crate::negatives::{Distribution, Popularity, Proposal, SharedBlock, SharedSa
 use crate::storage::return_large_buffers;
 use crate::stream::{Window, plan as windows};
 use crate::train::config::TrainConfig;
+use crate::train::divergence::Alarm;
 use crate::train::error::TrainError;
 use crate::train::lane::{Done, IN_FLIGHT, stream_seed};
 use crate::train::paging::{ExactReading, Paging};
@@ -108,8 +109,7 @@ struct Epoch<'a, L> {
     windows: Vec<Vec<u32>>,
     /// The next window that nobody has taken.
     next: AtomicUsize,
-    /// Set when a loss is no number any more.
-    diverged: AtomicBool,
+    alarm: Alarm,
     seed: u64,
     tables: &'a Tables,
     paging: Paging<'a>,
@@ -123,7 +123,7 @@ struct Epoch<'a, L> {
 
 impl<L: Listwise> Epoch<'_, L> {
     fn stopped(&self) -> bool {
-        self.ctx.cancelled() || self.diverged.load(Ordering::Relaxed)
+        self.ctx.cancelled() || self.alarm.is_raised()
     }
 
     /// Produces and trains until no window is left. `rate` is the learning rate of a window by its number.
@@ -207,9 +207,11 @@ impl<L: Listwise> Epoch<'_, L> {
         let mut done = Done::default();
         for block in blocks {
             let sample = self.learn(&block, workspace);
-            if !sample.sum.is_finite() {
-                self.diverged.store(true, Ordering::Relaxed);
-            }
+            // A block's first user and item, and its last item, which is a negative.
+            let items = block.items.iter().take(1).chain(block.items.last());
+            let users = block.users.iter().take(1);
+            let seen = (sample.sum, block.learning_rate);
+            self.alarm.look((self.set, self.tables), seen, users.copied(), items.copied());
             done.add_loss(sample);
             done.positives += block.user_of.len() as u64;
             self.stage.add((block.user_of.len() * block.negatives) as u64);
@@ -283,7 +285,7 @@ fn epoch<'a, L: Listwise>(
         interactions: dataset.train(),
         windows,
         next: AtomicUsize::new(0),
-        diverged: AtomicBool::new(false),
+        alarm: Alarm::new(config),
         seed,
         tables,
         paging: Paging::new(dataset.train(), tables, plan),
@@ -309,12 +311,13 @@ fn run<P: Distribution + Clone>(
     let (mut tables, mut lanes) = prepare(dataset, config, proposal, plan, folder)?;
     let each = config.negatives().min(dataset.items().len() as usize) as u64;
     let why = "no positive with a negative: no item can be proposed";
-    let report = all_epochs(config, plan, (each, why), &mut tables, ctx, |number, tables, stage| {
+    let run = (dataset, config, plan);
+    let report = all_epochs(run, (each, why), &mut tables, (folder, ctx), |(number, scale), tables, stage| {
         let work = epoch(dataset, config, (number, plan), loss, tables, (ctx, stage));
         let windows = work.windows.len() as f64;
-        let rate = |window: usize| rate(config, f64::from(number) + window as f64 / windows);
+        let rate = |window: usize| scale * rate(config, f64::from(number) + window as f64 / windows);
         let done = all_lanes(&work, &mut lanes, rate)?;
-        Some(Ran { done, negatives: None, diverged: work.diverged.load(Ordering::Relaxed) })
+        Some(Ran { done, negatives: None, diverged: work.alarm.learning_rate() })
     })?;
     Ok((tables, report))
 }
