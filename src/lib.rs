@@ -15,7 +15,7 @@
 //! | explain | [`train_audited`], [`explain()`] | the same, and a user | how negatives came about |
 //! | plan | [`plan_train`], [`rehearse_train`], [`plan_ingest`] | a [`Dataset`] or a log | what a run will take |
 //! | check | [`Dataset::verify`], [`Model::verify`], [`Stored`] | a folder | what is wrong with it |
-//! | measure | [`bench_train`], [`bench_out_of_core`], [`bench_evaluate`] | a [`Dataset`], and a [`Scorer`] to evaluate | rates, stage by stage |
+//! | measure | [`bench_train`], [`bench_negatives`], [`bench_out_of_core`], [`bench_evaluate`] | a [`Dataset`], and a [`Scorer`] to evaluate | rates, stage by stage |
 //!
 //! Every long operation takes a [`Context`]: how many threads, how much memory, where progress goes, and a flag that
 //! stops it. Outputs appear whole or not at all. Errors name the file, line or setting, and the remedy.
@@ -121,9 +121,9 @@ pub use synth::{
     write_synth, write_truth,
 };
 pub use train::{
-    AuditOptions, AuditSummary, ConfidenceConfig, DivergedRow, EpochReport, ListwiseBench, OptimizerConfig,
-    OptimizerKind, OutOfCoreBench, RegularizationConfig, Rehearsal, Schedule, Stopped, StreamConfig, TablePlace,
-    TrainBench, TrainConfig, TrainCounts, TrainError, TrainPlan, TrainReport, Validated, ValidationConfig,
-    ValidationPlan, ValidationReport, WeightScale, bench_listwise, bench_out_of_core, bench_train, plan_train,
-    rehearse_train, train, train_audited,
+    AuditOptions, AuditSummary, ConfidenceConfig, DivergedRow, EpochReport, ListwiseBench, NegativesBench,
+    OptimizerConfig, OptimizerKind, OutOfCoreBench, RegularizationConfig, Rehearsal, SamplerCost, Schedule, Stopped,
+    StreamConfig, TablePlace, TrainBench, TrainConfig, TrainCounts, TrainError, TrainPlan, TrainReport, Validated,
+    ValidationConfig, ValidationPlan, ValidationReport, WeightScale, bench_listwise, bench_negatives,
+    bench_out_of_core, bench_train, plan_train, rehearse_train, train, train_audited,
 };

@@ -105,7 +105,7 @@ fn hard_negatives_and_mixtures_give_the_same_bits_whether_in_blocks_or_of_all_it
     the_same_for_any_threads(&data, &mixed, &model);
 
     // These are drawn from the whole catalogue: a single cell.
-    mixed.negatives.mix = [Propose::Popularity, Propose::Recent, Propose::Cooccurrence]
+    mixed.negatives.mix = [Propose::Popularity, Propose::Recent, Propose::Cooccurrence, Propose::Nearest]
         .map(|propose| component(propose, Select::Softmax))
         .to_vec();
     the_same_for_any_threads(&data, &mixed, &model);

@@ -12,8 +12,8 @@ use crate::context::{ByteSize, Context};
 use crate::dataset::{Dataset, Dictionary};
 use crate::model::Model;
 use crate::negatives::{
-    Auditor, Batch, Decision, Distribution, Popularity, Proposal, Sampling, Scores, SharedBlock, SharedSampler,
-    Uniform, audit_block,
+    Auditor, Batch, Decision, Distribution, Popularity, Proposal, Renewal, Sampling, Scores, SharedBlock,
+    SharedSampler, Uniform, audit_block,
 };
 use crate::rank::Scorer;
 use crate::train::TrainConfig;
@@ -57,6 +57,18 @@ impl Scores for Finished<'_> {
             let other = row(*other);
             *to = dot(own, other) / (dot(own, own).max(1e-24) * dot(other, other).max(1e-24)).sqrt();
         }
+    }
+
+    fn width(&self) -> usize {
+        self.model.users().row(0).len()
+    }
+
+    fn user_row(&self, user: u32, out: &mut [f32]) {
+        out.copy_from_slice(self.model.users().row(user as usize));
+    }
+
+    fn item_row(&self, item: u32, out: &mut [f32]) {
+        out.copy_from_slice(self.model.items().row(item as usize));
     }
 }
 
@@ -174,6 +186,7 @@ fn draw_own(
     let pairs: Vec<u64> = own.iter().map(|item| u64::from(user) << 32 | u64::from(*item)).collect();
     let around = around(dataset, rng);
     let pool: Vec<u64> = pairs.iter().chain(&around).take(BATCH.max(pairs.len() + 1)).copied().collect();
+    sampling.renew(Renewal { progress, threads: ctx.threads(), alone: true }, scores, ctx);
     sampling.begin(progress, &around, rng);
     sampling.fill((&block, &pairs, &pool), usize::MAX, (scores, Some(asked)), rng, &mut Batch::default());
     Ok(())

@@ -24,7 +24,7 @@ pub(crate) use hogwild::{
 };
 pub use kernel::InstructionSet;
 pub(crate) use listwise::{Block, SquareProduct, Workspace, train_block};
-pub(crate) use live::{cosines_of, scores_of, square_norm_of};
+pub(crate) use live::{cosines_of, row_of, scores_of, square_norm_of};
 pub use manifest::{ModelManifest, Similarity};
 pub use precision::Precision;
 pub use published::Model;

@@ -69,6 +69,12 @@ pub struct MixConfig {
     /// `reservoir`: positives that it holds. Default: 16,384.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub size: Option<usize>,
+    /// `nearest`: items that are retrieved for a user (K). Default: 100.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub neighbours: Option<usize>,
+    /// `nearest`: the share of the run after which the index of the items is built anew. Default: 0.1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rebuild: Option<Scheduled>,
     /// How candidates become negatives.
     pub select: Select,
     /// Candidates for each negative (M); for `violation` the most that are tried. Default: 8, for `violation` 64.
@@ -124,6 +130,8 @@ impl Default for MixConfig {
             alpha: None,
             half_life: None,
             size: None,
+            neighbours: None,
+            rebuild: None,
             select: Select::First,
             candidates: None,
             top: None,
@@ -173,6 +181,7 @@ choices! {
         InBatch = "in-batch": "The other positives of the same batch.",
         Reservoir = "reservoir": "The last positives of the stream, size of them, replaced at random as it goes on.",
         Cooccurrence = "cooccurrence": "Items of other users of the positive: a random walk of item, user, item.",
+        Nearest = "nearest": "One of the neighbours items that score highest for the user, by an approximate index.",
     }
 }
 
@@ -204,7 +213,7 @@ choices! {
 impl Propose {
     /// Whether it proposes from the whole catalogue, so that all items must be in one block of the stream.
     pub fn needs_whole_catalogue(self) -> bool {
-        matches!(self, Self::Popularity | Self::Recent | Self::Cooccurrence)
+        matches!(self, Self::Popularity | Self::Recent | Self::Cooccurrence | Self::Nearest)
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rand::Rng;
 
 use super::audit::{Looking, NoOne, Onlooker};
-use super::{Auditor, Batch, Distribution, Mixture, NegativesConfig, Popularity, Proposal, Sampler, Uniform};
+use super::{Auditor, Batch, Distribution, Mixture, NegativesConfig, Popularity, Proposal, Renewal, Sampler, Uniform};
 use crate::context::{Context, Interrupted};
 use crate::dataset::Dataset;
 use crate::model::Similarity;
@@ -17,6 +17,15 @@ pub(crate) trait Scores {
 
     /// The cosines of the angles between the embeddings of `item` and of `items`.
     fn of_item(&self, item: u32, items: &[u32], out: &mut [f32]);
+
+    /// Floats of a row.
+    fn width(&self) -> usize;
+
+    /// The row of `user`, `width` floats: its dot products with rows of items are in the order of their scores.
+    fn user_row(&self, user: u32, out: &mut [f32]);
+
+    /// The row of `item`.
+    fn item_row(&self, item: u32, out: &mut [f32]);
 }
 
 /// A user's positives in a block.
@@ -67,6 +76,13 @@ impl<'a> Sampling<'a> {
         match self {
             Self::Uniform(_) | Self::Popularity(_) => false,
             Self::Mixture(mixture) => mixture.reads_scores(),
+        }
+    }
+
+    /// Renews what it has made of the tables, where that is due.
+    pub(crate) fn renew(&self, renewal: Renewal, scores: &(impl Scores + Sync), ctx: &Context) {
+        if let Self::Mixture(mixture) = self {
+            mixture.renew(renewal, scores, ctx);
         }
     }
 

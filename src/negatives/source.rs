@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use rand::Rng;
 
+use super::nearest::Nearest;
 use super::neighbours::Neighbours;
 use super::recent::Recent;
 use super::sampler::{TRIES, draw_exactly};
@@ -39,6 +40,7 @@ pub(super) enum Source<'a> {
     InBatch,
     Reservoir { held: Vec<u32>, size: usize },
     Cooccurrence(Arc<Neighbours<'a>>),
+    Nearest(Nearest),
 }
 
 impl<'a> Source<'a> {
@@ -63,6 +65,7 @@ impl<'a> Source<'a> {
             Propose::Cooccurrence => {
                 Self::Cooccurrence(Arc::new(Neighbours::new(dataset.train(), dataset.items().len(), share, ctx)?))
             }
+            Propose::Nearest => Self::Nearest(Nearest::new(dataset.items().len(), config, ctx)),
         })
     }
 
@@ -112,6 +115,7 @@ impl<'a> Source<'a> {
                 Self::InBatch => Some(*case.pool.get(below(case.pool.len(), rng))? as u32),
                 Self::Reservoir { held, .. } => Some(*held.get(below(held.len(), rng))?),
                 Self::Cooccurrence(neighbours) => neighbours.draw(case.user, case.position, rng),
+                Self::Nearest(nearest) => Some(nearest.draw(excluded, rng)?),
             };
             match candidate {
                 Some(position) if !excluded.contains(position) => return Some(position),
@@ -128,7 +132,7 @@ impl<'a> Source<'a> {
 
     /// Whether uniform candidates may stand in where it has none. Not where that would be ahead of time.
     pub(super) fn may_be_filled(&self) -> bool {
-        matches!(self, Self::InBatch | Self::Reservoir { .. } | Self::Cooccurrence(_))
+        !matches!(self, Self::Uniform | Self::Popularity(_) | Self::Recent(_))
     }
 }
 
@@ -137,7 +141,8 @@ impl MixConfig {
     /// those for each interaction that it looks up.
     fn bytes(&self, items: u64, copies: u64) -> (u64, u64) {
         match self.propose {
-            Propose::Uniform | Propose::InBatch => (0, 0),
+            // What `nearest` takes depends on the rows: see `index_bytes`.
+            Propose::Uniform | Propose::InBatch | Propose::Nearest => (0, 0),
             Propose::Popularity => (items * WEIGHT, 0),
             Propose::Recent => (0, Recent::BYTES),
             Propose::Reservoir => (copies * self.size.unwrap_or(RESERVOIR) as u64 * 4, 0),

@@ -22,7 +22,7 @@ use crate::dataset::Interactions;
 use crate::loss::Loss;
 use crate::mix::{GOLDEN, mix};
 use crate::model::{Adjust, InstructionSet, LossSample, Runs, Tables, Update, train};
-use crate::negatives::{Auditor, Batch, Health, Sampling, Watch};
+use crate::negatives::{Auditor, Batch, Health, Renewal, Sampling, Watch};
 use crate::stream::Window;
 
 /// Batches on their way between a producer and its trainer.
@@ -33,7 +33,7 @@ pub(super) const BATCH: usize = 4096;
 /// What a lane keeps from epoch to epoch.
 pub(super) struct Lane<'a> {
     pub(super) window: Window,
-    sampling: Sampling<'a>,
+    pub(super) sampling: Sampling<'a>,
     spare: Vec<Batch>,
     /// Interactions that the window's buckets may keep room for.
     pub(super) kept_room: u64,
@@ -109,6 +109,12 @@ impl<L: Loss> Epoch<'_, L> {
     /// The scores of the moment.
     fn scores(&self) -> Live<'_> {
         Live { tables: self.tables, set: self.set, similarity: self.update.similarity }
+    }
+
+    /// Lets a sampler renew what it has made of the tables when the share `progress` of the run is over: with so many
+    /// `threads`, `alone` where nobody draws meanwhile.
+    pub(super) fn renew(&self, sampling: &Sampling<'_>, progress: f64, (threads, alone): (usize, bool)) {
+        sampling.renew(Renewal { progress, threads, alone }, &self.scores(), self.ctx);
     }
 
     /// The share of the run that is over when window `number` begins.
@@ -201,6 +207,8 @@ impl<L: Loss> Epoch<'_, L> {
         let Lane { window, sampling, kept_room, trained, .. } = lane;
         while let Some((number, mut rng)) = self.fill(window, *kept_room) {
             let (learning_rate, progress) = (rate(number), self.progress_at(number));
+            // The other lanes go on meanwhile.
+            self.renew(sampling, progress, (1, self.lanes == 1));
             // So many batches later the trainer is done with the window before: there is no room for more between.
             let mut before = IN_FLIGHT + 2;
             for block in window.block_order(&mut rng) {

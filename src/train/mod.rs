@@ -2,6 +2,7 @@
 
 mod audit;
 mod bench;
+mod bench_negatives;
 mod confidence;
 mod config;
 mod control;
@@ -28,6 +29,7 @@ mod validation;
 
 pub use audit::{AuditOptions, AuditSummary};
 pub use bench::{TrainBench, bench_train};
+pub use bench_negatives::{NegativesBench, SamplerCost, bench_negatives};
 pub use confidence::{ConfidenceConfig, WeightScale};
 pub use config::{OptimizerConfig, OptimizerKind, StreamConfig, TrainConfig};
 pub use divergence::DivergedRow;

@@ -282,6 +282,9 @@ impl Sizes {
         let arrays = deals * items * 8 + lanes * block_items / 8;
         let mixture = config.negatives.simple().is_none();
         let (samplers, each) = if mixture { config.negatives.bytes(items, lanes) } else { (0, 0) };
+        // A single lane, and strata, wait while an index is built: there is one of each then.
+        let goes_on = lanes > 1 && !config.deterministic;
+        let samplers = samplers + config.negatives.index_bytes((items, width as u64), lanes, goes_on);
         // As many threads as the plan allows for: their number must not matter to deterministic training.
         let ranking = if config.deterministic { threads.max(SHARING) } else { threads };
         let factors = (users + items) * config.precision.stride(width) as u64 * 4;

@@ -431,6 +431,9 @@ fn all_lanes<L: Loss>(
     lanes: &mut [Lane<'_>],
     rate: impl Fn(usize) -> f32 + Send + Sync + Copy,
 ) -> Option<Done> {
+    if let Some(lane) = lanes.first() {
+        work.renew(&lane.sampling, work.progress.0, (lanes.len(), true));
+    }
     std::thread::scope(|scope| {
         let running: Vec<_> = lanes.iter_mut().map(|lane| scope.spawn(move || work.run(lane, rate))).collect();
         let mut all = Done::default();

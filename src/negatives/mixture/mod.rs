@@ -9,7 +9,9 @@ use self::component::{Catalogue, Component, Outcome, Positive, Room};
 use super::audit::Trail;
 use super::select::Now;
 use super::source::{Case, Chance, Source};
-use super::{Auditor, Batch, Excluded, MAX_CANDIDATES, MixConfig, NegativesConfig, Run, Scores, Select, Weigh};
+use super::{
+    Auditor, Batch, Excluded, MAX_CANDIDATES, MixConfig, NegativesConfig, Propose, Renewal, Run, Scores, Select, Weigh,
+};
 use crate::context::{Context, Interrupted};
 use crate::dataset::{Dataset, Interactions};
 use crate::model::Similarity;
@@ -74,7 +76,17 @@ impl<'a> Mixture<'a> {
     pub(crate) fn reads_scores(&self) -> bool {
         self.components
             .iter()
-            .any(|c| c.config.select != Select::First || c.config.filters() || c.config.weigh == Weigh::Gap)
+            .map(|c| &c.config)
+            .any(|c| c.select != Select::First || c.filters() || c.weigh == Weigh::Gap || c.propose == Propose::Nearest)
+    }
+
+    /// Renews what the components have made of the tables, where that is due.
+    pub(crate) fn renew(&self, renewal: Renewal, scores: &(impl Scores + Sync), ctx: &Context) {
+        for component in &self.components {
+            if let Source::Nearest(nearest) = &component.source {
+                nearest.renew(renewal, scores, ctx);
+            }
+        }
     }
 
     /// A block begins, when the share `progress` of the run is over; `bucket` are its pairs.
@@ -101,6 +113,13 @@ impl<'a> Mixture<'a> {
         }
         if !self.allow_positives {
             run.pairs.iter().for_each(|pair| self.excluded.insert(*pair as u32));
+        }
+        for component in &mut self.components {
+            if let Source::Nearest(nearest) = &mut component.source
+                && component.now.share > 0.0
+            {
+                nearest.retrieve(run.user, scores);
+            }
         }
         let before = batch.positives.len();
         for pair in run.pairs {

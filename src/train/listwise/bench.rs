@@ -8,7 +8,7 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::{Epoch, Lane, WithLoss, all_lanes, epoch, prepare, with_proposal};
-use crate::context::{Context, Unit};
+use crate::context::{Context, Stage, Unit};
 use crate::dataset::Dataset;
 use crate::loss::Listwise;
 use crate::model::{InstructionSet, SquareProduct, Tables};
@@ -140,6 +140,37 @@ fn measure<L: Listwise, P: Distribution + Clone>(
         shared_by: config.shared_by(),
         dimensions: config.dimensions,
     })
+}
+
+/// Positives a second of producers alone, the median of so many epochs, and the seconds that it took to make them ready.
+pub(in crate::train) fn producers(
+    dataset: &Dataset,
+    config: &TrainConfig,
+    rounds: usize,
+    (ctx, stage): (&Context, &Stage<'_>),
+) -> Result<(f64, f64), TrainError> {
+    struct Produce<'a>(&'a Dataset, &'a TrainConfig, usize, (&'a Context, &'a Stage<'a>), Instant);
+    impl WithLoss for Produce<'_> {
+        type Outcome = (f64, f64);
+        fn with<L: Listwise, P: Distribution + Clone>(self, loss: L, proposal: &P) -> Result<(f64, f64), TrainError> {
+            let Self(dataset, config, rounds, (ctx, stage), began) = self;
+            let plan = plan_train(dataset, config, ctx)?;
+            let (tables, mut lanes) = prepare(dataset, config, proposal, &plan, beside(dataset))?;
+            let setup = began.elapsed().as_secs_f64();
+            let mut rates = Vec::new();
+            for _ in 0..rounds {
+                let work = epoch(dataset, config, (0, &plan), loss, (&tables, None), (ctx, stage));
+                let began = Instant::now();
+                produce_all(&work, &mut lanes);
+                rates.push(dataset.train().len() as f64 / began.elapsed().as_secs_f64());
+                ctx.check()?;
+            }
+            rates.sort_by(f64::total_cmp);
+            Ok((rates.get(rates.len() / 2).copied().unwrap_or_default(), setup))
+        }
+    }
+    config.validate()?;
+    with_proposal(dataset, config, Produce(dataset, config, rounds, (ctx, stage), Instant::now()))
 }
 
 /// Produces an epoch's blocks on every lane, into the same memory again and again.

@@ -3,6 +3,7 @@
 
 mod bench;
 
+pub(super) use bench::producers;
 pub use bench::{ListwiseBench, bench_listwise};
 
 use std::ops::ControlFlow;
