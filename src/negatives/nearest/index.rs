@@ -61,8 +61,8 @@ impl Index {
             }
         }
         let graph = Graph::new(&options).map_err(|e| e.to_string())?;
-        let room = threads.max(searchers);
-        graph.reserve_capacity_and_threads(items as usize, room).map_err(|e| e.to_string())?;
+        // Those who place items take turns at as many generators of levels: a graph does not depend on who will search it.
+        graph.reserve_capacity_and_threads(items as usize, threads).map_err(|e| e.to_string())?;
         let next = &AtomicU32::new(0);
         let place = || -> Result<(), String> {
             let mut row = vec![0f32; width + 1];
@@ -86,6 +86,9 @@ impl Index {
                 let running: Vec<_> = (0..threads).map(|_| scope.spawn(place)).collect();
                 running.into_iter().try_for_each(|t| t.join().unwrap_or_else(|_| Err("a thread panicked".into())))
             })?;
+        }
+        if searchers > threads {
+            graph.reserve_capacity_and_threads(items as usize, searchers).map_err(|e| e.to_string())?;
         }
         Ok((!stop()).then_some(Self { graph }))
     }

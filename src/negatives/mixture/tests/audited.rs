@@ -51,7 +51,7 @@ fn audited(dataset: &Dataset, text: &str, user: u32, rounds: usize) -> (Batch, V
         for (k, c) in decision.candidates.iter().enumerate() {
             assert_eq!(c.score, score_of(user, c.item), "{text}");
             let before = &decision.candidates[..k];
-            let taken = before.iter().any(|b| b.chosen.is_some() && b.item == c.item);
+            let taken = before.iter().any(|b| b.slot != c.slot && b.chosen.is_some() && b.item == c.item);
             let own = users()[user as usize].contains(&c.item);
             match c.filtered {
                 Some(Filtered::Positive) => assert!(own && c.chosen.is_none()),
