@@ -3,15 +3,18 @@
 use rkyv::rend::u32_le;
 use serde::{Deserialize, Serialize};
 
-use super::{Batch, NegativesConfig, Scores};
+use super::{Batch, NegativesConfig, Scores, SharedBlock};
 use crate::dataset::{Dataset, Interactions, Part};
 
 /// One positive in this many is looked at.
 const EVERY: usize = 256;
+/// Of one block of shared negatives in this many, a positive is.
+const BLOCKS: u64 = 8;
 /// Difficulty is counted in so many classes.
 const CLASSES: usize = 10;
 
-/// How the negatives of an epoch were: a sample of one positive in 256, with the scores of the moment.
+/// How the negatives of an epoch were: a sample of one positive in 256, with the scores of the moment; where a block shares
+/// its negatives, of one positive in every eighth block.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct NegativesReport {
     /// Negatives in the sample.
@@ -54,6 +57,8 @@ pub struct ComponentShare {
 pub(crate) struct Health {
     positives: u64,
     negatives: u64,
+    /// Blocks of shared negatives that went by.
+    blocks: u64,
     classes: [u64; CLASSES],
     harder: u64,
     gap: f64,
@@ -99,26 +104,56 @@ impl<'a> Watch<'a> {
             let user = batch.users[batch.run_of(k)];
             let of = k * self.each..(k + 1) * self.each;
             let negatives = &batch.negatives[of.clone()];
-            out.resize(self.each, 0.0);
-            let mut positive = [0f32];
-            scores.of_user(user, &batch.positives[k..=k], &mut positive);
-            scores.of_user(user, negatives, &mut out);
-            let held_out = self.valid.map(|valid| valid.positives(user));
-            let log = |item: u32| f64::from(self.popularity[item as usize].to_native()).ln_1p();
-            health.positives += 1;
-            health.negatives += self.each as u64;
-            health.positive_log_popularity += log(batch.positives[k]);
-            for (j, (item, score)) in negatives.iter().zip(&out).enumerate() {
-                let gap = positive[0] - score;
-                let p = 1.0 / (1.0 + (self.inverse_temperature * gap).exp());
-                health.classes[((p * CLASSES as f32) as usize).min(CLASSES - 1)] += 1;
-                health.harder += u64::from(gap < 0.0);
-                health.gap += f64::from(gap);
-                health.log_popularity += log(*item);
-                let weight = f64::from(batch.weights.get(of.start + j).copied().unwrap_or(1.0));
-                health.weights = (health.weights.0 + weight, health.weights.1 + weight * weight);
-                health.held_out += held_out.as_ref().map_or(0, |held| u64::from(held.contains(*item)));
-            }
+            let weights = batch.weights.get(of).unwrap_or_default();
+            self.look_at((user, batch.positives[k]), negatives, weights, scores, (&mut out, health));
+        }
+    }
+
+    /// Looks at a positive of every eighth `block`; what its user has taken is no negative of it.
+    pub(crate) fn look_at_shared(&self, block: &SharedBlock, scores: &impl Scores, health: &mut Health) {
+        let blocks = health.blocks;
+        health.blocks += 1;
+        if !blocks.is_multiple_of(BLOCKS) || block.user_of.is_empty() {
+            return;
+        }
+        // Another place each time: users come in no order, but last blocks are short.
+        let p = (blocks / BLOCKS) as usize % block.user_of.len();
+        let (user, item) = (block.users[block.user_of[p] as usize], block.items[block.item_of[p] as usize]);
+        let taken = |slot: usize| block.masked.binary_search(&(p as u32, slot as u32)).is_ok();
+        let shared = block.items[..block.negatives].iter().enumerate();
+        let negatives: Vec<u32> = shared.filter(|(slot, _)| !taken(*slot)).map(|(_, item)| *item).collect();
+        health.all += negatives.len() as u64;
+        self.look_at((user, item), &negatives, &[], scores, (&mut Vec::new(), health));
+    }
+
+    /// Looks at one positive, a user and an item, and its `negatives`; without `weights` all count alike.
+    fn look_at(
+        &self,
+        (user, item): (u32, u32),
+        negatives: &[u32],
+        weights: &[f32],
+        scores: &impl Scores,
+        (out, health): (&mut Vec<f32>, &mut Health),
+    ) {
+        out.resize(negatives.len(), 0.0);
+        let mut positive = [0f32];
+        scores.of_user(user, &[item], &mut positive);
+        scores.of_user(user, negatives, out);
+        let held_out = self.valid.map(|valid| valid.positives(user));
+        let log = |item: u32| f64::from(self.popularity[item as usize].to_native()).ln_1p();
+        health.positives += 1;
+        health.negatives += negatives.len() as u64;
+        health.positive_log_popularity += log(item);
+        for (j, (item, score)) in negatives.iter().zip(&*out).enumerate() {
+            let gap = positive[0] - score;
+            let p = 1.0 / (1.0 + (self.inverse_temperature * gap).exp());
+            health.classes[((p * CLASSES as f32) as usize).min(CLASSES - 1)] += 1;
+            health.harder += u64::from(gap < 0.0);
+            health.gap += f64::from(gap);
+            health.log_popularity += log(*item);
+            let weight = f64::from(weights.get(j).copied().unwrap_or(1.0));
+            health.weights = (health.weights.0 + weight, health.weights.1 + weight * weight);
+            health.held_out += held_out.as_ref().map_or(0, |held| u64::from(held.contains(*item)));
         }
     }
 
@@ -153,6 +188,7 @@ impl Health {
     pub(crate) fn add(&mut self, other: &Self) {
         self.positives += other.positives;
         self.negatives += other.negatives;
+        self.blocks += other.blocks;
         self.classes.iter_mut().zip(other.classes).for_each(|(sum, n)| *sum += n);
         self.harder += other.harder;
         self.gap += other.gap;
@@ -253,5 +289,30 @@ mod tests {
         assert!((report.log_popularity - 3f64.ln() / 2.0).abs() < 1e-9);
         assert!((report.positive_log_popularity - 2f64.ln()).abs() < 1e-9);
         assert!((report.effective_sample_size - 0.5).abs() < 1e-9);
+    }
+
+    #[test]
+    fn shared_negatives_are_looked_at_but_for_what_the_user_has_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let parts = [(Part::Train, vec![vec![0, 1], vec![0]]), (Part::Valid, vec![vec![3], vec![]])];
+        let data = dataset(&folder.path().join("d"), 4, &parts);
+        let watch = Watch::new(&data, 3, 1.0);
+        // User 0's positive is 1; of the shared negatives 3, 0 and 2 item 0 is masked. The same again for user 1's 0.
+        let block = SharedBlock {
+            users: vec![0, 1],
+            items: vec![3, 0, 2, 1],
+            negatives: 3,
+            user_of: vec![0, 1],
+            item_of: vec![3, 1],
+            masked: vec![(0, 1), (1, 1)],
+            ..SharedBlock::default()
+        };
+        let mut health = Health::default();
+        (0..2 * BLOCKS).for_each(|_| watch.look_at_shared(&block, &ById, &mut health));
+        let report = watch.report(&health, &NegativesConfig::default());
+        assert_eq!((report.sampled, report.harder, report.false_negatives), (4, 1.0, Some(0.25)));
+        // Gaps of 1 to 3 and 2, and of 0 to 3 and 2.
+        assert!((report.mean_gap - (-2.0 - 1.0 - 3.0 - 2.0) / 4.0).abs() < 1e-9);
+        assert!((report.positive_log_popularity - (2f64.ln() + 3f64.ln()) / 2.0).abs() < 1e-9);
     }
 }

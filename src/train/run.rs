@@ -44,8 +44,8 @@ pub struct EpochReport {
     pub triples: u64,
     /// Positives left out because their users have (nearly) every item.
     pub skipped: u64,
-    /// How the negatives were; none for those that a block shares.
-    pub negatives: Option<NegativesReport>,
+    /// How the negatives were.
+    pub negatives: NegativesReport,
     /// Wall time.
     pub seconds: f64,
     /// Triples a second.
@@ -313,14 +313,11 @@ fn run(
         let windows = work.windows.len() as f64;
         let rate = |window: usize| scale * rate(config, f64::from(number) + window as f64 / windows);
         let done = crew.train(&work, rate).ok_or(TrainError::Panicked)?;
-        let negatives = Some(around.watch.report(&done.health, &config.negatives));
+        let negatives = around.watch.report(&done.health, &config.negatives);
         let diverged = work.alarm.learning_rate();
         end_audit(&mut audit)?;
         Ok(Ran { done, negatives, diverged })
     })?;
-    if let Some(negatives) = report.epochs.last().and_then(|last| last.negatives.as_ref()) {
-        ctx.message(&negatives.to_string());
-    }
     Ok((tables, report))
 }
 
@@ -336,10 +333,10 @@ pub(super) fn end_audit(audit: &mut Option<&mut Audit<'_>>) -> Result<(), TrainE
     audit.as_deref_mut().map_or(Ok(()), Audit::end)
 }
 
-/// What an epoch has done, and what of it only some losses have.
+/// What an epoch has done.
 pub(super) struct Ran {
     pub(super) done: Done,
-    pub(super) negatives: Option<NegativesReport>,
+    pub(super) negatives: NegativesReport,
     /// The learning rate at which the run diverged, if it did.
     pub(super) diverged: Option<f32>,
 }
@@ -410,6 +407,10 @@ pub(super) fn all_epochs(
     if divergence::has_exploded(config, tables, 0, true) {
         let last = epochs.last().map_or((0, 0.0), |last| (last.epoch, last.learning_rate));
         return Err(divergence::error((dataset, config), last, tables));
+    }
+    drop(stage);
+    if let Some(last) = epochs.last() {
+        ctx.message(&last.negatives.to_string());
     }
     let seconds: f64 = epochs.iter().map(|e| e.seconds).sum();
     let triples: u64 = epochs.iter().map(|e| e.triples).sum();

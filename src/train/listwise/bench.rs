@@ -12,7 +12,7 @@ use crate::context::{Context, Stage, Unit};
 use crate::dataset::Dataset;
 use crate::loss::Listwise;
 use crate::model::{InstructionSet, SquareProduct, Tables};
-use crate::negatives::{Distribution, SharedBlock};
+use crate::negatives::{Distribution, SharedBlock, Watch};
 use crate::train::bench::beside;
 use crate::train::confidence::Confidence;
 use crate::train::config::TrainConfig;
@@ -93,6 +93,7 @@ fn measure<L: Listwise, P: Distribution + Clone>(
     let plan = plan_train(dataset, config, ctx)?;
     let (tables, mut lanes) = prepare(dataset, config, proposal, &plan, beside(dataset))?;
     let confidence = Confidence::new(dataset, &config.confidence, ctx)?;
+    let watch = Watch::new(dataset, config.negatives(), config.temperature());
     let stage = ctx.stage("measuring", None, Unit::Triples);
     let negatives = config.negatives().min(dataset.items().len() as usize);
     let interactions = dataset.train().len();
@@ -102,7 +103,7 @@ fn measure<L: Listwise, P: Distribution + Clone>(
         stage.note(name);
         let mut rates = Vec::new();
         for _ in 0..ROUNDS {
-            let around = (&tables, confidence.as_ref());
+            let around = (&tables, confidence.as_ref(), &watch);
             let work = epoch(dataset, config, (number % config.epochs, &plan), loss, around, (ctx, &stage));
             number += 1;
             rates.push(run(&work, &tables).ok_or(TrainError::Panicked)?);
@@ -156,10 +157,11 @@ pub(in crate::train) fn producers(
             let Self(dataset, config, rounds, (ctx, stage), began) = self;
             let plan = plan_train(dataset, config, ctx)?;
             let (tables, mut lanes) = prepare(dataset, config, proposal, &plan, beside(dataset))?;
+            let watch = Watch::new(dataset, config.negatives(), config.temperature());
             let setup = began.elapsed().as_secs_f64();
             let mut rates = Vec::new();
             for _ in 0..rounds {
-                let work = epoch(dataset, config, (0, &plan), loss, (&tables, None), (ctx, stage));
+                let work = epoch(dataset, config, (0, &plan), loss, (&tables, None, &watch), (ctx, stage));
                 let began = Instant::now();
                 produce_all(&work, &mut lanes);
                 rates.push(dataset.train().len() as f64 / began.elapsed().as_secs_f64());

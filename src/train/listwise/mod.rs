@@ -22,7 +22,9 @@ use crate::loss::{Base, Listwise};
 use crate::model::{
     Block, InstructionSet, LossSample, Regularization, Tables, Update, Workspace, stride_of, train_block,
 };
-use crate::negatives::{Auditor, Distribution, Popularity, Proposal, SharedBlock, SharedSampler, Uniform, audit_block};
+use crate::negatives::{
+    Auditor, Distribution, Popularity, Proposal, SharedBlock, SharedSampler, Uniform, Watch, audit_block,
+};
 use crate::storage::return_large_buffers;
 use crate::stream::{Window, plan as windows};
 use crate::train::audit::Audit;
@@ -131,6 +133,7 @@ struct Epoch<'a, L> {
     shared_by: usize,
     scale: f32,
     confidence: Option<&'a Confidence<'a>>,
+    watch: &'a Watch<'a>,
     /// Who asks how negatives came about.
     audit: Option<&'a dyn Auditor>,
     ctx: &'a Context,
@@ -230,10 +233,11 @@ impl<L: Listwise> Epoch<'_, L> {
     fn train(&self, blocks: &Receiver<SharedBlock>, empty: &Sender<SharedBlock>, workspace: &mut Workspace) -> Done {
         let mut done = Done::default();
         for block in blocks {
+            let live = Live { tables: self.tables, set: self.set, similarity: self.update.similarity };
             if let Some(auditor) = self.audit {
-                let similarity = self.update.similarity;
-                audit_block(&block, &Live { tables: self.tables, set: self.set, similarity }, auditor);
+                audit_block(&block, &live, auditor);
             }
+            self.watch.look_at_shared(&block, &live, &mut done.health);
             let sample = self.learn(&block, workspace);
             // A block's first user and item, and its last item, which is a negative.
             let items = block.items.iter().take(1).chain(block.items.last());
@@ -305,7 +309,7 @@ fn epoch<'a, L: Listwise>(
     config: &TrainConfig,
     (number, plan): (u32, &TrainPlan),
     loss: L,
-    (tables, confidence): (&'a Tables, Option<&'a Confidence<'a>>),
+    (tables, confidence, watch): (&'a Tables, Option<&'a Confidence<'a>>, &'a Watch<'a>),
     (ctx, stage): (&'a Context, &'a Stage<'a>),
 ) -> Epoch<'a, L> {
     let seed = stream_seed(config.seed, 2 + u64::from(number));
@@ -326,6 +330,7 @@ fn epoch<'a, L: Listwise>(
         shared_by: config.shared_by(),
         scale: any_loss(config).scale,
         confidence,
+        watch,
         audit: None,
         ctx,
         stage,
@@ -344,18 +349,21 @@ fn run<P: Distribution + Clone>(
     let _exact = ExactReading::begin(dataset.train(), plan);
     let (mut tables, mut lanes) = prepare(dataset, config, proposal, plan, folder)?;
     let confidence = Confidence::new(dataset, &config.confidence, ctx)?;
+    let watch = Watch::new(dataset, config.negatives(), config.temperature());
     let each = config.negatives().min(dataset.items().len() as usize) as u64;
     let why = "no positive with a negative: no item can be proposed";
     let run = (dataset, config, plan);
     let report = all_epochs(run, (each, why), &mut tables, (folder, ctx), |(number, scale), tables, stage| {
-        let mut work = epoch(dataset, config, (number, plan), loss, (tables, confidence.as_ref()), (ctx, stage));
+        let mut work =
+            epoch(dataset, config, (number, plan), loss, (tables, confidence.as_ref(), &watch), (ctx, stage));
         work.audit = begin_audit(&mut audit, number);
         let windows = work.windows.len() as f64;
         let rate = |window: usize| scale * rate(config, f64::from(number) + window as f64 / windows);
         let done = all_lanes(&work, &mut lanes, rate).ok_or(TrainError::Panicked)?;
         let diverged = work.alarm.learning_rate();
         end_audit(&mut audit)?;
-        Ok(Ran { done, negatives: None, diverged })
+        let negatives = watch.report(&done.health, &config.negatives);
+        Ok(Ran { done, negatives, diverged })
     })?;
     Ok((tables, report))
 }
