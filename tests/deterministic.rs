@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use peccary::{
-    ByteSize, Context, Dataset, EvaluateOptions, LossKind, MixConfig, Model, OptimizerKind, Precision, Proposal,
-    Propose, RegularizationConfig, Scheduled, Select, Similarity, TrainConfig, TrainError, Weigh, evaluate, train,
+    AuditOptions, ByteSize, Context, Dataset, EvaluateOptions, LossKind, MixConfig, Model, OptimizerKind, Precision,
+    Proposal, Propose, RegularizationConfig, Scheduled, Select, Similarity, TrainConfig, TrainError, Weigh, evaluate,
+    train, train_audited,
 };
 use tempfile::TempDir;
 
@@ -200,6 +201,19 @@ fn it_learns_as_well_as_free_running_threads_do() {
     };
     let (free, ordered) = (recall(false), recall(true));
     assert!((ordered / free - 1.0).abs() < 0.1, "{ordered} against {free}");
+}
+
+#[test]
+fn an_audit_is_planned_for_alike_whatever_the_threads() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = Dataset::open(dataset(&folder, 2_000)).unwrap();
+    let options = AuditOptions { path: folder.path().join("audit.parquet"), sample: 100 };
+    let of = |threads| {
+        let (model, ctx) = (folder.path().join("m"), Context::new(threads, ByteSize(1 << 30)));
+        let (_, report) = train_audited(&data, &config(), &model, true, Some(&options), &ctx).unwrap();
+        (report.plan.memory, report.plan.window, std::fs::read(&options.path).unwrap())
+    };
+    assert!(of(1) == of(2));
 }
 
 #[test]

@@ -58,6 +58,10 @@ fn a_plan_of_a_log_and_of_its_dataset_say_what_then_happens() {
     near("the model", &of_data["train"]["model"], bytes(&model));
     near("memory by the log", &of_log["train"]["memory"], of_data["train"]["memory"].as_u64().unwrap());
     assert!(of_data["rehearsal"]["triples_per_second"].as_f64().unwrap() > 0.0);
+    // A log has no valid part yet; that validation will be wanted changes the memory.
+    let validated = json(&[&["plan", log, "--metric", "ndcg@20", "--schedule", "plateau"], &run[..]].concat());
+    assert!(validated["train"]["validation"]["best"].as_u64() > Some(0), "{validated}");
+    assert!(validated["rehearsal"]["triples_per_second"].as_f64().unwrap() > 1000.0, "{validated}");
     assert!(of_data["train_seconds"].as_f64().unwrap() > 0.0);
 }
 

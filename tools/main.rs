@@ -11,6 +11,7 @@ mod plan;
 mod progress;
 mod quickstart;
 mod recommend;
+mod settings;
 mod similar;
 mod sweep;
 mod synth;

@@ -5,15 +5,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use peccary::{
-    ByteSize, Context, Dataset, IngestPlan, Input, Inputs, Rehearsal, TablePlace, TrainConfig, TrainCounts, TrainPlan,
-    plan_ingest, plan_train, rehearse_train,
+    ByteSize, Context, Dataset, IngestPlan, Input, Inputs, Rehearsal, Schedule, TablePlace, TrainConfig, TrainCounts,
+    TrainPlan, plan_ingest, plan_train, rehearse_train,
 };
 use serde::Serialize;
 
 use crate::common::{Globals, Usage};
 use crate::ingest::Reading;
 use crate::numbers::{duration, grouped, short};
-use crate::train::{Settings, Validating};
+use crate::settings::{Settings, Validating};
 
 const EXAMPLES: &str = "\
 Of a dataset: the memory that training will take and how it keeps to --memory, what it reads and writes, and how long it \
@@ -119,9 +119,14 @@ fn of_log(
     folder: &Path,
     ctx: &Context,
 ) -> anyhow::Result<Report> {
+    // The sample has no valid part; how long validation takes is not looked at.
+    let mut rehearsed_as = TrainConfig { validation: None, ..config.clone() };
+    if rehearsed_as.optimizer.schedule == Schedule::Plateau {
+        rehearsed_as.optimizer.schedule = Schedule::Constant;
+    }
     let (ingest, rehearsed) = plan_ingest(inputs, &reading.options(), folder, ctx, |sample| -> anyhow::Result<_> {
         let quiet = Context::new(ctx.threads(), ctx.memory());
-        Ok(rehearse_train(&Dataset::open(sample)?, config, folder, &quiet)?)
+        Ok(rehearse_train(&Dataset::open(sample)?, &rehearsed_as, folder, &quiet)?)
     })?;
     let survey = ingest.survey;
     let counts = TrainCounts { users: survey.users, items: survey.items, interactions: survey.interactions };

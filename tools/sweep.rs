@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use peccary::{Dataset, Halving, MetricAt, Search, Space, SweepError, SweepOptions, sweep};
 
 use crate::common::{Globals, Usage};
-use crate::train::Settings;
+use crate::settings::Settings;
 
 const EXAMPLES: &str = "\
 The space of choices is a TOML file. --config and the flags of train make the configuration that choices change.

@@ -16,15 +16,13 @@ use crate::negatives::{
     SharedSampler, Uniform, audit_block,
 };
 use crate::rank::Scorer;
-use crate::train::TrainConfig;
+use crate::train::{LOOKED_UP_AT_LEAST, TrainConfig};
 
 /// Pairs that stand for the block of a window, and for a batch of it.
 const BLOCK: usize = 1 << 16;
 const BATCH: usize = 4096;
 /// What the program and small things take.
 const FIXED: u64 = 4 << 20;
-/// Samplers look up one in so many interactions at least, as in training.
-const LOOKED_UP_AT_LEAST: u64 = 16;
 
 /// What was drawn.
 pub(super) struct Drawing {
@@ -112,7 +110,7 @@ pub(super) fn draw(
     positives.sort_unstable();
     let scores = Finished { model, dimensions: model.manifest().dimensions };
     let asked = Asked { positives: positives.iter().copied().collect(), decisions: Mutex::default() };
-    let sampled_share = looked_up(dataset, config, own.len(), ctx)?;
+    let sampled_share = looked_up(dataset, config, (own.len(), positives.len()), ctx)?;
     let simple = config.negatives.simple();
     let shared = simple.filter(|_| config.shares_negatives());
     match shared {
@@ -151,13 +149,22 @@ fn alike(ids: &Dictionary, id: &str) -> (Vec<String>, String) {
 }
 
 /// The part of the interactions that samplers look up within the budget.
-fn looked_up(dataset: &Dataset, config: &TrainConfig, own: usize, ctx: &Context) -> Result<f64, ExplainError> {
+fn looked_up(
+    dataset: &Dataset,
+    config: &TrainConfig,
+    (own, asked): (usize, usize),
+    ctx: &Context,
+) -> Result<f64, ExplainError> {
     let items = u64::from(dataset.items().len());
     let (samplers, each) = config.negatives.bytes(items, 1);
     let shared = SharedSampler::<Uniform>::bytes(config.shared_by(), config.negatives(), dataset.items().len());
     // The block of all items and the user's bits, tables of popularity, and what a run of all the user's positives takes.
     let run = own as u64 * (24 + 16 * config.negatives() as u64) + (BLOCK as u64) * 16;
-    let fixed = FIXED + samplers + shared + items * 45 + run + 2 * Decision::MOST_BYTES as u64;
+    // Decisions, and what is said of them.
+    let decisions = 2 * (asked as u64 + 1) * Decision::MOST_BYTES as u64;
+    let width = config.dimensions as u64 + if config.biases() { 2 } else { 0 };
+    let index = config.negatives.index_bytes((items, width), ctx.threads() as u64, false);
+    let fixed = FIXED + samplers + shared + index + items * 45 + run + decisions;
     let all = dataset.train().len() * each;
     let least = fixed + all.div_ceil(LOOKED_UP_AT_LEAST);
     if least > ctx.memory().0 {

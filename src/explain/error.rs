@@ -107,8 +107,8 @@ pub enum ExplainError {
 fn hint(similar: &[String], what: &str, sample: &str) -> String {
     match similar {
         [] => format!(
-            "; ids are matched exactly as they stand in the log, where a {what} is such as {sample} (peccary inspect says \
-             what log that was)"
+            "; ids are matched exactly as they stand in the log, {what} {sample} for one (peccary inspect says what log \
+             that was)"
         ),
         near => format!("; did you mean {}?", near.join(", ")),
     }

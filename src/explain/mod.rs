@@ -201,7 +201,7 @@ fn told(
     drawing: &Drawing,
 ) -> Explanation {
     let summary = dataset.train().summary();
-    let margin = if config.similarity() == Similarity::Cosine { 0.1 } else { 1.0 };
+    let margin = config.similarity().margin();
     let proposers = config.negatives.proposers();
     let described = config.negatives.describe(options.progress, margin);
     let mut components: Vec<_> = proposers

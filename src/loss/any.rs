@@ -180,5 +180,13 @@ mod tests {
             assert_eq!((pg[0], ng[0], ng[1], ng[3]), (0.0, 0.0, 0.0, 0.0), "{base:?}");
             assert!(ng[2] > 0.0 && loss.value(&[0.1, 0.2], &[0.3, 0.4, 0.1, 0.9], lists).is_finite());
         }
+        // What does not count does not overflow, however low the temperature.
+        let entropy = Some(Entropy { weight: 0.1, inverse_temperature: 200.0 });
+        for base in bases(200.0, entropy).into_iter().skip(4) {
+            let loss = AnyLoss { base, scale: 1.0, entropy: None };
+            loss.gradient(&[0.1, 0.2], &[0.3, 0.4, 0.1, 0.9], lists, &mut pg, &mut ng);
+            assert!(pg.iter().chain(&ng).all(|g| g.is_finite()) && ng[3] == 0.0, "{base:?}: {pg:?} {ng:?}");
+            assert!(loss.value(&[0.1, 0.2], &[0.3, 0.4, 0.1, 0.9], lists).is_finite(), "{base:?}");
+        }
     }
 }

@@ -115,8 +115,9 @@ impl<'a> List<'a> {
             let Part { scores, corrections, weights } = self.part(first);
             for l in 0..LANES {
                 let (term, slope) = loss.negative(scores[l], corrections[l], shift);
-                terms[l] += weights[l] * term;
-                slopes[l] += weights[l] * slope;
+                // What does not count, padding included, may score so high that its term is infinite.
+                terms[l] += if weights[l] > 0.0 { weights[l] * term } else { 0.0 };
+                slopes[l] += if weights[l] > 0.0 { weights[l] * slope } else { 0.0 };
                 counts[l] += weights[l];
             }
         }
@@ -133,7 +134,7 @@ impl<'a> List<'a> {
                 let Part { scores, corrections, weights } = self.part(first);
                 for l in 0..LANES {
                     let term = loss.negative(scores[l], corrections[l], shift).0;
-                    log_terms[l] += weights[l] * Entropy::log_term(term);
+                    log_terms[l] += if weights[l] > 0.0 { weights[l] * Entropy::log_term(term) } else { 0.0 };
                 }
             }
             spread = entropy.spread(terms, sum(log_terms), &mut outcome);

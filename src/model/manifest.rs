@@ -15,6 +15,16 @@ pub enum Similarity {
     Cosine,
 }
 
+impl Similarity {
+    /// The margin that scores are compared with by default: cosines span only −1 to 1.
+    pub(crate) fn margin(self) -> f64 {
+        match self {
+            Self::Dot => 1.0,
+            Self::Cosine => 0.1,
+        }
+    }
+}
+
 /// What `manifest.json` of a model says.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ModelManifest {

@@ -33,7 +33,7 @@ pub enum SweepError {
         folder: PathBuf,
     },
     /// The output holds something else.
-    #[error("{}: is no folder of a sweep and not empty; choose another", folder.display())]
+    #[error("{}: is no empty folder and none of a sweep; choose another", folder.display())]
     NotASweep {
         /// The output.
         folder: PathBuf,
@@ -63,8 +63,9 @@ pub enum SweepError {
     },
     /// The journal cannot be trusted.
     #[error(
-        "{}: line {line} is damaged; remove that line to measure its run again, or choose another folder",
-        path.display()
+        "{}: line {line} is damaged; {}", path.display(),
+        if *line == 1 { "it says what was swept: choose another folder" }
+        else { "remove that line to measure its run again, or choose another folder" }
     )]
     Journal {
         /// The journal.
@@ -74,7 +75,8 @@ pub enum SweepError {
     },
     /// The operation was stopped between two runs, or in one.
     #[error(
-        "{source} by the run at hand. {done} of {total} runs are kept in {}: run the same command with --resume to go on",
+        "interrupted: the run at hand is lost, {done} of {total} runs are kept in {}; run the same command with --resume \
+         to go on",
         folder.display()
     )]
     Stopped {

@@ -201,7 +201,7 @@ impl Sweep<'_> {
         for seed in 0..seeds {
             let candidate = &self.candidates[index];
             let mut config = candidate.config.clone();
-            config.epochs = epochs_at(config.epochs, self.divisors[rung - 1]);
+            shorten(&mut config, epochs_at(candidate.config.epochs, self.divisors[rung - 1]));
             config.seed = config.seed.wrapping_add(u64::from(seed));
             let key = self.key(&config)?;
             let (number, choices, epochs) = (candidate.number, candidate.choices.clone(), config.epochs);
@@ -367,4 +367,14 @@ fn as_toml(config: Value) -> Result<String, SweepError> {
     let wrong = |e: &dyn std::fmt::Display| SweepError::Options(format!("the best configuration is no TOML: {e}"));
     let value = toml::Value::try_from(config).map_err(|e| wrong(&e))?;
     toml::to_string(&value).map_err(|e| wrong(&e))
+}
+/// Makes `config` a run of `epochs`, with its whole schedule: what that counts in epochs shrinks with them.
+pub(super) fn shorten(config: &mut TrainConfig, epochs: u32) {
+    let share = f64::from(epochs) / f64::from(config.epochs.max(1));
+    config.epochs = epochs;
+    if share < 1.0 {
+        let optimizer = &mut config.optimizer;
+        optimizer.warm_up *= share as f32;
+        optimizer.every = optimizer.every.map(|every| ((f64::from(every) * share).round() as u32).max(1));
+    }
 }

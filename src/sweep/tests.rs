@@ -63,6 +63,18 @@ fn the_space_of_every_loss_and_sampler_is_one() {
 }
 
 #[test]
+fn a_shorter_run_has_its_whole_schedule() {
+    let mut config = TrainConfig { epochs: 27, ..TrainConfig::default() };
+    (config.optimizer.warm_up, config.optimizer.every) = (3.0, Some(9));
+    let whole = config.clone();
+    super::run::shorten(&mut config, 27);
+    assert_eq!(config, whole);
+    super::run::shorten(&mut config, 3);
+    assert_eq!((config.epochs, config.optimizer.every), (3, Some(1)));
+    assert!((config.optimizer.warm_up - 1.0 / 3.0).abs() < 1e-6);
+}
+
+#[test]
 fn what_is_wrong_with_a_space_is_named() {
     for (text, words) in [
         ("", &["nothing to choose"][..]),

@@ -264,8 +264,17 @@ impl TrainConfig {
         if let Some(validation) = &self.validation {
             validation.validate()?;
         }
-        if !(self.l2().is_finite() && self.l2() >= 0.0) || self.l2() * self.learning_rate() >= 1.0 {
-            return fail("l2", self.l2().to_string(), "be 0 or more, and below 1 / learning rate");
+        if !(self.l2().is_finite() && self.l2() >= 0.0) {
+            return fail("l2", self.l2().to_string(), "be 0 or more");
+        }
+        if self.l2() * self.learning_rate() >= 1.0 {
+            return match self.l2 {
+                Some(l2) => fail("l2", l2.to_string(), "be below 1 / learning rate"),
+                None => {
+                    let most = format!("be below 1 / l2, {}", 1.0 / self.l2());
+                    fail("optimizer.learning_rate", self.learning_rate().to_string(), &most)
+                }
+            };
         }
         if !positive(self.init_deviation()) {
             return fail("init_deviation", self.init_deviation().to_string(), "be a number above 0");

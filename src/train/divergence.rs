@@ -81,14 +81,19 @@ pub struct DivergedRow {
     pub id: String,
     /// Its norm; infinite where one of its factors is no finite number.
     pub norm: f64,
+    /// Whether the norm is out of bounds. Otherwise the loss alone is no finite number.
+    pub exploded: bool,
 }
 
 impl fmt::Display for DivergedRow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the row of {} '{}' ", self.side, self.id)?;
-        match self.norm.is_finite() {
-            true => write!(f, "has a norm of {:.3e}", self.norm),
-            false => f.write_str("holds what is no finite number"),
+        let Self { side, id, norm, exploded } = self;
+        match (exploded, norm.is_finite()) {
+            (true, true) => write!(f, "the row of {side} '{id}' has a norm of {norm:.3e}"),
+            (true, false) => write!(f, "the row of {side} '{id}' holds what is no finite number"),
+            (false, _) => {
+                write!(f, "the loss is no finite number, the longest row is that of {side} '{id}' ({norm:.3})")
+            }
         }
     }
 }
@@ -109,7 +114,7 @@ pub(super) fn error(
     TrainError::Diverged {
         epoch,
         learning_rate,
-        row: DivergedRow { side, id, norm },
+        row: DivergedRow { side, id, norm, exploded: norm > f64::from(limit(config)) },
         lower: config.learning_rate() / 10.0,
     }
 }

@@ -9,6 +9,11 @@ use crate::evaluate::EvaluateError;
 use crate::model::ModelError;
 use crate::storage::StorageError;
 
+/// `rate` in three digits.
+fn short(rate: f32) -> f32 {
+    format!("{rate:.2e}").parse().unwrap_or(rate)
+}
+
 /// Training could not start, or had to stop.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -43,8 +48,8 @@ pub enum TrainError {
     },
     /// The loss is no longer a number, or rows explode.
     #[error(
-        "diverged in epoch {epoch} at learning rate {learning_rate}: {row}; lower the learning rate (--learning-rate \
-         {lower}), take fewer negatives, raise l2, or begin with a warm-up"
+        "diverged in epoch {epoch} at learning rate {}: {row}; lower the learning rate (--learning-rate {}), take fewer \
+         negatives, raise l2, clip gradients (--clip-gradient), or begin with a warm-up", short(*learning_rate), short(*lower)
     )]
     Diverged {
         /// The epoch, from 1.

@@ -44,10 +44,9 @@ impl TrainConfig {
 
     /// The margin in force, of losses that have one.
     fn margin(&self) -> Option<f32> {
-        let default = match (self.loss.kind, self.similarity()) {
-            (LossKind::Ccl, _) => 0.4,
-            (LossKind::Hinge | LossKind::Warp, Similarity::Dot) => 1.0,
-            (LossKind::Hinge | LossKind::Warp, Similarity::Cosine) => 0.1,
+        let default = match self.loss.kind {
+            LossKind::Ccl => 0.4,
+            LossKind::Hinge | LossKind::Warp => self.similarity().margin() as f32,
             _ => return None,
         };
         Some(self.loss.margin.unwrap_or(default))

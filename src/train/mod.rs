@@ -36,6 +36,7 @@ pub use divergence::DivergedRow;
 pub use error::TrainError;
 pub use listwise::{ListwiseBench, bench_listwise};
 pub use out_of_core::{OutOfCoreBench, bench_out_of_core};
+pub(crate) use plan::LOOKED_UP_AT_LEAST;
 pub use plan::{TablePlace, TrainCounts, TrainPlan, ValidationPlan, plan_train};
 pub use regularization::RegularizationConfig;
 pub use rehearse::{Rehearsal, rehearse_train};

@@ -33,7 +33,7 @@ const COMFORTABLE: u64 = 1 << 18;
 const FIXED: u64 = 2 << 20;
 const LANE: u64 = 256 << 10;
 /// Deterministic training is planned for as many threads at least, so that up to this number nothing depends on it.
-const SHARING: u64 = 8;
+pub(super) const SHARING: u64 = 8;
 /// Bytes that an interaction of a window takes: 8, and what buckets keep from windows in which they were larger.
 const INTERACTION: u64 = 10;
 /// Bytes that an item takes for popularity negatives: weight and alias table, which all lanes share.
@@ -45,7 +45,7 @@ const MAKING_WEIGHTS: u64 = 36;
 const KEPT_QUARTERS: u64 = 9;
 
 /// Samplers that look up interactions have this part of them at least: one in so many.
-const LOOKED_UP_AT_LEAST: u64 = 16;
+pub(crate) const LOOKED_UP_AT_LEAST: u64 = 16;
 
 /// What a plan is made for: the sizes of the train part of a dataset, or of one that is yet to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -288,8 +288,10 @@ impl Sizes {
         // As many threads as the plan allows for: their number must not matter to deterministic training.
         let ranking = if config.deterministic { threads.max(SHARING) } else { threads };
         let factors = (users + items) * config.precision.stride(width) as u64 * 4;
-        let validation =
-            config.validation.as_ref().map(|v| (ValidationPlan::ranking_bytes(v, ranking as usize), factors));
+        let validation = config
+            .validation
+            .as_ref()
+            .map(|v| (ValidationPlan::ranking_bytes(v, counts.users, ranking as usize), factors));
         let (weights, making) = if popularity { (items * WEIGHTS, items * MAKING_WEIGHTS) } else { (0, 0) };
         Self {
             counts,

@@ -13,7 +13,7 @@ pub struct RegularizationConfig {
     /// The probability by which each factor of a user's row is zero while scores and gradients are computed; those left
     /// are scaled up by as much (inverted dropout, Srivastava et al., JMLR 2014). From 0 to below 1.
     pub user_dropout: f32,
-    /// The same for the rows of items, for listwise losses.
+    /// The same for the rows of items, for listwise losses that share negatives.
     pub item_dropout: f32,
     /// The largest norm of a row's factors: a longer one is scaled back when it has been updated.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -85,7 +85,8 @@ pub fn rehearse_train(
             std::thread::sleep(PATIENCE);
             let Some((began, live)) = watch.stage() else { continue };
             match from {
-                None if began.elapsed() >= WARM_UP => from = Some((Instant::now(), live.done())),
+                // An index of the items may have to be built before the first batch.
+                None if began.elapsed() >= WARM_UP && live.done() > 0 => from = Some((Instant::now(), live.done())),
                 Some((at, count)) if at.elapsed() >= WATCHED => {
                     seen = Some((live.done() - count) as f64 / at.elapsed().as_secs_f64());
                 }

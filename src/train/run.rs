@@ -17,7 +17,7 @@ use super::lane::{Done, Epoch, Lane, stream_seed};
 use super::listwise::train_listwise;
 use super::objective::{Margins, WithLoss, with_loss};
 use super::paging::{ExactReading, Paging};
-use super::plan::{TablePlace, TrainPlan, plan_beside, windows_of};
+use super::plan::{SHARING, TablePlace, TrainPlan, plan_beside, windows_of};
 use super::strata::Strata;
 use super::validation::{ValidationReport, Validator, published_row};
 use crate::context::{Context, Stage, Unit};
@@ -127,7 +127,8 @@ pub fn train_audited(
         let counts = format!("{} items and {} train interactions", dataset.items().len(), dataset.train().len());
         return Err(TrainError::NothingToLearn(counts));
     }
-    let taken = audit.map_or(0, |_| Audit::bytes(ctx.threads()));
+    let threads = if config.deterministic { ctx.threads().max(SHARING as usize) } else { ctx.threads() };
+    let taken = audit.map_or(0, |_| Audit::bytes(threads));
     let plan = plan_beside(taken, dataset, config, ctx)?;
     let staging = Staging::new(output, force, "peccary-model")?;
     let mut audit = audit.map(|options| Audit::new(dataset, config, options, (output, force))).transpose()?;

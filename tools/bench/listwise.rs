@@ -6,7 +6,7 @@ use serde_json::json;
 use super::shape::{SHAPES, Subject};
 use crate::common::Globals;
 use crate::numbers::{grouped, short};
-use crate::train::Loss;
+use crate::settings::Loss;
 
 /// Measure listwise training: cosines, plain SGD, uniform shared negatives, positives masked exactly
 ///

@@ -47,7 +47,7 @@ impl<'a> Mixture<'a> {
         share: f64,
         ctx: &Context,
     ) -> Result<Self, Interrupted> {
-        let margin = if similarity == Similarity::Cosine { 0.1 } else { 1.0 };
+        let margin = similarity.margin();
         let component = |c: &MixConfig| {
             let source = Source::new(dataset, c, share, ctx)?;
             Ok(Component { config: c.clone(), source, now: Now::at(c, 0.0, margin), until: 0 })

@@ -65,9 +65,8 @@ impl<'a> Audit<'a> {
         if options.sample == 0 {
             return Err(wrong("--audit-sample", "0".into(), "be at least 1: one positive in so many"));
         }
-        let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
-        let path = absolute(&options.path);
-        if [output, dataset.path()].into_iter().any(|folder| path.starts_with(absolute(folder))) {
+        let path = resolved(&options.path);
+        if [output, dataset.path()].into_iter().any(|folder| path.starts_with(resolved(folder))) {
             let must = "not be in the folder of the model or of the dataset, which hold nothing else: choose another";
             return Err(wrong("--audit", options.path.display().to_string(), must));
         }
@@ -99,5 +98,14 @@ impl<'a> Audit<'a> {
     /// Ends the file; it appears when what this returns is published.
     pub(super) fn finish(self) -> Result<(crate::storage::AtomicFile, AuditSummary), TrainError> {
         self.file.finish()
+    }
+}
+/// `path` without links, as far as there is something yet.
+fn resolved(path: &Path) -> PathBuf {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+    match (path.canonicalize(), path.parent(), path.file_name()) {
+        (Ok(real), _, _) => real,
+        (Err(_), Some(parent), Some(name)) => resolved(parent).join(name),
+        _ => path,
     }
 }

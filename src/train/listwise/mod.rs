@@ -239,7 +239,7 @@ impl<L: Listwise> Epoch<'_, L> {
             }
             self.watch.look_at_shared(&block, &live, &mut done.health);
             let sample = self.learn(&block, workspace);
-            // A block's first user and item, and its last item, which is a negative.
+            // A block's first user, its first item, which is a negative, and its last, mostly a positive.
             let items = block.items.iter().take(1).chain(block.items.last());
             let users = block.users.iter().take(1);
             let seen = (sample.sum, block.learning_rate);

@@ -294,11 +294,11 @@ impl<'a> Validator<'a> {
 
 impl ValidationPlan {
     /// What ranking takes beside what training holds, at least: threads with a tile of scores each, waves of users, and
-    /// the sample of them.
-    pub(super) fn ranking_bytes(validation: &ValidationConfig, threads: usize) -> u64 {
+    /// the sample of `all` of them.
+    pub(super) fn ranking_bytes(validation: &ValidationConfig, all: u64, threads: usize) -> u64 {
         const TILE: u64 = 512 << 10;
         const WAVES: u64 = 2 << 20;
-        let sample = validation.users.map_or(0, |users| 8 * u64::from(users));
+        let sample = validation.users.map_or(0, |users| 8 * u64::from(users).min(all));
         crate::rank::program_bytes(threads) as u64 + threads as u64 * TILE + WAVES + sample
     }
 }
