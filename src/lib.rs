@@ -65,6 +65,7 @@ mod ingest;
 mod loss;
 mod mix;
 mod model;
+mod nearest;
 mod negatives;
 mod rank;
 mod recommend;
@@ -76,7 +77,7 @@ mod train;
 
 pub use context::{ByteSize, Context, Interrupted, Live, Progress, Silent, Stage, Unit};
 pub use dataset::{
-    Chunk, Columns, Dataset, DatasetError, DatasetStatistics, Dictionary, Distribution, FORMAT_VERSION, Interactions,
+    Chunk, Columns, Dataset, DatasetError, DatasetStatistics, Dictionary, Distribution, ExposureSummary, Exposures, FORMAT_VERSION, Interactions,
     Manifest, Part, PartSummary, Positives, Source, UserItems,
 };
 pub use evaluate::{
