@@ -77,8 +77,8 @@ mod train;
 
 pub use context::{ByteSize, Context, Interrupted, Live, Progress, Silent, Stage, Unit};
 pub use dataset::{
-    Chunk, Columns, Dataset, DatasetError, DatasetStatistics, Dictionary, Distribution, ExposureSummary, Exposures, FORMAT_VERSION, Interactions,
-    Manifest, Part, PartSummary, Positives, Source, UserItems,
+    Chunk, Columns, Dataset, DatasetError, DatasetStatistics, Dictionary, Distribution, ExposureSummary, Exposures,
+    FORMAT_VERSION, Interactions, Manifest, Part, PartSummary, Positives, Source, UserItems,
 };
 pub use evaluate::{
     Baselines, EvaluateBench, EvaluateError, EvaluateOptions, Evaluation, Metrics, Protocol, bench_evaluate, evaluate,

@@ -202,8 +202,15 @@ impl Work<'_> {
         };
         let columns = Columns { time: layout.time, weight: layout.weight, count: true, event: layout.event };
         let assign = Assign { split: options.split, valid_split: options.valid_split, seed: options.seed };
-        let encode =
-            Encode { columns, exposed: layout.exposed, parts: &parts, assign, tally: Tally::default(), range_bits: ranges.ilog2(), ctx };
+        let encode = Encode {
+            columns,
+            exposed: layout.exposed,
+            parts: &parts,
+            assign,
+            tally: Tally::default(),
+            range_bits: ranges.ilog2(),
+            ctx,
+        };
         if options.has_core() {
             sorting.write_core(&encode, &mut writer, &mut counts)?;
         } else {

@@ -114,7 +114,12 @@ fn rehearse<T>(
 }
 
 /// Writes the first rows of the log's train part as CSV; returns the types of exposures among them.
-fn write_sample(inputs: &Inputs, options: &IngestOptions, log: &Path, ctx: &Context) -> Result<Vec<String>, IngestError> {
+fn write_sample(
+    inputs: &Inputs,
+    options: &IngestOptions,
+    log: &Path,
+    ctx: &Context,
+) -> Result<Vec<String>, IngestError> {
     let file = File::create(log).at(log, "create a sample of the log")?;
     let exposures = options.exposure_events.iter().map(|name| (name, false)).collect();
     let mut sink = Sample { out: BufWriter::new(file), rows: 0, exposures, log, header: false };

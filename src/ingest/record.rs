@@ -103,7 +103,8 @@ impl Layout {
             u64::from_le_bytes(word)
         };
         let mut at = 16;
-        let mut record = Record { user: word(0), item: word(8), time: 0, weight: 0.0, event: 0, part: Part::Train, exposed: false };
+        let mut record =
+            Record { user: word(0), item: word(8), time: 0, weight: 0.0, event: 0, part: Part::Train, exposed: false };
         if self.time {
             record.time = word(at) as i64;
             at += 8;

@@ -173,6 +173,7 @@ choices! {
         InBatch = "in-batch": "The other positives of the same batch.",
         Reservoir = "reservoir": "The last positives of the stream, size of them, replaced at random as it goes on.",
         Cooccurrence = "cooccurrence": "Items of other users of the positive: a random walk of item, user, item.",
+        Exposures = "exposures": "What was shown to the user and never taken, from ingest --exposure-events.",
     }
 }
 
@@ -204,7 +205,7 @@ choices! {
 impl Propose {
     /// Whether it proposes from the whole catalogue, so that all items must be in one block of the stream.
     pub fn needs_whole_catalogue(self) -> bool {
-        matches!(self, Self::Popularity | Self::Recent | Self::Cooccurrence)
+        matches!(self, Self::Popularity | Self::Recent | Self::Cooccurrence | Self::Exposures)
     }
 }
 
@@ -245,6 +246,11 @@ impl NegativesConfig {
     /// Whether scores are corrected by the chances of the components.
     pub(crate) fn corrects(&self) -> bool {
         self.mix.iter().any(|c| c.weigh == Weigh::LogQ)
+    }
+
+    /// Whether logged exposures are needed.
+    pub(crate) fn needs_exposures(&self) -> bool {
+        self.mix.iter().any(|c| c.propose == Propose::Exposures)
     }
 
     /// Whether the time of each positive is needed.

@@ -9,7 +9,7 @@ use super::recent::Recent;
 use super::sampler::{TRIES, draw_exactly};
 use super::{Distribution, Excluded, MixConfig, NegativesConfig, Popularity, Propose, Uniform, below};
 use crate::context::{Context, Interrupted};
-use crate::dataset::Dataset;
+use crate::dataset::{Dataset, Exposures};
 
 /// Positives that a reservoir holds by default.
 const RESERVOIR: usize = 1 << 14;
@@ -37,8 +37,13 @@ pub(super) enum Source<'a> {
     Popularity(Arc<Popularity>),
     Recent(Arc<Recent>),
     InBatch,
-    Reservoir { held: Vec<u32>, size: usize },
+    Reservoir {
+        held: Vec<u32>,
+        size: usize,
+    },
     Cooccurrence(Arc<Neighbours<'a>>),
+    /// None where the dataset has none; plans refuse that.
+    Exposures(Option<&'a Exposures>),
 }
 
 impl<'a> Source<'a> {
@@ -63,6 +68,7 @@ impl<'a> Source<'a> {
             Propose::Cooccurrence => {
                 Self::Cooccurrence(Arc::new(Neighbours::new(dataset.train(), dataset.items().len(), share, ctx)?))
             }
+            Propose::Exposures => Self::Exposures(dataset.exposures()),
         })
     }
 
@@ -105,6 +111,10 @@ impl<'a> Source<'a> {
                 Self::InBatch => Some(*case.pool.get(below(case.pool.len(), rng))? as u32),
                 Self::Reservoir { held, .. } => Some(*held.get(below(held.len(), rng))?),
                 Self::Cooccurrence(neighbours) => neighbours.draw(case.user, case.position, rng),
+                Self::Exposures(exposures) => {
+                    let shown = exposures.map_or(&[][..], |e| e.user(case.user));
+                    Some(shown.get(below(shown.len(), rng))?.to_native())
+                }
             };
             if let Some(position) = candidate.filter(|p| !excluded.contains(*p)) {
                 return Some(position);
@@ -113,13 +123,18 @@ impl<'a> Source<'a> {
         match self {
             Self::Uniform => draw_exactly(&Uniform, excluded, case.block, rng),
             Self::Popularity(popularity) => draw_exactly(&**popularity, excluded, case.block, rng),
+            Self::Exposures(exposures) => {
+                let shown = exposures.map_or(&[][..], |e| e.user(case.user));
+                let allowed = || shown.iter().map(|i| i.to_native()).filter(|i| !excluded.contains(*i));
+                allowed().nth(below(allowed().count(), rng))
+            }
             _ => None,
         }
     }
 
     /// Whether uniform candidates may stand in where it has none. Not where that would be ahead of time.
     pub(super) fn may_be_filled(&self) -> bool {
-        matches!(self, Self::InBatch | Self::Reservoir { .. } | Self::Cooccurrence(_))
+        matches!(self, Self::InBatch | Self::Reservoir { .. } | Self::Cooccurrence(_) | Self::Exposures(_))
     }
 }
 
@@ -128,7 +143,7 @@ impl MixConfig {
     /// those for each interaction that it looks up.
     fn bytes(&self, items: u64, copies: u64) -> (u64, u64) {
         match self.propose {
-            Propose::Uniform | Propose::InBatch => (0, 0),
+            Propose::Uniform | Propose::InBatch | Propose::Exposures => (0, 0),
             Propose::Popularity => (items * WEIGHT, 0),
             Propose::Recent => (0, Recent::BYTES),
             Propose::Reservoir => (copies * self.size.unwrap_or(RESERVOIR) as u64 * 4, 0),

@@ -139,7 +139,7 @@ impl MixConfig {
                 let must = "go with select = \"first\" and no filter, for only then the chance of a draw is known";
                 return Some(("weigh", "\"log-q\"".into(), format!("{must}{nearest}")));
             }
-            if matches!(self.propose, Propose::Recent | Propose::Cooccurrence) {
+            if matches!(self.propose, Propose::Recent | Propose::Cooccurrence | Propose::Exposures) {
                 let must = "go with propose = \"uniform\", \"popularity\", \"in-batch\" or \"reservoir\", whose chances are known";
                 return Some(("weigh", "\"log-q\"".into(), format!("{must}{nearest}")));
             }
@@ -184,6 +184,7 @@ mod tests {
             ("[[mix]]\nweigh = \"rank\"", "negatives.mix[0].weigh", "violation"),
             ("[[mix]]\nweigh = \"log-q\"\nselect = \"hardest\"", "negatives.mix[0].weigh", "first"),
             ("[[mix]]\nweigh = \"log-q\"\npropose = \"recent\"", "negatives.mix[0].weigh", "propensity"),
+            ("[[mix]]\nweigh = \"log-q\"\npropose = \"exposures\"", "negatives.mix[0].weigh", "propensity"),
             ("[[mix]]\nweigh = \"log-q\"\n[[mix]]", "negatives.mix[1].weigh", "every"),
         ] {
             let found = mistake(text).unwrap_or_else(|| panic!("{text} passes"));

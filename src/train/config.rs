@@ -270,7 +270,7 @@ impl TrainConfig {
             return fail(
                 "stream.block_items",
                 self.stream.block_items.unwrap_or_default().to_string(),
-                "be 0 or absent with popularity, recent and cooccurrence negatives, which are drawn from all items",
+                "be 0 or absent with popularity, recent, cooccurrence and exposures negatives, which are drawn from all items",
             );
         }
         if self.stream.window == Some(0) {

@@ -121,8 +121,17 @@ pub struct TrainPlan {
 /// What training on `dataset` takes with `config`; [`train`](super::train()) does the same. No interaction is read.
 ///
 /// # Errors
-/// If the configuration makes no sense, or the budget of `ctx` cannot hold even the smallest windows.
+/// If the configuration makes no sense or asks for exposures that the dataset has not, or the budget of `ctx` cannot hold even the smallest windows.
 pub fn plan_train(dataset: &Dataset, config: &TrainConfig, ctx: &Context) -> Result<TrainPlan, TrainError> {
+    if config.negatives.needs_exposures() && dataset.exposures().is_none() {
+        return Err(TrainError::Config {
+            key: "negatives.mix.propose".into(),
+            value: "\"exposures\"".into(),
+            must: "be another one, such as \"popularity\": the dataset has no exposures; or ingest the log again with \
+                   --exposure-events and the types of event that are shown, not taken"
+                .into(),
+        });
+    }
     let counts = TrainCounts {
         users: dataset.users().len().into(),
         items: dataset.items().len().into(),

@@ -9,7 +9,7 @@ use super::super::{Batch, NegativesConfig, Sampling, Scores};
 use crate::context::Context;
 use crate::dataset::{Columns, Dataset, Event, Part};
 use crate::model::Similarity;
-use crate::rank::fixture::dataset_with;
+use crate::rank::fixture::dataset_exposed;
 
 const ITEMS: u32 = 40;
 const DAY: i64 = 86_400_000;
@@ -47,10 +47,17 @@ fn time(user: usize, item: u32) -> i64 {
     DAY * (i64::from(item) + if user == 1 || user == 2 { 100 } else { (user as i64 * 5 + i64::from(item)) % 50 })
 }
 
+/// What was shown and not taken: a third of that, and nothing to users 3 and 4.
+fn exposed() -> Vec<Vec<u32>> {
+    let shown = |u: u32, of: &[u32], i: u32| !(3..5).contains(&u) && !of.contains(&i) && (u + i * i) % 3 == 0;
+    users().iter().enumerate().map(|(u, of)| (0..ITEMS).filter(|i| shown(u as u32, of, *i)).collect()).collect()
+}
+
 fn dataset(folder: &tempfile::TempDir) -> Dataset {
     let columns = Columns { time: true, ..Columns::default() };
     let event = |u: usize, item: u32| Event { item, time: time(u, item), weight: 1.0, count: 1, event: 0 };
-    dataset_with(&folder.path().join("d"), ITEMS as usize, &[(Part::Train, users())], columns, event)
+    let parts = [(Part::Train, users())];
+    dataset_exposed(&folder.path().join("d"), ITEMS as usize, &parts, (columns, event), Some(&exposed()))
 }
 
 fn pairs(user: u32, items: &[u32]) -> Vec<u64> {
@@ -110,6 +117,39 @@ fn proposals_follow_their_definitions() {
         };
         assert_follows(&drawn, &weights(walk));
     }
+}
+
+#[test]
+fn exposures_are_drawn_alike_and_uniform_items_stand_in_for_users_without() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = dataset(&folder);
+    let shown = |user: usize| (0..ITEMS).map(move |i| f64::from(u8::from(exposed()[user].contains(&i)))).collect();
+    for user in [0usize, 7, 11] {
+        let weights: Vec<f64> = shown(user);
+        assert!(weights.iter().sum::<f64>() > 3.0);
+        let batch = draw(&data, "count = 2\n[[mix]]\npropose = \"exposures\"", user as u32, 4_000);
+        assert_follows(&batch.negatives, &weights);
+        assert_eq!((batch.filled, batch.drawn[0]), (0, batch.negatives.len() as u64));
+    }
+    // Without replacement and as many as there are: every one of them, each time.
+    let all = exposed()[7].clone();
+    let text = format!("count = {}\nwith_replacement = false\n[[mix]]\npropose = \"exposures\"", all.len());
+    let batch = draw(&data, &text, 7, 50);
+    for negatives in batch.negatives.chunks(all.len()) {
+        let mut sorted = negatives.to_vec();
+        sorted.sort_unstable();
+        assert_eq!(sorted, all);
+    }
+    // One more is a uniform one.
+    let more = text.replace(&format!("count = {}", all.len()), &format!("count = {}", all.len() + 1));
+    let batch = draw(&data, &more, 7, 20);
+    assert_eq!(batch.filled as usize, batch.positives.len());
+    // To user 3 nothing was shown.
+    let batch = draw(&data, "count = 1\n[[mix]]\npropose = \"exposures\"", 3, 2_000);
+    assert_eq!((batch.filled, batch.drawn[0]), (batch.negatives.len() as u64, 0));
+    let own = &users()[3];
+    let uniform: Vec<f64> = (0..ITEMS).map(|i| f64::from(u8::from(!own.contains(&i)))).collect();
+    assert_follows(&batch.negatives, &uniform);
 }
 
 #[test]
@@ -307,7 +347,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
     #[test]
     fn never_a_positive_never_a_repeat_and_always_an_end(
-        propose in 0usize..6, select in 0usize..6, each in 1usize..5, replacement: bool, noise: bool, filters: bool,
+        propose in 0usize..7, select in 0usize..6, each in 1usize..5, replacement: bool, noise: bool, filters: bool,
         user in 0u32..12,
     ) {
         let folder = tempfile::tempdir().unwrap();
