@@ -563,35 +563,35 @@ fn damage_in_parquet_is_an_error_and_never_a_panic_on_the_screen() {
     assert!(caught > 0, "no damage was of the kind that makes the reader panic");
 }
 
-/// Impressions and clicks; d was only ever shown, erik never took anything.
+/// Impressions and clicks: d was only ever shown, and erik never took anything.
 const FEED: &str = "user,item,time,event\n\
     anna,a,10,impression\nanna,a,20,click\nanna,b,10,impression\nanna,b,30,impression\nanna,c,90,impression\n\
     anna,d,15,impression\nbert,b,20,click\nbert,a,25,shown\nbert,c,95,click\nbert,c,30,shown\nerik,a,40,shown\n\
-    carl,c,50,click\n";
+    carl,c,50,click\ncarl,b,55,click\ndora,c,12,click\ndora,b,13,shown\n";
 
 #[test]
 fn what_was_shown_and_never_taken_is_kept_apart_from_what_was_taken() {
     let bench = Bench::new(FEED);
     let exposing = ["--event-column", "event", "--exposure-events", "impression,shown"];
     let summary = bench.ingest(&exposing);
-    assert_eq!((&summary["users"], &summary["items"], &summary["exposure_rows"]), (&3.into(), &4.into(), &8.into()));
-    assert_eq!(interactions(&summary, "train"), 4);
-    // anna: b, c and d; bert: a.
-    assert_eq!(summary["exposures"], serde_json::json!({ "exposures": 4, "users": 2, "items": 4 }));
+    assert_eq!((&summary["users"], &summary["items"], &summary["exposure_rows"]), (&4.into(), &4.into(), &9.into()));
+    assert_eq!(interactions(&summary, "train"), 6);
+    // anna: b, c and d; bert: a; dora: b.
+    assert_eq!(summary["exposures"], serde_json::json!({ "exposures": 5, "users": 3, "items": 4 }));
     let report: Value = serde_json::from_slice(&bench.run(&["inspect", "out.pec", "--json"]).stdout).unwrap();
     assert_eq!((&report["events"], &report["exposures"]), (&serde_json::json!(["click"]), &summary["exposures"]));
     let text = String::from_utf8(bench.run(&["inspect", "out.pec"]).stdout).unwrap();
-    assert!(text.contains("4 shown and not taken, to 2 users"), "{text}");
+    assert!(text.contains("5 shown and not taken, to 3 users"), "{text}");
     let text = String::from_utf8(bench.run(&["verify", "out.pec"]).stdout).unwrap();
     assert!(text.contains("parts, exposures"), "{text}");
 
     // What is shown from the split on is unknown to train; what is taken then was not passed over.
     let split = bench.ingest(&[&exposing[..], &["--force", "--split", "time:1970-01-01T00:01:00Z"]].concat());
-    assert_eq!((interactions(&split, "train"), interactions(&split, "test")), (3, 1));
-    assert_eq!(split["exposures"], serde_json::json!({ "exposures": 3, "users": 2, "items": 3 }));
-    // Only a and c were taken by two.
+    assert_eq!((interactions(&split, "train"), interactions(&split, "test")), (5, 1));
+    assert_eq!(split["exposures"], serde_json::json!({ "exposures": 4, "users": 3, "items": 3 }));
+    // Only b and c were taken by two, and what is left of the exposures is dora's of b.
     let core = bench.ingest(&[&exposing[..], &["--force", "--min-item-count", "2"]].concat());
-    assert_eq!((&core["items"], &core["exposures"]["exposures"]), (&1.into(), &1.into()), "{core}");
+    assert_eq!((&core["items"], &core["exposures"]["exposures"]), (&2.into(), &1.into()), "{core}");
     // Another order and format of the rows, the same dataset.
     let mut turned: Vec<String> = Vec::new();
     for line in FEED.lines().skip(1) {
@@ -612,7 +612,7 @@ fn mistakes_about_exposures_are_named() {
     let fails = |flags: &[&str], words: &[&str]| bench.fails(&[&events[..], flags].concat(), words);
     fails(&["--exposure-events", "impresion,shown"], &["impresion", "no row", "did you mean \"impression\"?"]);
     fails(&["--exposure-events", "shown", "--keep-events", "click,shown"], &["shown", "--keep-events"]);
-    fails(&["--exposure-events", "click,impression,shown"], &["no rows are left", "12 are exposures"]);
+    fails(&["--exposure-events", "click,impression,shown"], &["no rows are left", "15 are exposures"]);
     bench.fails(&["--event-column", "evnt", "--exposure-events", "shown"], &["'evnt'", "did you mean \"event\"?"]);
 }
 
@@ -621,14 +621,20 @@ fn negatives_come_from_exposures_where_there_are_any() {
     let mut log = String::from("user,item,event\n");
     for user in 0..40 {
         for k in 0..6 {
-            log += &format!("u{user},i{},click\nu{user},i{},shown\n", (user * 7 + k * 3) % 50, (user * 5 + k * 11 + 1) % 50);
+            log += &format!(
+                "u{user},i{},click\nu{user},i{},shown\n",
+                (user * 7 + k * 3) % 50,
+                (user * 5 + k * 11 + 1) % 50
+            );
         }
     }
     let bench = Bench::new(log);
     bench.ingest(&["--event-column", "event", "--exposure-events", "shown"]);
     bench.write("run.toml", "epochs = 2\ndimensions = 8\n[[negatives.mix]]\npropose = \"exposures\"\n");
     let train = |data: &str, more: &[&str]| {
-        bench.run(&[&["train", data, "--config", "run.toml", "--output", "m.model", "--force", "--quiet"], more].concat())
+        bench.run(
+            &[&["train", data, "--config", "run.toml", "--output", "m.model", "--force", "--quiet"], more].concat(),
+        )
     };
     for more in [&[][..], &["--deterministic"], &["--precision", "bf16"]] {
         let output = train("out.pec", more);

@@ -124,7 +124,7 @@ fn exposures_are_drawn_alike_and_uniform_items_stand_in_for_users_without() {
     let folder = tempfile::tempdir().unwrap();
     let data = dataset(&folder);
     let shown = |user: usize| (0..ITEMS).map(move |i| f64::from(u8::from(exposed()[user].contains(&i)))).collect();
-    for user in [0usize, 7, 11] {
+    for user in [0usize, 8, 11] {
         let weights: Vec<f64> = shown(user);
         assert!(weights.iter().sum::<f64>() > 3.0);
         let batch = draw(&data, "count = 2\n[[mix]]\npropose = \"exposures\"", user as u32, 4_000);
@@ -132,9 +132,9 @@ fn exposures_are_drawn_alike_and_uniform_items_stand_in_for_users_without() {
         assert_eq!((batch.filled, batch.drawn[0]), (0, batch.negatives.len() as u64));
     }
     // Without replacement and as many as there are: every one of them, each time.
-    let all = exposed()[7].clone();
+    let all = exposed()[8].clone();
     let text = format!("count = {}\nwith_replacement = false\n[[mix]]\npropose = \"exposures\"", all.len());
-    let batch = draw(&data, &text, 7, 50);
+    let batch = draw(&data, &text, 8, 50);
     for negatives in batch.negatives.chunks(all.len()) {
         let mut sorted = negatives.to_vec();
         sorted.sort_unstable();
@@ -142,7 +142,7 @@ fn exposures_are_drawn_alike_and_uniform_items_stand_in_for_users_without() {
     }
     // One more is a uniform one.
     let more = text.replace(&format!("count = {}", all.len()), &format!("count = {}", all.len() + 1));
-    let batch = draw(&data, &more, 7, 20);
+    let batch = draw(&data, &more, 8, 20);
     assert_eq!(batch.filled as usize, batch.positives.len());
     // To user 3 nothing was shown.
     let batch = draw(&data, "count = 1\n[[mix]]\npropose = \"exposures\"", 3, 2_000);
