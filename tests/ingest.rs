@@ -640,6 +640,11 @@ fn negatives_come_from_exposures_where_there_are_any() {
         let output = train("out.pec", more);
         assert!(output.status.success(), "{more:?}: {}", String::from_utf8_lossy(&output.stderr));
     }
+    let flags = ["--config", "run.toml", "--event-column", "event", "--exposure-events", "shown"];
+    let planned = bench.run(&[&["plan", "log.csv", "--json", "--quiet"][..], &flags].concat());
+    assert!(planned.status.success(), "{}", String::from_utf8_lossy(&planned.stderr));
+    let survey = &serde_json::from_slice::<Value>(&planned.stdout).unwrap()["ingest"]["survey"];
+    assert_eq!((&survey["rows"], &survey["exposure_rows"]), (&240.into(), &240.into()));
     bench.ingest(&["--force", "--event-column", "event"]);
     let output = train("out.pec", &[]);
     let message = String::from_utf8_lossy(&output.stderr).into_owned();
