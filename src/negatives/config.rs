@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Scheduled;
+use super::{SameContext, Scheduled};
 
 /// Where negatives come from. A user's positives never are negatives, unless they are allowed to be.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -106,6 +106,10 @@ pub struct MixConfig {
     /// temperature.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub band: Option<[f64; 2]>,
+    /// Keeps candidates with a train interaction in the same stretch of time as the positive: `time:` and a length, such as
+    /// `time:1d`, `time:6h`, `time:90m` or `time:2w`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub same_context: Option<String>,
     /// What a negative counts in the loss.
     pub weigh: Weigh,
     /// `propensity`: exponent of the exposure propensity, (popularity / the highest popularity)^γ. Default: 0.5.
@@ -136,6 +140,7 @@ impl Default for MixConfig {
             activity: None,
             min_distance: None,
             band: None,
+            same_context: None,
             weigh: Weigh::One,
             gamma: None,
             clip: None,
@@ -214,7 +219,7 @@ impl NegativesConfig {
     pub(crate) fn needs_whole_catalogue(&self) -> bool {
         match self.simple() {
             Some((proposal, _)) => proposal == Proposal::Popularity,
-            None => self.mix.iter().any(|c| c.propose.needs_whole_catalogue()),
+            None => self.mix.iter().any(|c| c.propose.needs_whole_catalogue() || c.same_context.is_some()),
         }
     }
 
@@ -227,7 +232,8 @@ impl NegativesConfig {
         let plain = only.select == Select::First
             && only.weigh == Weigh::One
             && only.min_distance.is_none()
-            && only.band.is_none();
+            && only.band.is_none()
+            && only.same_context.is_none();
         match only.propose {
             Propose::Uniform if plain => Some((Proposal::Uniform, 0.0)),
             Propose::Popularity if plain => Some((Proposal::Popularity, only.alpha.unwrap_or(0.75))),
@@ -238,7 +244,10 @@ impl NegativesConfig {
     /// Whether negatives have weights of their own.
     pub(crate) fn weighs(&self) -> bool {
         let weighs = |c: &MixConfig| {
-            !matches!(c.weigh, Weigh::One | Weigh::LogQ) || c.filters() || c.select == Select::Violation
+            !matches!(c.weigh, Weigh::One | Weigh::LogQ)
+                || c.filters()
+                || c.same_context.is_some()
+                || c.select == Select::Violation
         };
         self.mix.iter().any(weighs)
     }
@@ -246,6 +255,11 @@ impl NegativesConfig {
     /// Whether scores are corrected by the chances of the components.
     pub(crate) fn corrects(&self) -> bool {
         self.mix.iter().any(|c| c.weigh == Weigh::LogQ)
+    }
+
+    /// Bytes for each interaction that the filters by context take: all of them, for a sample would drop what belongs there.
+    pub(crate) fn context_bytes(&self) -> u64 {
+        self.mix.iter().filter(|c| c.same_context.is_some()).count() as u64 * SameContext::BYTES
     }
 
     /// Whether logged exposures are needed.

@@ -3,6 +3,7 @@
 mod alias;
 mod batch;
 mod config;
+mod context;
 mod filter;
 mod health;
 mod mixture;
@@ -22,6 +23,7 @@ mod validate;
 pub(crate) use alias::Alias;
 pub(crate) use batch::Batch;
 pub use config::{MixConfig, NegativesConfig, Proposal, Propose, Select, Weigh};
+use context::{SameContext, Within, stretch_length};
 use filter::Excluded;
 pub use health::{ComponentShare, NegativesReport};
 pub(crate) use health::{Health, Watch};

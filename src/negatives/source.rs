@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use rand::Rng;
+use rand::{Rng, RngExt};
 
 use super::neighbours::Neighbours;
 use super::recent::Recent;
 use super::sampler::{TRIES, draw_exactly};
-use super::{Distribution, Excluded, MixConfig, NegativesConfig, Popularity, Propose, Uniform, below};
+use super::{Distribution, Excluded, MixConfig, NegativesConfig, Popularity, Propose, Uniform, Within, below};
 use crate::context::{Context, Interrupted};
 use crate::dataset::{Dataset, Exposures};
 
@@ -100,12 +100,23 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// A candidate that is not excluded, by its position. `None` where it found none: then there is nothing to propose,
-    /// or hardly anything that is allowed.
-    pub(super) fn draw(&self, case: &Case<'_>, until: usize, excluded: &Excluded, rng: &mut impl Rng) -> Option<u32> {
+    /// A candidate that is not excluded, by its position; and one of `within`, where that is given, which takes a block of
+    /// all items, whose positions are items. `None` where it found none: then there is nothing to propose, or hardly
+    /// anything that is allowed.
+    pub(super) fn draw(
+        &self,
+        case: &Case<'_>,
+        (until, within): (usize, Option<Within<'_>>),
+        excluded: &Excluded,
+        rng: &mut impl Rng,
+    ) -> Option<u32> {
+        let passes = |p: &u32| !excluded.contains(*p) && within.is_none_or(|within| within.contains(*p));
         for _ in 0..TRIES {
             let candidate = match self {
-                Self::Uniform => Some(Uniform.draw(case.block, rng)),
+                Self::Uniform => match within {
+                    Some(within) => Some(within.get(below(within.len(), rng))?),
+                    None => Some(Uniform.draw(case.block, rng)),
+                },
                 Self::Popularity(popularity) => Some(popularity.draw(case.block, rng)),
                 Self::Recent(recent) => Some(recent.draw(until, rng)?),
                 Self::InBatch => Some(*case.pool.get(below(case.pool.len(), rng))? as u32),
@@ -116,16 +127,33 @@ impl<'a> Source<'a> {
                     Some(shown.get(below(shown.len(), rng))?.to_native())
                 }
             };
-            if let Some(position) = candidate.filter(|p| !excluded.contains(*p)) {
+            if let Some(position) = candidate.filter(passes) {
                 return Some(position);
             }
         }
-        match self {
-            Self::Uniform => draw_exactly(&Uniform, excluded, case.block, rng),
-            Self::Popularity(popularity) => draw_exactly(&**popularity, excluded, case.block, rng),
-            Self::Exposures(exposures) => {
+        match (self, within) {
+            (Self::Uniform, Some(within)) => {
+                let allowed = || within.iter().filter(|i| !excluded.contains(*i));
+                allowed().nth(below(allowed().count(), rng))
+            }
+            (Self::Popularity(popularity), Some(within)) => {
+                let allowed = || within.iter().filter(|i| !excluded.contains(*i)).map(|i| (i, popularity.weight(i)));
+                let mut left = rng.random::<f64>() * allowed().map(|(_, weight)| weight).sum::<f64>();
+                let mut drawn = None;
+                for (item, weight) in allowed().filter(|(_, weight)| *weight > 0.0) {
+                    drawn = Some(item);
+                    left -= weight;
+                    if left < 0.0 {
+                        break;
+                    }
+                }
+                drawn
+            }
+            (Self::Uniform, None) => draw_exactly(&Uniform, excluded, case.block, rng),
+            (Self::Popularity(popularity), None) => draw_exactly(&**popularity, excluded, case.block, rng),
+            (Self::Exposures(exposures), _) => {
                 let shown = exposures.map_or(&[][..], |e| e.user(case.user));
-                let allowed = || shown.iter().map(|i| i.to_native()).filter(|i| !excluded.contains(*i));
+                let allowed = || shown.iter().map(|i| i.to_native()).filter(passes);
                 allowed().nth(below(allowed().count(), rng))
             }
             _ => None,

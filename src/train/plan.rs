@@ -132,6 +132,15 @@ pub fn plan_train(dataset: &Dataset, config: &TrainConfig, ctx: &Context) -> Res
                 .into(),
         });
     }
+    if let Some(text) = config.negatives.mix.iter().find_map(|c| c.same_context.as_ref())
+        && !dataset.manifest().columns.time
+    {
+        return Err(TrainError::Config {
+            key: "negatives.mix.same_context".into(),
+            value: format!("{text:?}"),
+            must: "be left out: the dataset has no times; or ingest the log again with --time-column".into(),
+        });
+    }
     let counts = TrainCounts {
         users: dataset.users().len().into(),
         items: dataset.items().len().into(),
@@ -250,6 +259,7 @@ impl Sizes {
         // Two words an item for the partition, a bit for the positives of a user.
         let arrays = deals * items * 8 + lanes * block_items / 8;
         let mixture = config.negatives.simple().is_none();
+        let filters = counts.interactions * config.negatives.context_bytes();
         let (samplers, each) = if mixture { config.negatives.bytes(items, lanes) } else { (0, 0) };
         let (weights, making) = if popularity { (items * WEIGHTS, items * MAKING_WEIGHTS) } else { (0, 0) };
         Self {
@@ -262,7 +272,7 @@ impl Sizes {
             item_table: table(items),
             model: (users + items) * stride_of(width) as u64 * 4,
             batches: lanes * batches,
-            samplers,
+            samplers: samplers + filters,
             looked_up: counts.interactions * each,
             interaction: if listwise { INTERACTION + 8 } else { INTERACTION },
             item_arrays: arrays + weights,

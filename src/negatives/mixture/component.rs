@@ -1,11 +1,14 @@
 //! One component of a mixture: how one negative comes about.
 
+use std::ops::Range;
+use std::sync::Arc;
+
 use rand::Rng;
 use rkyv::rend::u32_le;
 
 use super::super::select::{Now, choose, normal};
 use super::super::source::{Case, Source};
-use super::super::{Excluded, MixConfig, Scores, Select, Weigh};
+use super::super::{Excluded, MixConfig, SameContext, Scores, Select, Weigh, Within};
 use crate::dataset::Dataset;
 
 /// Candidates that are scored at once until one violates.
@@ -19,6 +22,9 @@ pub(super) struct Component<'a> {
     pub(super) now: Now,
     /// Of the positive at hand (see [`Source::until`]).
     pub(super) until: usize,
+    /// The filter by context, and where the items of the context of the positive at hand are.
+    pub(super) context: Option<Arc<SameContext>>,
+    pub(super) around: Range<usize>,
 }
 
 /// Room to work in.
@@ -117,12 +123,26 @@ impl Component<'_> {
         match last {
             // There is nothing to learn from.
             Some(position) => Some((position, 0.0, Outcome::Void)),
-            None if self.source.may_be_filled() => {
-                let position = Source::Uniform.draw(positive.case, 0, excluded, rng)?;
-                Some((position, 1.0, Outcome::Filled))
-            }
-            None => None,
+            None => self.stand_in(|within| Source::Uniform.draw(positive.case, (0, within), excluded, rng)),
         }
+    }
+
+    /// What is taken where the component has nothing to propose: an item that `uniform` draws, of the same context where
+    /// that is asked for. Where nothing of the context is allowed, any item, and there is nothing to learn from it.
+    fn stand_in(&self, mut uniform: impl FnMut(Option<Within<'_>>) -> Option<u32>) -> Option<(u32, f32, Outcome)> {
+        let within = self.within();
+        if self.source.may_be_filled()
+            && let Some(position) = uniform(within)
+        {
+            return Some((position, 1.0, Outcome::Filled));
+        }
+        within?;
+        Some((uniform(None)?, 0.0, Outcome::Void))
+    }
+
+    /// The items of the context of the positive at hand, where candidates must be of it.
+    fn within(&self) -> Option<Within<'_>> {
+        self.context.as_ref().map(|context| context.items(self.around.clone()))
     }
 
     /// Puts up to `n` candidates into the room, with their scores where they count.
@@ -135,10 +155,11 @@ impl Component<'_> {
         rng: &mut impl Rng,
     ) {
         let Room { positions, items, scores, .. } = room;
+        let within = self.within();
         positions.clear();
         for _ in 0..n {
             // Where one draw finds nothing that is allowed, the next hardly will.
-            let Some(position) = self.source.draw(positive.case, self.until, excluded, rng) else { break };
+            let Some(position) = self.source.draw(positive.case, (self.until, within), excluded, rng) else { break };
             positions.push(position);
         }
         items.clear();

@@ -153,6 +153,55 @@ fn exposures_are_drawn_alike_and_uniform_items_stand_in_for_users_without() {
 }
 
 #[test]
+fn the_same_context_is_that_of_the_positive_and_leaves_no_weight_where_it_holds_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = dataset(&folder);
+    let all = users();
+    let stretch = |user: usize, item: u32| time(user, item).div_euclid(5 * DAY);
+    // Items with an interaction in the stretch of a positive of the user.
+    let around = |user: usize, positive: u32| {
+        let now = stretch(user, positive);
+        let there = |i: u32| (0..60).any(|u| all[u].contains(&i) && stretch(u, i) == now);
+        (0..ITEMS).filter(|i| there(*i) && !all[user].contains(i)).collect::<Vec<u32>>()
+    };
+    let check = |keys: &str, user: usize, weight: &dyn Fn(u32, u32) -> f64| {
+        let text = format!("count = 2\n[[mix]]\nsame_context = \"time:5d\"\n{keys}");
+        let batch = draw(&data, &text, user as u32, 6_000);
+        let rows = batch.positives.iter().zip(batch.negatives.chunks(2).zip(batch.weights.chunks(2)));
+        let mut void = 0;
+        for positive in &all[user] {
+            let of = || rows.clone().filter(|(p, _)| *p == positive).flat_map(|(_, (n, w))| n.iter().zip(w));
+            let kept: Vec<u32> = of().filter(|(_, w)| **w > 0.0).map(|(n, _)| *n).collect();
+            let allowed = around(user, *positive);
+            let weights: Vec<f64> =
+                (0..ITEMS).map(|i| if allowed.contains(&i) { weight(*positive, i) } else { 0.0 }).collect();
+            if weights.iter().sum::<f64>() > 0.0 {
+                assert_follows(&kept, &weights);
+            } else {
+                assert!(kept.is_empty(), "{positive} of {user}: {kept:?} are not of its context");
+                void += of().count() as u64;
+            }
+        }
+        assert_eq!(batch.void, void);
+        assert_eq!(batch.skipped, 0);
+        assert!(batch.negatives.iter().all(|n| !all[user].contains(n)));
+        void
+    };
+    for user in [0, 8, 11] {
+        check("", user, &|_, _| 1.0);
+        check("propose = \"popularity\"\nalpha = 0.7", user, &|_, i| popularity(i).powf(0.7));
+        // What in-batch proposes of the stretch, or a uniform item of it: whatever comes is of the stretch.
+        let batch =
+            draw(&data, "count = 1\n[[mix]]\nsame_context = \"time:5d\"\npropose = \"in-batch\"", user as u32, 50);
+        for ((positive, negative), weight) in batch.positives.iter().zip(&batch.negatives).zip(&batch.weights) {
+            assert!(*weight == 0.0 || around(user, *positive).contains(negative), "{negative} for {positive}");
+        }
+    }
+    // User 1 lacks a single item, which hardly any stretch holds.
+    assert!(check("", 1, &|_, _| 1.0) > 0);
+}
+
+#[test]
 fn recent_negatives_were_there_at_the_time_of_their_positive() {
     let folder = tempfile::tempdir().unwrap();
     let data = dataset(&folder);
@@ -347,7 +396,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
     #[test]
     fn never_a_positive_never_a_repeat_and_always_an_end(
-        propose in 0usize..7, select in 0usize..6, each in 1usize..5, replacement: bool, noise: bool, filters: bool,
+        propose in 0usize..7, context: bool, select in 0usize..6, each in 1usize..5, replacement: bool, noise: bool, filters: bool,
         user in 0u32..12,
     ) {
         let folder = tempfile::tempdir().unwrap();
@@ -358,6 +407,9 @@ proptest! {
             text += &format!("[[mix]]\npropose = \"{propose}\"\nselect = \"{select}\"\n");
             if noise && select != "first" {
                 text += "noise = 0.5\n";
+            }
+            if context {
+                text += "same_context = \"time:5d\"\n";
             }
             if filters && component == 1 {
                 text += "band = [0.1, 0.8]\nmin_distance = 0.1\n";
