@@ -152,7 +152,7 @@ impl Dataset {
         }
         if let Some(exposures) = &self.exposures {
             for user in 0..self.users.len() {
-                if user % (1 << 12) == 0 {
+                if user.is_multiple_of(1 << 12) {
                     ctx.check()?;
                 }
                 let shown = exposures.user(user);

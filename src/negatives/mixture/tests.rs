@@ -49,7 +49,7 @@ fn time(user: usize, item: u32) -> i64 {
 
 /// What was shown and not taken: a third of that, and nothing to users 3 and 4.
 fn exposed() -> Vec<Vec<u32>> {
-    let shown = |u: u32, of: &[u32], i: u32| !(3..5).contains(&u) && !of.contains(&i) && (u + i * i) % 3 == 0;
+    let shown = |u: u32, of: &[u32], i: u32| !(3..5).contains(&u) && !of.contains(&i) && (u + i * i).is_multiple_of(3);
     users().iter().enumerate().map(|(u, of)| (0..ITEMS).filter(|i| shown(u as u32, of, *i)).collect()).collect()
 }
 
