@@ -69,6 +69,8 @@ pub enum Unit {
     Users,
     /// Training triples (user, positive, negative).
     Triples,
+    /// Epochs of training, of several runs.
+    Epochs,
 }
 
 /// Where progress goes: a terminal, plain lines, or nowhere ([`Silent`]).

@@ -11,6 +11,7 @@
 //! | train | [`train()`] | a [`Dataset`] and a [`TrainConfig`] | a [`Model`] |
 //! | evaluate | [`evaluate()`] | any [`Scorer`] and a [`Dataset`] | an [`Evaluation`] beside [`Baselines`] |
 //! | recommend | [`recommend()`], [`save_recommendations`], [`similar`] | the same | items for users, items like items |
+//! | tune | [`sweep()`] | a [`Dataset`], a [`TrainConfig`] and a [`Space`] of others | a [`SweepReport`], the best configuration |
 //! | plan | [`plan_train`], [`rehearse_train`], [`plan_ingest`] | a [`Dataset`] or a log | what a run will take |
 //! | check | [`Dataset::verify`], [`Model::verify`], [`Stored`] | a folder | what is wrong with it |
 //! | measure | [`bench_train`], [`bench_out_of_core`], [`bench_evaluate`] | a [`Dataset`], and a [`Scorer`] to evaluate | rates, stage by stage |
@@ -72,6 +73,7 @@ mod recommend;
 mod storage;
 mod stored;
 mod stream;
+mod sweep;
 mod synth;
 mod train;
 
@@ -81,7 +83,8 @@ pub use dataset::{
     FORMAT_VERSION, Interactions, Manifest, Part, PartSummary, Positives, Source, UserItems,
 };
 pub use evaluate::{
-    Baselines, EvaluateBench, EvaluateError, EvaluateOptions, Evaluation, Metrics, Protocol, bench_evaluate, evaluate,
+    Baselines, EvaluateBench, EvaluateError, EvaluateOptions, Evaluation, MetricAt, Metrics, Protocol, bench_evaluate,
+    evaluate,
 };
 pub use ingest::{
     Column, Compression, Delimiter, Format, IngestBench, IngestCounts, IngestError, IngestOptions, IngestPlan,
@@ -103,12 +106,17 @@ pub use recommend::{
 };
 pub use storage::{FileRecord, StorageError};
 pub use stored::{Stored, StoredError};
+pub use sweep::{
+    Halving, Search, Space, Standing, SweepError, SweepFailure, SweepOptions, SweepReport, SweepRow, SweepSkipped,
+    sweep,
+};
 pub use synth::{
     PlantedModel, SynthCompression, SynthConfig, SynthError, SynthFormat, SynthSummary, TruthSample, save_synth,
     write_synth, write_truth,
 };
 pub use train::{
-    ConfidenceConfig, EpochReport, ListwiseBench, OptimizerConfig, OptimizerKind, OutOfCoreBench, Rehearsal, Schedule,
-    StreamConfig, TablePlace, TrainBench, TrainConfig, TrainCounts, TrainError, TrainPlan, TrainReport, WeightScale,
+    ConfidenceConfig, DivergedRow, EpochReport, ListwiseBench, OptimizerConfig, OptimizerKind, OutOfCoreBench,
+    RegularizationConfig, Rehearsal, Schedule, Stopped, StreamConfig, TablePlace, TrainBench, TrainConfig, TrainCounts,
+    TrainError, TrainPlan, TrainReport, Validated, ValidationConfig, ValidationPlan, ValidationReport, WeightScale,
     bench_listwise, bench_out_of_core, bench_train, plan_train, rehearse_train, train,
 };

@@ -5,7 +5,7 @@ use std::process::{Command, Output, Stdio};
 
 use peccary::{
     ByteSize, Context, Dataset, EvaluateOptions, LossKind, MixConfig, Model, OptimizerKind, Precision, Proposal,
-    Propose, Scheduled, Select, Similarity, TrainConfig, TrainError, Weigh, evaluate, train,
+    Propose, RegularizationConfig, Scheduled, Select, Similarity, TrainConfig, TrainError, Weigh, evaluate, train,
 };
 use tempfile::TempDir;
 
@@ -121,6 +121,24 @@ fn listwise_losses_and_bfloat16_give_the_same_bits_too() {
     listwise.negatives.count = Some(50);
     the_same_for_any_threads(&data, &listwise, &model);
     the_same_for_any_threads(&data, &TrainConfig { precision: Precision::Bf16, ..config() }, &model);
+}
+
+#[test]
+fn dropout_and_the_other_regularization_give_the_same_bits_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = Dataset::open(dataset(&folder, 2_000)).unwrap();
+    let model = folder.path().join("m");
+    let mut regular = TrainConfig { epochs: 2, ..config() };
+    regular.regularization =
+        RegularizationConfig { user_dropout: 0.2, max_norm: Some(1.0), clip_gradient: Some(0.5), ..Default::default() };
+    the_same_for_any_threads(&data, &regular, &model);
+    let dropped = outcome(&data, &regular, &model, 2);
+    regular.regularization.user_dropout = 0.0;
+    assert!(dropped != outcome(&data, &regular, &model, 2), "something is dropped");
+    regular.loss.kind = LossKind::Bsl;
+    regular.negatives.count = Some(50);
+    regular.regularization = RegularizationConfig { user_dropout: 0.1, item_dropout: 0.1, ..Default::default() };
+    the_same_for_any_threads(&data, &regular, &model);
 }
 
 #[test]

@@ -28,7 +28,10 @@ fn dataset(folder: &Path) -> String {
     let mut synth = peccary(&["synth", "--output", "-", "--quiet"]).args(size).stdout(Stdio::piped()).spawn().unwrap();
     let log = synth.stdout.take().unwrap();
     let ingest =
-        peccary(&["ingest", "-", "--format", "csv", "--output", &data, "--quiet"]).stdin(log).output().unwrap();
+        peccary(&["ingest", "-", "--format", "csv", "--valid-split", "random:0.01", "--output", &data, "--quiet"])
+            .stdin(log)
+            .output()
+            .unwrap();
     assert!(ingest.status.success(), "{}", String::from_utf8_lossy(&ingest.stderr));
     assert!(synth.wait().unwrap().success());
     data
@@ -65,11 +68,16 @@ fn training_stays_within_the_budget_on_a_dataset_four_times_as_large() {
     // The pool that checks files has a thread a core, each lane two, and there are those for signals and progress.
     let cores = std::thread::available_parallelism().unwrap().get() as u64;
     let stacks = (cores + 2 * THREADS + 2) * STACK;
-    let cases: [(&str, u64, &[&str]); 4] = [
+    let validated = ["--metric", "ndcg@10", "--validate-users", "500"];
+    let (small, large) = ([&["--dim", "64"][..], &validated].concat(), [&["--dim", "256"][..], &validated].concat());
+    let cases: [(&str, u64, &[&str]); 6] = [
         ("memory", BUDGET, &["--dim", "8", "--biases=false", "--window", "100000"]),
         ("users-in-file", BUDGET, &["--dim", "64"]),
         ("users-in-file", BUDGET, &["--dim", "64", "--optimizer", "adam"]),
         ("both-in-files", 8 * MIB, &["--dim", "256"]),
+        // Ranking has its part of the budget, and what is copied of the best tables goes to a file.
+        ("users-in-file", BUDGET, &small),
+        ("both-in-files", 17 * MIB, &large),
     ];
     for (tables, budget, extra) in cases {
         let run = train(&data, model, extra, budget, budget + stacks);
@@ -98,12 +106,14 @@ fn a_plan_says_within_a_quarter_what_training_then_takes() {
     let model = model.to_str().unwrap();
     let quarter = |plan: u64, measured: u64| plan <= measured + measured / 4 && measured <= plan + plan / 4;
     // 85,000 rows: 83 MiB of 256 factors; 21 MiB of 64, and as much again with Adam; one MiB and a half of items.
-    let cases: [(&str, &str, &[&str]); 5] = [
+    let cases: [(&str, &str, &[&str]); 6] = [
         ("memory", "1GiB", &["--dim", "256", "--biases=false"]),
         ("memory", "1GiB", &["--dim", "64", "--optimizer", "adam", "--negatives", "8"]),
         ("memory", "1GiB", &["--dim", "256", "--biases=false", "--deterministic"]),
         ("memory", "1GiB", &["--dim", "256", "--biases=false", "--precision", "bf16", "--block-items", "0"]),
         ("users-in-file", "64MiB", &["--dim", "256", "--biases=false", "--window", "2000000"]),
+        // Twice the factors: those in training, and the best so far.
+        ("memory", "1GiB", &["--dim", "256", "--biases=false", "--metric", "auc", "--validate-users", "500"]),
     ];
     for (tables, budget, extra) in cases {
         let mut arguments = vec!["train", &data, "--output", model, "--force", "--epochs", "2", "--json", "--quiet"];

@@ -155,6 +155,47 @@ fn every_combination_beats_random() {
 }
 
 #[test]
+fn rows_stay_short_and_dropout_learns() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = Dataset::open(dataset(&folder)).unwrap();
+    // Two threads may mix two short rows to one that is longer.
+    let ctx = Context::new(1, ByteSize(1 << 30));
+    let model = path(&folder, "m");
+    for (loss, similarity) in [
+        (LossKind::Bpr, Similarity::Dot),
+        (LossKind::Logistic, Similarity::Dot),
+        (LossKind::Softmax, Similarity::Dot),
+        (LossKind::Bsl, Similarity::Cosine),
+    ] {
+        let mut config = TrainConfig { similarity: Some(similarity), dimensions: 20, epochs: 20, ..Default::default() };
+        config.loss.kind = loss;
+        config.regularization.user_dropout = 0.1;
+        config.regularization.clip_gradient = Some(5.0);
+        let listwise = matches!(loss, LossKind::Softmax | LossKind::Bsl);
+        if listwise {
+            config.regularization.item_dropout = 0.1;
+            config.negatives.count = Some(100);
+        }
+        let most = 0.7;
+        if similarity == Similarity::Dot {
+            config.regularization.max_norm = Some(most);
+        }
+        train(&data, &config, &model, true, &ctx).unwrap();
+        let trained = Model::open(&model).unwrap();
+        let evaluation = evaluate(&trained, &data, &EvaluateOptions::default(), &ctx).unwrap();
+        let random = evaluation.baselines.unwrap().random.get("recall@20").unwrap();
+        let recall = evaluation.metrics.get("recall@20").unwrap();
+        assert!(recall > 1.5 * random, "{config:?}: recall {recall}, random {random}");
+        if similarity == Similarity::Dot {
+            let norm = |row: &[f32]| row[..20].iter().map(|x| x * x).sum::<f32>().sqrt();
+            let norms: Vec<f32> = (0..data.items().len()).map(|i| norm(trained.items().row(i as usize))).collect();
+            assert!(norms.iter().all(|n| *n <= most * 1.0001), "{loss:?}: {norms:?}");
+            assert!(norms.iter().any(|n| *n > most * 0.999), "{loss:?}: some rows reach it");
+        }
+    }
+}
+
+#[test]
 fn every_listwise_loss_beats_random() {
     let folder = tempfile::tempdir().unwrap();
     let data = Dataset::open(dataset(&folder)).unwrap();
@@ -239,6 +280,11 @@ fn flags_win_over_the_file_and_mistakes_are_named() {
         ("", &["--loss", "bsl", "--shared-by", "0"], &["negatives.shared_by", "4096"]),
         ("[[negatives.mix]]\nselect = \"hardest\"\n", &["--loss", "bsl"], &["negatives.mix", "uniform", "bpr"]),
         ("[confidence]\nhalf_life = 30\n", &["--loss", "softmax"], &["confidence", "bpr"]),
+        ("[regularization]\nuser_drop_out = 0.1\n", &[], &["did you mean `user_dropout`?"]),
+        ("", &["--user-dropout", "1"], &["regularization.user_dropout", "below 1"]),
+        ("", &["--item-dropout", "0.1"], &["regularization.item_dropout", "user_dropout", "softmax"]),
+        ("", &["--loss", "bsl", "--max-norm", "2"], &["regularization.max_norm", "dot"]),
+        ("", &["--clip-gradient", "0"], &["regularization.clip_gradient", "above 0"]),
     ] {
         std::fs::remove_dir_all(&model).ok();
         let message = refused(&run(content, more), 1);

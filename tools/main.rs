@@ -11,6 +11,7 @@ mod progress;
 mod quickstart;
 mod recommend;
 mod similar;
+mod sweep;
 mod synth;
 mod train;
 mod verify;
@@ -63,7 +64,7 @@ macro_rules! commands {
     };
 }
 
-// In the order of work: quickstart, synth, plan, ingest, inspect, verify, train, evaluate, recommend, similar.
+// In the order of work: quickstart, synth, plan, ingest, inspect, verify, train, sweep, evaluate, recommend, similar.
 commands! {
     Quickstart => quickstart,
     Synth => synth,
@@ -72,6 +73,7 @@ commands! {
     Inspect => inspect,
     Verify => verify,
     Train => train,
+    Sweep => sweep,
     Evaluate => evaluate,
     Recommend => recommend,
     Similar => similar,

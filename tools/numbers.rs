@@ -69,6 +69,7 @@ fn name(unit: Unit) -> &'static str {
         Unit::Rows => "rows",
         Unit::Users => "users",
         Unit::Triples => "triples",
+        Unit::Epochs => "epochs",
     }
 }
 

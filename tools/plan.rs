@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::common::{Globals, Usage};
 use crate::ingest::Reading;
 use crate::numbers::{duration, grouped, short};
-use crate::train::Settings;
+use crate::train::{Settings, Validating};
 
 const EXAMPLES: &str = "\
 Of a dataset: the memory that training will take and how it keeps to --memory, what it reads and writes, and how long it \
@@ -40,6 +40,8 @@ pub struct Args {
     output: Option<PathBuf>,
     #[command(flatten)]
     settings: Settings,
+    #[command(flatten)]
+    validating: Validating,
     #[command(flatten, next_help_heading = "Reading a log")]
     reading: Reading,
 }
@@ -60,7 +62,8 @@ struct Report {
 
 /// Runs the command.
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
-    let config = args.settings.config()?;
+    let mut config = args.settings.config()?;
+    args.validating.add_to(&mut config);
     let ctx = globals.context();
     let dataset = args.inputs.iter().find(|path| path.join("manifest.json").exists());
     let folder = match (&args.output, &args.inputs[0]) {
@@ -165,6 +168,13 @@ fn text(report: &Report, config: &TrainConfig) -> String {
         line("dataset", format!("{} users, {} items, {} train interactions", counts[0], counts[1], counts[2]));
     }
     line("train", format!("memory {} of {}: {}", train.memory, train.budget, place(train)));
+    if let Some(validation) = train.validation {
+        let place = if validation.best_in_file { "in a file" } else { "in memory" };
+        line(
+            "",
+            format!("validation: {} for ranking, the best factors {place}, {}", validation.ranking, validation.best),
+        );
+    }
     line(
         "",
         format!(

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use peccary::{
-    Dataset, EpochReport, LossKind, OptimizerKind, Proposal, Propose, Schedule, Select, Similarity, Surrogate,
-    TrainConfig, TrainReport, Weigh, train,
+    Dataset, EpochReport, LossKind, OptimizerKind, Proposal, Propose, Schedule, Select, Similarity, Stopped, Surrogate,
+    TrainConfig, TrainReport, ValidationConfig, Weigh, train,
 };
 use serde::Serialize;
 
@@ -55,23 +55,39 @@ configuration as used. A user's positives never are negatives, unless allowed.
   half_life = 90.0         # days
   clip = 10.0
   events = { buy = 4.0 }
+  [regularization]         # beside l2; by default none
+  user_dropout = 0.1       # of each factor
+  item_dropout = 0.1       # listwise losses
+  max_norm = 2.0           # of a row; not for listwise losses on cosines
+  clip_gradient = 1.0      # norm of a row's gradient
   [optimizer]
   kind = \"sgd\"             # or \"adagrad\", \"adam\"
   learning_rate = 0.05
-  schedule = \"linear\"      # or \"constant\", \"cosine\"
+  schedule = \"linear\"      # or \"constant\", \"cosine\", \"step\", \"plateau\"
+  warm_up = 0.0            # epochs
+  factor = 0.1             # step and plateau
+  at = [0.5, 0.75]         # step: shares of the run; or every = 10, in epochs
+  patience = 3             # plateau: validations
   beta1 = 0.9
   beta2 = 0.999
   epsilon = 1e-8
   [stream]
   block_items = 4096       # 0: all items in one block
   window = 1000000
+  [validation]             # none by default; on the valid part of the dataset
+  metric = \"ndcg@20\"
+  every = 1                # epochs
+  patience = 5             # validations; absent: train all epochs, keep the best
+  min_delta = 0.0
+  users = 10000            # a sample; absent: all
 
 Examples:
   peccary train clicks.pec --output clicks.model
   peccary train clicks.pec --output clicks.model --config run.toml --epochs 5
   peccary train clicks.pec --output clicks.model --loss logistic --optimizer adam --negatives 4
   peccary train clicks.pec --output clicks.model --proposal popularity --alpha 0.5 --json
-  peccary train clicks.pec --output clicks.model --loss bsl --temperature 0.08 --exponent 1.2";
+  peccary train clicks.pec --output clicks.model --loss bsl --temperature 0.08 --exponent 1.2
+  peccary train clicks.pec --output clicks.model --epochs 200 --metric recall@20 --patience 5";
 
 /// Flags that list something instead of training.
 const LISTS: [&str; 2] = ["list_losses", "list_samplers"];
@@ -97,6 +113,8 @@ pub struct Args {
     force: bool,
     #[command(flatten)]
     settings: Settings,
+    #[command(flatten)]
+    validating: Validating,
 }
 
 /// The flags that make up the configuration of a run.
@@ -147,6 +165,18 @@ pub struct Settings {
     /// L2 regularization of every row that a term touches
     #[arg(long, value_name = "LAMBDA")]
     l2: Option<f32>,
+    /// Probability by which each factor of a user's row is left out of a positive's scores
+    #[arg(long, value_name = "P")]
+    user_dropout: Option<f32>,
+    /// The same for the rows of items, with listwise losses
+    #[arg(long, value_name = "P")]
+    item_dropout: Option<f32>,
+    /// The largest norm of a row's factors
+    #[arg(long, value_name = "NORM")]
+    max_norm: Option<f32>,
+    /// The largest norm of a row's gradient in one update
+    #[arg(long, value_name = "NORM")]
+    clip_gradient: Option<f32>,
     /// Standard deviation of the initial factors
     #[arg(long, value_name = "SIGMA")]
     init_deviation: Option<f32>,
@@ -180,6 +210,21 @@ pub struct Settings {
     /// How the step size changes over the run
     #[arg(long, value_enum)]
     schedule: Option<Decay>,
+    /// Epochs in which the step size grows from a hundredth of it, before the schedule begins; may be a fraction
+    #[arg(long, value_name = "EPOCHS")]
+    warm_up: Option<f32>,
+    /// What the step size is multiplied by, with --schedule step or plateau
+    #[arg(long, value_name = "F")]
+    lr_factor: Option<f64>,
+    /// Epochs between two steps, with --schedule step
+    #[arg(long, value_name = "N", conflicts_with = "lr_at")]
+    lr_every: Option<u32>,
+    /// When to step, as shares of the run, with --schedule step [default: 0.5,0.75]
+    #[arg(long, value_name = "SHARE,…", value_delimiter = ',')]
+    lr_at: Option<Vec<f64>>,
+    /// Validations without improvement before the step size falls, with --schedule plateau [default: 3]
+    #[arg(long, value_name = "N")]
+    lr_patience: Option<u32>,
     /// Decay of Adam's first moment
     #[arg(long, value_name = "B")]
     beta1: Option<f32>,
@@ -195,6 +240,26 @@ pub struct Settings {
     /// Interactions in a window of the stream [default: 16 an item, at least 8 windows an epoch]
     #[arg(long, value_name = "N")]
     window: Option<u64>,
+}
+
+/// The flags that measure a run while it trains.
+#[derive(clap::Args)]
+pub struct Validating {
+    /// Measure this on the valid part between epochs, and keep the best epoch: such as ndcg@20
+    #[arg(long, value_name = "METRIC")]
+    metric: Option<String>,
+    /// Epochs from one validation to the next; this flag and those below turn validation on, too, by ndcg@20
+    #[arg(long, value_name = "N")]
+    validate_every: Option<u32>,
+    /// Users to validate on, a random sample [default: all]
+    #[arg(long, value_name = "N")]
+    validate_users: Option<u32>,
+    /// Stop when so many validations in a row brought no improvement [default: train all epochs]
+    #[arg(long, value_name = "N")]
+    patience: Option<u32>,
+    /// What the metric has to rise by to be an improvement
+    #[arg(long, value_name = "X")]
+    min_delta: Option<f64>,
 }
 
 /// Declares the values of a flag and what they stand for in the library.
@@ -261,7 +326,11 @@ choices!(Decay => Schedule {
     /// Falls to zero in a straight line
     Linear,
     /// Falls to zero along half a cosine
-    Cosine
+    Cosine,
+    /// Falls by --lr-factor, every --lr-every epochs or at --lr-at
+    Step,
+    /// Falls by --lr-factor when the validation metric no longer rises
+    Plateau
 });
 
 /// What `--json` prints.
@@ -272,6 +341,32 @@ struct Report<'a> {
     config: &'a serde_json::Value,
     #[serde(flatten)]
     report: &'a TrainReport,
+}
+
+fn set<T>(target: &mut T, flag: Option<impl Into<T>>) {
+    if let Some(value) = flag {
+        *target = value.into();
+    }
+}
+
+fn maybe<T>(target: &mut Option<T>, flag: Option<impl Into<T>>) {
+    *target = flag.map(Into::into).or(target.take());
+}
+
+impl Validating {
+    /// Adds to `config` what flags say.
+    pub fn add_to(self, config: &mut TrainConfig) {
+        let counts = [self.validate_every, self.validate_users, self.patience];
+        if self.metric.is_none() && self.min_delta.is_none() && counts.iter().all(Option::is_none) {
+            return;
+        }
+        let validation = config.validation.get_or_insert_with(ValidationConfig::default);
+        set(&mut validation.metric, self.metric);
+        set(&mut validation.every, self.validate_every);
+        maybe(&mut validation.users, self.validate_users);
+        maybe(&mut validation.patience, self.patience);
+        set(&mut validation.min_delta, self.min_delta);
+    }
 }
 
 impl Settings {
@@ -286,14 +381,6 @@ impl Settings {
                     .with_context(|| format!("{}: not a valid configuration", path.display()))?
             }
         };
-        fn set<T>(target: &mut T, flag: Option<impl Into<T>>) {
-            if let Some(value) = flag {
-                *target = value.into();
-            }
-        }
-        fn maybe<T>(target: &mut Option<T>, flag: Option<impl Into<T>>) {
-            *target = flag.map(Into::into).or(target.take());
-        }
         set(&mut config.dimensions, self.dimensions);
         set(&mut config.epochs, self.epochs);
         set(&mut config.seed, self.seed);
@@ -308,6 +395,10 @@ impl Settings {
         maybe(&mut config.similarity, self.similarity);
         set(&mut config.biases, self.biases);
         maybe(&mut config.l2, self.l2);
+        set(&mut config.regularization.user_dropout, self.user_dropout);
+        set(&mut config.regularization.item_dropout, self.item_dropout);
+        maybe(&mut config.regularization.max_norm, self.max_norm);
+        maybe(&mut config.regularization.clip_gradient, self.clip_gradient);
         set(&mut config.init_deviation, self.init_deviation);
         set(&mut config.precision, self.precision);
         maybe(&mut config.negatives.count, self.negatives);
@@ -324,6 +415,13 @@ impl Settings {
         set(&mut config.optimizer.epsilon, self.epsilon);
         set(&mut config.stream.block_items, self.block_items);
         set(&mut config.stream.window, self.window);
+        set(&mut config.optimizer.warm_up, self.warm_up);
+        maybe(&mut config.optimizer.factor, self.lr_factor);
+        if self.lr_every.is_some() || self.lr_at.is_some() {
+            // One instead of the other, whichever the file has.
+            (config.optimizer.every, config.optimizer.at) = (self.lr_every, self.lr_at.clone());
+        }
+        maybe(&mut config.optimizer.patience, self.lr_patience);
         match self.without_effect(&config) {
             Some(text) => Err(Usage(text.to_string()).into()),
             None => Ok(config),
@@ -334,8 +432,17 @@ impl Settings {
 impl Settings {
     /// A flag that would change nothing, and what would make it count. A key of the file may well wait for its time.
     fn without_effect(&self, config: &TrainConfig) -> Option<&'static str> {
-        let rule = config.optimizer.kind;
+        let (rule, schedule) = (config.optimizer.kind, config.optimizer.schedule);
         let loss = config.loss.kind;
+        if (self.lr_every.is_some() || self.lr_at.is_some()) && schedule != Schedule::Step {
+            return Some("--lr-every and --lr-at say when to step: add --schedule step, or leave them out");
+        }
+        if self.lr_patience.is_some() && schedule != Schedule::Plateau {
+            return Some("--lr-patience is that of a plateau: add --schedule plateau, or leave it out");
+        }
+        if self.lr_factor.is_some() && !matches!(schedule, Schedule::Step | Schedule::Plateau) {
+            return Some("--lr-factor is that of steps and plateaus: add --schedule step or plateau, or leave it out");
+        }
         if self.shared_by.is_some() && !loss.is_listwise() {
             return Some("--shared-by is for listwise losses: add --loss softmax, bsl, ccl or psl, or leave it out");
         }
@@ -378,7 +485,8 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
     let (Some(dataset), Some(output)) = (&args.dataset, &args.output) else {
         return list_losses(globals);
     };
-    let config = args.settings.config()?;
+    let mut config = args.settings.config()?;
+    args.validating.add_to(&mut config);
     let ctx = globals.context();
     let dataset = Dataset::open(dataset)?;
     let (manifest, report) = train(&dataset, &config, output, args.force, &ctx)?;
@@ -393,7 +501,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
         report.plan.threads,
         report.epochs.first().map_or(f64::NAN, |e| e.loss),
         last.map_or(f64::NAN, |e| e.loss),
-        skipped(last),
+        skipped(last) + &validated(&report),
     );
     let fingerprint = manifest.fingerprint();
     globals.print(&Report { model: output, fingerprint, config: &manifest.config, report: &report }, text)
@@ -417,6 +525,18 @@ fn list_samplers(globals: &Globals) -> anyhow::Result<()> {
         }
     }
     globals.print(&steps.into_iter().collect::<BTreeMap<_, _>>(), text)
+}
+
+/// Says which epoch the model is of, and why the run ended, if it was validated.
+fn validated(report: &TrainReport) -> String {
+    let Some(found) = &report.validation else { return String::new() };
+    let why = match report.stopped {
+        Stopped::Epochs => String::new(),
+        Stopped::Patience => {
+            format!(", stopped after epoch {} for want of improvement", report.epochs.len())
+        }
+    };
+    format!("; {} {:.5} on valid after epoch {}, which was kept{why}", found.metric, found.best_value, found.best_epoch)
 }
 
 /// Says how many positives have no negative, if any.

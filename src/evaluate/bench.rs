@@ -119,7 +119,7 @@ pub fn bench_evaluate(
     })?;
     let whole = median("evaluate", &|| {
         let began = Instant::now();
-        full::measure("evaluating", scorer, &cases, dataset, options, paging, ctx)?;
+        full::measure(("evaluating", None), scorer, &cases, dataset, options, paging, ctx)?;
         Ok(since(began))
     })?;
     let limit = median("bare kernel", &|| bare_kernel(scorer, ctx))?;

@@ -5,7 +5,7 @@ use std::ops::Range;
 use rkyv::rend::u32_le;
 
 use super::cases::Cases;
-use super::metrics::{Metrics, Totals};
+use super::metrics::{MetricAt, Metrics, Totals};
 use super::{EvaluateError, EvaluateOptions};
 use crate::context::{Context, Unit};
 use crate::dataset::Dataset;
@@ -24,8 +24,11 @@ struct Positive {
 /// What a held-out item takes while its block is ranked: itself, its id and its score.
 const POSITIVE_BYTES: usize = size_of::<Positive>() + 8;
 
+/// A metric of each user, and who takes it, in the order of users.
+pub(super) type ByUser<'a> = (MetricAt, &'a mut dyn FnMut(u32, f64));
+
 pub(super) fn measure(
-    name: &str,
+    (name, mut by_user): (&str, Option<ByUser<'_>>),
     scorer: &dyn Scorer,
     cases: &Cases<'_>,
     dataset: &Dataset,
@@ -36,9 +39,13 @@ pub(super) fn measure(
     let ranking = ranking(scorer, cases, dataset, options, paging, ctx)?;
     let stage = ctx.stage(name, Some(cases.users), Unit::Users);
     let mut totals = Totals::new(options.k.len());
-    ranking.run(cases.users(), &FullRanking { scorer, cases, options }, ctx, |(users, block)| {
+    let each = by_user.as_ref().map(|(metric, _)| *metric);
+    ranking.run(cases.users(), &FullRanking { scorer, cases, options, each }, ctx, |(users, block, values)| {
         totals.merge(&block);
         stage.add(users);
+        if let Some((_, take)) = &mut by_user {
+            values.into_iter().for_each(|(user, value)| take(user, value));
+        }
         Ok::<_, EvaluateError>(())
     })?;
     Ok(totals.means(&options.k))
@@ -71,6 +78,8 @@ struct FullRanking<'a> {
     scorer: &'a dyn Scorer,
     cases: &'a Cases<'a>,
     options: &'a EvaluateOptions,
+    /// What to keep of each user.
+    each: Option<MetricAt>,
 }
 
 /// The held-out items of a block's users, and where those of each begin.
@@ -82,7 +91,7 @@ struct Positives {
 impl Outcomes for FullRanking<'_> {
     const PREPARES: bool = true;
     type Own = Positives;
-    type Outcome = (u64, Totals);
+    type Outcome = (u64, Totals, Vec<(u32, f64)>);
 
     fn lookups(&self, user: u32) -> usize {
         self.cases.held_out.user(user).items.len()
@@ -130,17 +139,20 @@ impl Outcomes for FullRanking<'_> {
         }
     }
 
-    fn finish(&self, users: &[u32], tops: &mut Tops, own: Positives) -> (u64, Totals) {
+    fn finish(&self, users: &[u32], tops: &mut Tops, own: Positives) -> Self::Outcome {
         let mut totals = Totals::new(self.options.k.len());
+        let mut values = Vec::new();
         for (u, user) in users.iter().enumerate() {
             let positives = &own.all[own.offsets[u]..own.offsets[u + 1]];
-            totals.add(&ranks_of_hits(self.cases, *user, tops.sorted(u)), positives.len(), &self.options.k);
+            let ranks = ranks_of_hits(self.cases, *user, tops.sorted(u));
+            totals.add(&ranks, positives.len(), &self.options.k);
+            values.extend(self.each.map(|metric| (*user, metric.of(&ranks, positives.len()))));
             let masked = self.cases.seen.len(*user);
             if let Some(auc) = area_under_curve(positives, self.scorer.items() - masked, masked) {
                 totals.add_auc(auc);
             }
         }
-        (users.len() as u64, totals)
+        (users.len() as u64, totals, values)
     }
 }
 

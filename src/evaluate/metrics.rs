@@ -1,5 +1,8 @@
 //! Metrics of one ranking, and their exact means over many.
 
+use std::fmt;
+use std::str::FromStr;
+
 use serde::{Serialize, Serializer};
 
 /// Metrics by name, such as `recall@20` or `auc`, in the order of a report.
@@ -26,7 +29,6 @@ impl Serialize for Metrics {
 
 /// The metrics at a cut-off, in the order of a report.
 const NAMES: [&str; 6] = ["recall", "precision", "hit_rate", "ndcg", "mrr", "map"];
-
 /// The metrics at cut-off `k` of a ranking whose relevant items stand at `ranks` (from 1, ascending; those beyond the
 /// cut-off may be missing), out of `relevant` in all. Formulas: `docs/metrics.md`.
 fn at_cut_off(ranks: &[u32], relevant: usize, k: usize) -> [f64; NAMES.len()] {
@@ -45,6 +47,47 @@ fn at_cut_off(ranks: &[u32], relevant: usize, k: usize) -> [f64; NAMES.len()] {
         ranks.first().map_or(0.0, |rank| 1.0 / f64::from(*rank)),
         precision_sum / attainable as f64,
     ]
+}
+
+/// One of the metrics at one cut-off, written and read as `ndcg@20`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MetricAt {
+    /// Its place in [`NAMES`].
+    which: usize,
+    k: usize,
+}
+
+impl MetricAt {
+    /// The cut-off.
+    pub fn k(self) -> usize {
+        self.k
+    }
+
+    /// Its value for a ranking, as [`at_cut_off`] takes it.
+    pub(super) fn of(self, ranks: &[u32], relevant: usize) -> f64 {
+        at_cut_off(ranks, relevant, self.k)[self.which]
+    }
+}
+
+impl fmt::Display for MetricAt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", NAMES[self.which], self.k)
+    }
+}
+
+impl FromStr for MetricAt {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts = text.split_once('@').and_then(|(name, k)| {
+            let which = NAMES.iter().position(|known| *known == name)?;
+            Some(Self { which, k: k.parse().ok().filter(|k| *k > 0)? })
+        });
+        parts.ok_or_else(|| {
+            let names = NAMES.join(", ");
+            format!("'{text}' is no metric; write one of {names} at a cut-off, such as ndcg@20")
+        })
+    }
 }
 
 /// A sum of values in 0..=1 in fixed point with 63 fractional bits: exact additions, so that neither the order of users
@@ -140,6 +183,19 @@ mod tests {
         }
         assert_eq!(at_cut_off(&[], 3, 10), [0.0; 6]);
         assert_eq!(at_cut_off(&[1, 2], 2, 2), [1.0; 6]);
+    }
+
+    #[test]
+    fn metrics_at_a_cut_off_are_read_and_written() {
+        for name in NAMES {
+            let text = format!("{name}@5");
+            assert_eq!(text.parse::<MetricAt>().unwrap().to_string(), text);
+        }
+        let recall: MetricAt = "recall@5".parse().unwrap();
+        assert_eq!((recall.k(), recall.of(&[1, 3, 6], 4)), (5, 0.5));
+        for text in ["", "ndcg", "ndcg@", "ndcg@0", "ndcg@-1", "ndgc@20", "auc", "@5"] {
+            assert!(text.parse::<MetricAt>().unwrap_err().contains("such as ndcg@20"), "{text}");
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Metrics of held-out interactions under full ranking and under sampled negatives. Definitions: `docs/metrics.md`.
 
 mod bench;
+mod bootstrap;
 mod cases;
 mod error;
 mod full;
@@ -11,8 +12,9 @@ mod sampled;
 mod tests;
 
 pub use bench::{EvaluateBench, bench_evaluate};
+pub(crate) use bootstrap::Replicates;
 pub use error::EvaluateError;
-pub use metrics::Metrics;
+pub use metrics::{MetricAt, Metrics};
 pub use options::{EvaluateOptions, Protocol};
 
 use std::time::Instant;
@@ -83,19 +85,46 @@ pub fn evaluate(
     options: &EvaluateOptions,
     ctx: &Context,
 ) -> Result<Evaluation, EvaluateError> {
+    evaluate_with(scorer, dataset, options, None, ctx)
+}
+
+/// As [`evaluate`] by full ranking, and resamples the users for `metric`, whose cut-off is to be among the options':
+/// replicate by replicate, the mean that [`Replicates`] has.
+pub(crate) fn evaluate_resampled(
+    scorer: &dyn Scorer,
+    dataset: &Dataset,
+    options: &EvaluateOptions,
+    metric: MetricAt,
+    ctx: &Context,
+) -> Result<(Evaluation, Vec<f32>), EvaluateError> {
+    let options = EvaluateOptions { protocol: Protocol::Full, ..options.clone() };
+    let mut replicates = Replicates::new();
+    let mut add = |user: u32, value: f64| replicates.add(user, value);
+    let evaluation = evaluate_with(scorer, dataset, &options, Some((metric, &mut add)), ctx)?;
+    Ok((evaluation, replicates.means()))
+}
+
+/// Both, where `by_user` goes with full ranking only.
+fn evaluate_with(
+    scorer: &dyn Scorer,
+    dataset: &Dataset,
+    options: &EvaluateOptions,
+    by_user: Option<full::ByUser<'_>>,
+    ctx: &Context,
+) -> Result<Evaluation, EvaluateError> {
     scorer.check(dataset).map_err(crate::rank::RankError::from)?;
     options.check(dataset)?;
     let paging = &Paging::begin(scorer, dataset, ctx);
     let cases = choose(scorer, dataset, options, paging, ctx)?;
     let begun = Instant::now();
-    let (metrics, short) = measure("evaluating", scorer, &cases, dataset, options, paging, ctx)?;
+    let (metrics, short) = measure(("evaluating", by_user), scorer, &cases, dataset, options, paging, ctx)?;
     let seconds = begun.elapsed().as_secs_f64();
     let baselines = if options.baselines {
         let popularity = &Popularity::new(dataset);
         let random = &RandomScores::new(dataset, options.seed);
         Some(Baselines {
-            popularity: measure("popularity baseline", popularity, &cases, dataset, options, paging, ctx)?.0,
-            random: measure("random baseline", random, &cases, dataset, options, paging, ctx)?.0,
+            popularity: measure(("popularity baseline", None), popularity, &cases, dataset, options, paging, ctx)?.0,
+            random: measure(("random baseline", None), random, &cases, dataset, options, paging, ctx)?.0,
         })
     } else {
         None
@@ -115,6 +144,20 @@ pub fn evaluate(
         metrics,
         baselines,
     })
+}
+
+/// Makes sure that [`evaluate`] finds all that it needs, without ranking anyone.
+///
+/// # Errors
+/// As [`evaluate`] would, but for scores that are NaN.
+pub(crate) fn check_evaluation(
+    scorer: &dyn Scorer,
+    dataset: &Dataset,
+    options: &EvaluateOptions,
+    ctx: &Context,
+) -> Result<(), EvaluateError> {
+    options.check(dataset)?;
+    choose(scorer, dataset, options, &Paging::begin(scorer, dataset, ctx), ctx).map(|_| ())
 }
 
 /// Whom to evaluate, when it is clear that the budget will do.
@@ -138,7 +181,7 @@ fn choose<'a>(
 
 /// The metrics of one scorer and, under the sampled protocol, the users short of negatives.
 fn measure(
-    name: &str,
+    (name, by_user): (&str, Option<full::ByUser<'_>>),
     scorer: &dyn Scorer,
     cases: &Cases<'_>,
     dataset: &Dataset,
@@ -157,7 +200,7 @@ fn measure(
         .into());
     }
     match options.protocol {
-        Protocol::Full => Ok((full::measure(name, scorer, cases, dataset, options, paging, ctx)?, None)),
+        Protocol::Full => Ok((full::measure((name, by_user), scorer, cases, dataset, options, paging, ctx)?, None)),
         Protocol::Sampled { negatives } => {
             let plan = sampled::Plan::new(scorer, cases, dataset, negatives, options, paging, ctx)?;
             let (metrics, short) = plan.measure(name, ctx)?;

@@ -21,7 +21,7 @@ pub(crate) fn scores_of(
     out: &mut [f32],
 ) {
     let cosine = similarity == Similarity::Cosine;
-    dispatch(set, tables, (&tables.users, user), items, (cosine, None), out);
+    dispatch(set, tables, (&tables.users, user), (&tables.items, items), (cosine, None), out);
 }
 
 /// Cosines of the angles between the factors of `item` and of `items`, biases left out, into `out`.
@@ -31,14 +31,26 @@ pub(crate) fn scores_of(
 pub(crate) fn cosines_of(set: InstructionSet, tables: &Tables, item: u32, items: &[u32], out: &mut [f32]) {
     // Rows of items are [factors, bias, 1] where there are biases.
     let bias = tables.items.fixed().map(|one| one - 1);
-    dispatch(set, tables, (&tables.items, item), items, (true, bias), out);
+    dispatch(set, tables, (&tables.items, item), (&tables.items, items), (true, bias), out);
+}
+
+/// The square of the norm of a row of `side`, one of the tables' two, biases and the constant beside them included.
+///
+/// # Panics
+/// If there is no such row.
+pub(crate) fn square_norm_of(set: InstructionSet, tables: &Tables, side: &Side, row: u32) -> f32 {
+    let mut square = [0.0];
+    dispatch(set, tables, (side, row), (side, &[row]), (false, None), &mut square);
+    square[0]
 }
 
 /// How products are taken: whether as cosines, and a column to leave out with the one behind it.
 type How = (bool, Option<usize>);
+/// Rows of a side.
+type RowsOf<'a> = (&'a Side, &'a [u32]);
 
-fn dispatch(set: InstructionSet, tables: &Tables, from: (&Side, u32), to: &[u32], how: How, out: &mut [f32]) {
-    assert_eq!(to.len(), out.len());
+fn dispatch(set: InstructionSet, tables: &Tables, from: (&Side, u32), to: RowsOf<'_>, how: How, out: &mut [f32]) {
+    assert_eq!(to.1.len(), out.len());
     assert!(set.is_available());
     match tables.precision() {
         Precision::F32 => with_element::<F32>(set, tables, from, to, how, out),
@@ -50,7 +62,7 @@ fn with_element<E: Element>(
     set: InstructionSet,
     tables: &Tables,
     from: (&Side, u32),
-    to: &[u32],
+    to: RowsOf<'_>,
     how: How,
     out: &mut [f32],
 ) {
@@ -72,7 +84,7 @@ fn with_element<E: Element>(
 /// The machine has AVX-512F.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx2,fma")]
-unsafe fn avx512<E: Element>(t: &Tables, f: (&Side, u32), to: &[u32], how: How, out: &mut [f32]) {
+unsafe fn avx512<E: Element>(t: &Tables, f: (&Side, u32), to: RowsOf<'_>, how: How, out: &mut [f32]) {
     // SAFETY: passed on from the caller.
     unsafe { products::<Avx512, E>(t, f, to, how, out) }
 }
@@ -81,12 +93,12 @@ unsafe fn avx512<E: Element>(t: &Tables, f: (&Side, u32), to: &[u32], how: How, 
 /// The machine has AVX2 and FMA.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
-unsafe fn avx2<E: Element>(t: &Tables, f: (&Side, u32), to: &[u32], how: How, out: &mut [f32]) {
+unsafe fn avx2<E: Element>(t: &Tables, f: (&Side, u32), to: RowsOf<'_>, how: How, out: &mut [f32]) {
     // SAFETY: passed on from the caller.
     unsafe { products::<Avx2, E>(t, f, to, how, out) }
 }
 
-/// Dot products of row `from` with each row `to` of the items, or their cosines.
+/// Dot products of row `from` with each row `to`, or their cosines.
 ///
 /// # Safety
 /// The machine has the instruction set of `V`, and the tables hold factors as `E`.
@@ -94,11 +106,10 @@ unsafe fn avx2<E: Element>(t: &Tables, f: (&Side, u32), to: &[u32], how: How, ou
 unsafe fn products<V: Lanes, E: Element>(
     tables: &Tables,
     (side, index): (&Side, u32),
-    rows: &[u32],
+    (others, rows): RowsOf<'_>,
     (cosine, bias): How,
     out: &mut [f32],
 ) {
-    let others = &tables.items;
     let tiles = tables.width.div_ceil(LANES);
     let stride = side.factors.stride();
     let from = side.factors.row_ptr(index as usize);
@@ -247,6 +258,10 @@ mod tests {
                         let want = if similarity == Similarity::Dot { dot(u, x) } else { cosine(u, x) };
                         prop_assert!((f64::from(*got) - want).abs() < 1e-3, "{}: {got}, not {want}", set.name());
                     }
+                }
+                for (side, rows) in [(&tables.users, &users), (&tables.items, &items)] {
+                    let (got, want) = (square_norm_of(set, &tables, side, 1), dot(&rows[1], &rows[1]));
+                    prop_assert!((f64::from(got) - want).abs() < 1e-3, "{}: {got}, not {want}", set.name());
                 }
                 cosines_of(set, &tables, 2, &wanted, &mut out);
                 for (got, i) in out.iter().zip(wanted) {

@@ -10,6 +10,7 @@ mod live;
 mod manifest;
 mod precision;
 mod published;
+mod regularization;
 mod rule;
 mod scan;
 mod scores;
@@ -18,16 +19,20 @@ mod verify;
 
 pub use error::ModelError;
 pub use factors::Factors;
-pub(crate) use hogwild::{Adjust, LossSample, MAX_NEGATIVES, MAX_STRIDE, Optimizer, Runs, Side, Tables, Update, train};
+pub(crate) use hogwild::{
+    Adjust, LossSample, MAX_NEGATIVES, MAX_STRIDE, Optimizer, Runs, Side, SideRows, Tables, Update, train,
+};
 pub use kernel::InstructionSet;
 pub(crate) use listwise::{Block, SquareProduct, Workspace, train_block};
-pub(crate) use live::{cosines_of, scores_of};
+pub(crate) use live::{cosines_of, scores_of, square_norm_of};
 pub use manifest::{ModelManifest, Similarity};
 pub use precision::Precision;
 pub use published::Model;
 pub(crate) use published::publish;
+pub(crate) use regularization::{Dropout, Regularization};
 pub(crate) use scan::{count_above_and_equal, first_not_below};
 pub(crate) use scores::{Rows, dot_products};
+pub(crate) use shared::SharedTable;
 
 /// Version of the model format that this build writes, and the newest that it reads.
 pub const MODEL_FORMAT_VERSION: u32 = 1;

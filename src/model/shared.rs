@@ -74,9 +74,31 @@ impl SharedTable {
         &mut bytemuck::cast_slice_mut(&mut self.map[..])[..len]
     }
 
-    /// All rows for reading, while nobody trains: `&mut` rules out that a kernel runs.
-    pub(crate) fn as_slice(&mut self) -> &[f32] {
-        self.as_mut_slice()
+    /// The table and all its rows for reading, while nobody trains: `&mut` rules out that a kernel runs.
+    pub(crate) fn at_rest(&mut self) -> (&Self, &[f32]) {
+        let this: &Self = self;
+        (this, &bytemuck::cast_slice(&this.map[..])[..this.rows * this.stride])
+    }
+
+    /// Whether the rows are in a file.
+    pub(crate) fn is_in_file(&self) -> bool {
+        self.file.is_some()
+    }
+
+    /// Takes over all rows of a table of the same shape, and lets go of those in files behind itself; `check` is asked
+    /// now and then whether to go on.
+    pub(crate) fn copy_from<E>(&mut self, other: &mut Self, check: impl Fn() -> Result<(), E>) -> Result<(), E> {
+        assert_eq!((self.rows, self.stride), (other.rows, other.stride), "tables of one shape");
+        let each = (STRIP / (self.stride.max(1) * 4)).max(1);
+        for first in (0..self.rows).step_by(each) {
+            check()?;
+            let rows = first..(first + each).min(self.rows);
+            let words = first * self.stride..rows.end * self.stride;
+            self.as_mut_slice()[words.clone()].copy_from_slice(&other.at_rest().1[words]);
+            self.let_go(rows.clone());
+            other.let_go(rows);
+        }
+        Ok(())
     }
 
     /// Goes through all rows in strips, each given with its first row, and lets go of those of a file behind itself.
@@ -179,8 +201,21 @@ mod tests {
         assert_eq!(seen, rows);
         table.let_go(0..rows);
         table.will_need(5..rows - 3);
-        for (i, row) in table.as_slice().chunks_exact(16).enumerate() {
+        for (i, row) in table.at_rest().1.chunks_exact(16).enumerate() {
             assert!(row.iter().all(|x| *x == i as f32), "row {i}");
+        }
+    }
+
+    #[test]
+    fn a_copy_has_the_same_rows_wherever_both_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let rows = 70_003;
+        for places in [[None, Some(folder.path())], [Some(folder.path()), None]] {
+            let [mut from, mut to] = places.map(|place| SharedTable::with_stride(rows, 32, place).unwrap());
+            from.strips(|first, strip| strip.iter_mut().enumerate().for_each(|(i, x)| *x = (first * 32 + i) as f32));
+            to.copy_from(&mut from, || Ok::<_, ()>(())).unwrap();
+            assert!(to.at_rest().1.iter().enumerate().all(|(i, x)| *x == i as f32));
+            assert_eq!(to.copy_from(&mut from, || Err("stopped")), Err("stopped"));
         }
     }
 

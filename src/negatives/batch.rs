@@ -27,6 +27,8 @@ pub(crate) struct Batch {
     pub(crate) skipped: u64,
     /// The learning rate to train it at.
     pub(crate) learning_rate: f32,
+    /// The seed of its dropout.
+    pub(crate) seed: u64,
 }
 
 impl Batch {

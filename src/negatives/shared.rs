@@ -27,6 +27,8 @@ pub(crate) struct SharedBlock {
     pub(crate) corrections: Vec<f32>,
     /// The learning rate to train it at.
     pub(crate) learning_rate: f32,
+    /// The seed of its dropout.
+    pub(crate) seed: u64,
 }
 
 /// Where each key of a block is, by open addressing; emptied without a walk over the slots that were never used.

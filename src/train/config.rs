@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{ConfidenceConfig, TrainError};
+use super::{ConfidenceConfig, RegularizationConfig, Schedule, TrainError, ValidationConfig};
 use crate::loss::{LossConfig, LossKind};
 use crate::model::{MAX_NEGATIVES, MAX_STRIDE, Optimizer, Precision, Similarity};
 use crate::negatives::{Mistake, NegativesConfig, Proposal};
@@ -43,10 +43,15 @@ pub struct TrainConfig {
     pub negatives: NegativesConfig,
     /// How much each interaction counts.
     pub confidence: ConfidenceConfig,
+    /// What keeps rows from growing, or from relying on single factors, beside L2.
+    pub regularization: RegularizationConfig,
     /// How gradients become steps.
     pub optimizer: OptimizerConfig,
     /// How interactions are streamed.
     pub stream: StreamConfig,
+    /// What is measured on the valid part while training, and when that ends the run. Default: nothing is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub validation: Option<ValidationConfig>,
 }
 
 impl Default for TrainConfig {
@@ -64,8 +69,10 @@ impl Default for TrainConfig {
             loss: LossConfig::default(),
             negatives: NegativesConfig::default(),
             confidence: ConfidenceConfig::default(),
+            regularization: RegularizationConfig::default(),
             optimizer: OptimizerConfig::default(),
             stream: StreamConfig::default(),
+            validation: None,
         }
     }
 }
@@ -82,6 +89,20 @@ pub struct OptimizerConfig {
     pub learning_rate: Option<f32>,
     /// How the step size changes over the run.
     pub schedule: Schedule,
+    /// Epochs, fractions counting, in which the step size grows from a hundredth of it, before the schedule begins.
+    pub warm_up: f32,
+    /// What the step size is multiplied by, for `step` and `plateau`. Default: 0.1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub factor: Option<f64>,
+    /// Epochs between two steps, for `step`; instead of `at`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub every: Option<u32>,
+    /// When to step, for `step`: shares of the run, ascending. Default: 0.5 and 0.75.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at: Option<Vec<f64>>,
+    /// Validations without improvement after which the step size falls, for `plateau`. Default: 3.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub patience: Option<u32>,
     /// Decay of the first moment, for Adam.
     pub beta1: f32,
     /// Decay of the second moment, for Adam.
@@ -96,6 +117,11 @@ impl Default for OptimizerConfig {
             kind: OptimizerKind::Sgd,
             learning_rate: None,
             schedule: Schedule::Linear,
+            warm_up: 0.0,
+            factor: None,
+            every: None,
+            at: None,
+            patience: None,
             beta1: 0.9,
             beta2: 0.999,
             epsilon: 1e-8,
@@ -114,31 +140,6 @@ pub enum OptimizerKind {
     Adagrad,
     /// Adam with one second moment a row.
     Adam,
-}
-
-/// How the learning rate changes from the first interaction to the last.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Schedule {
-    /// Not at all.
-    Constant,
-    /// Straight down to zero.
-    #[default]
-    Linear,
-    /// Down to zero along half a cosine.
-    Cosine,
-}
-
-impl Schedule {
-    /// The factor at `progress`, from 0 (the start) to 1 (the end).
-    pub fn factor(self, progress: f64) -> f64 {
-        let progress = progress.clamp(0.0, 1.0);
-        match self {
-            Self::Constant => 1.0,
-            Self::Linear => 1.0 - progress,
-            Self::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * progress).cos()),
-        }
-    }
 }
 
 /// How interactions are streamed. The defaults suit the machine and the dataset; they change speed, hardly quality.
@@ -246,8 +247,13 @@ impl TrainConfig {
             return Err(TrainError::Config { key, value, must });
         }
         self.confidence.validate()?;
+        self.validate_regularization()?;
         if !positive(self.learning_rate()) {
             return fail("optimizer.learning_rate", self.learning_rate().to_string(), "be a number above 0");
+        }
+        OptimizerConfig::validate_schedule(self)?;
+        if let Some(validation) = &self.validation {
+            validation.validate()?;
         }
         if !(self.l2().is_finite() && self.l2() >= 0.0) || self.l2() * self.learning_rate() >= 1.0 {
             return fail("l2", self.l2().to_string(), "be 0 or more, and below 1 / learning rate");
@@ -393,6 +399,19 @@ mod tests {
             ("[negatives]\ncount = 256", "negatives.count"),
             ("[optimizer]\nlearning_rate = nan", "optimizer.learning_rate"),
             ("[optimizer]\nbeta2 = 1.0", "optimizer.beta2"),
+            ("[optimizer]\nwarm_up = 30", "optimizer.warm_up"),
+            ("[optimizer]\nschedule = \"step\"\nfactor = 1", "optimizer.factor"),
+            ("[optimizer]\nschedule = \"step\"\nevery = 0", "optimizer.every"),
+            ("[optimizer]\nschedule = \"step\"\nevery = 2\nat = [0.5]", "optimizer.at"),
+            ("[optimizer]\nschedule = \"step\"\nat = [0.7, 0.5]", "optimizer.at"),
+            ("[optimizer]\nschedule = \"plateau\"", "optimizer.schedule"),
+            ("[optimizer]\nschedule = \"plateau\"\n[validation]\npatience = 3", "optimizer.patience"),
+            ("[validation]\nmetric = \"ndgc@20\"", "validation.metric"),
+            ("[validation]\nmetric = \"ndcg\"", "validation.metric"),
+            ("[validation]\nevery = 0", "validation.every"),
+            ("[validation]\npatience = 0", "validation.patience"),
+            ("[validation]\nmin_delta = -0.1", "validation.min_delta"),
+            ("[validation]\nusers = 0", "validation.users"),
             ("[stream]\nblock_items = 64\n[negatives]\nproposal = \"popularity\"", "stream.block_items"),
         ] {
             match toml::from_str::<TrainConfig>(text).unwrap().validate() {
@@ -400,14 +419,5 @@ mod tests {
                 other => panic!("{text}: {other:?}"),
             }
         }
-    }
-
-    #[test]
-    fn schedules_go_from_one_to_where_they_should() {
-        for (schedule, end) in [(Schedule::Constant, 1.0), (Schedule::Linear, 0.0), (Schedule::Cosine, 0.0)] {
-            assert_eq!(schedule.factor(0.0), 1.0);
-            assert!((schedule.factor(1.0) - end).abs() < 1e-12);
-        }
-        assert!((Schedule::Cosine.factor(0.5) - 0.5).abs() < 1e-12);
     }
 }

@@ -1,7 +1,11 @@
 //! What can go wrong in training.
 
+use std::path::PathBuf;
+
+use super::DivergedRow;
 use crate::context::ByteSize;
 use crate::dataset::DatasetError;
+use crate::evaluate::EvaluateError;
 use crate::model::ModelError;
 use crate::storage::StorageError;
 
@@ -37,17 +41,35 @@ pub enum TrainError {
         /// The budget.
         budget: ByteSize,
     },
-    /// The loss or a factor is no longer a number.
+    /// The loss is no longer a number, or rows explode.
     #[error(
-        "diverged in epoch {epoch} at learning rate {learning_rate}; lower the learning rate, raise l2 or take \
-         fewer negatives"
+        "diverged in epoch {epoch} at learning rate {learning_rate}: {row}; lower the learning rate (--learning-rate \
+         {lower}), take fewer negatives, raise l2, or begin with a warm-up"
     )]
     Diverged {
         /// The epoch, from 1.
         epoch: u32,
-        /// The learning rate at its start.
+        /// The learning rate at the time.
         learning_rate: f32,
+        /// The worst row.
+        row: DivergedRow,
+        /// A learning rate to try instead.
+        lower: f32,
     },
+    /// The dataset has nothing to validate on.
+    #[error(
+        "{}: {reason}; ingest the log again with --valid-split random:0.1 (or leave-one-out, time:0.1, or --valid FILE), \
+         or leave [validation] out", dataset.display()
+    )]
+    NoValidation {
+        /// The dataset.
+        dataset: PathBuf,
+        /// What it lacks.
+        reason: &'static str,
+    },
+    /// The metric could not be measured.
+    #[error(transparent)]
+    Validation(EvaluateError),
     /// A thread ended without finishing its work.
     #[error("a training thread panicked; nothing was written. Please report this as a bug")]
     Panicked,

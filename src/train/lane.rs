@@ -6,13 +6,14 @@
 
 use std::cell::Cell;
 use std::ops::ControlFlow;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use rand::SeedableRng;
+use rand::{Rng, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
 use super::confidence::Confidence;
+use super::divergence::{Alarm, LOOKED_AT};
 use super::live::Live;
 use super::paging::Paging;
 use crate::context::{Context, Stage};
@@ -51,8 +52,7 @@ pub(super) struct Epoch<'a, L> {
     pub(super) windows: Vec<Vec<u32>>,
     /// The next window that nobody has taken.
     pub(super) next: AtomicUsize,
-    /// Set when a loss is no number any more.
-    pub(super) diverged: AtomicBool,
+    pub(super) alarm: Alarm,
     /// Seed of this epoch; each window derives its own from it, so that no draw depends on which lane takes it.
     pub(super) seed: u64,
     pub(super) tables: &'a Tables,
@@ -99,7 +99,7 @@ impl Done {
 impl<L: Loss> Epoch<'_, L> {
     /// Whether the epoch is to end early.
     pub(super) fn stopped(&self) -> bool {
-        self.ctx.cancelled() || self.diverged.load(Ordering::Relaxed)
+        self.ctx.cancelled() || self.alarm.is_raised()
     }
 
     /// The scores of the moment.
@@ -125,6 +125,9 @@ impl<L: Loss> Epoch<'_, L> {
         done: &mut Done,
     ) -> &'b [u64] {
         let scores = self.scores();
+        if self.update.regularization.draws() {
+            batch.seed = rng.next_u64();
+        }
         let rest = sampling.fill((items, rest, &rest[..rest.len().min(BATCH)]), BATCH, &scores, rng, batch);
         if let Some(confidence) = self.confidence {
             confidence.fill(batch);
@@ -253,11 +256,13 @@ impl<L: Loss> Epoch<'_, L> {
             negatives_each: self.negatives_each,
             adjust: (!adjust.is_empty()).then_some(adjust),
         };
-        let update = Update { learning_rate: batch.learning_rate, ..self.update };
+        let update = Update { learning_rate: batch.learning_rate, seed: batch.seed, ..self.update };
         let sample = train(self.set, self.tables, runs, self.loss, update);
-        if !sample.sum.is_finite() {
-            self.diverged.store(true, Ordering::Relaxed);
-        }
+        let looked_at = || (0..batch.positives.len()).step_by(LOOKED_AT);
+        let user_of = |positive| batch.users[batch.ends.partition_point(|end| *end as usize <= positive)];
+        let items_of = |positive| [batch.positives[positive], batch.negatives[positive * self.negatives_each]];
+        let seen = (sample.sum, batch.learning_rate);
+        self.alarm.look((self.set, self.tables), seen, looked_at().map(user_of), looked_at().flat_map(items_of));
         sample
     }
 

@@ -116,12 +116,27 @@ pub struct TrainPlan {
     pub table_files: ByteSize,
     /// Disk that the model's tables take when it is published.
     pub model: ByteSize,
+    /// What validation takes, if the run has any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation: Option<ValidationPlan>,
+}
+
+/// What validation takes, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ValidationPlan {
+    /// Kept free for ranking between epochs; part of the plan's `memory`.
+    pub ranking: ByteSize,
+    /// The copy of the best factors so far, in `memory` or in `table_files`.
+    pub best: ByteSize,
+    /// Whether that copy is in files, because it does not fit beside the rest.
+    pub best_in_file: bool,
 }
 
 /// What training on `dataset` takes with `config`; [`train`](super::train()) does the same. No interaction is read.
 ///
 /// # Errors
-/// If the configuration makes no sense or asks for exposures that the dataset has not, or the budget of `ctx` cannot hold even the smallest windows.
+/// If the configuration makes no sense or asks for exposures or times that the dataset has not, or the budget of `ctx`
+/// cannot hold even the smallest windows.
 pub fn plan_train(dataset: &Dataset, config: &TrainConfig, ctx: &Context) -> Result<TrainPlan, TrainError> {
     if config.negatives.needs_exposures() && dataset.exposures().is_none() {
         return Err(TrainError::Config {
@@ -140,6 +155,9 @@ pub fn plan_train(dataset: &Dataset, config: &TrainConfig, ctx: &Context) -> Res
             value: format!("{text:?}"),
             must: "be left out: the dataset has no times; or ingest the log again with --time-column".into(),
         });
+    }
+    if let Some(validation) = &config.validation {
+        validation.check(dataset)?;
     }
     let counts = TrainCounts {
         users: dataset.users().len().into(),
@@ -213,6 +231,8 @@ struct Sizes {
     item_arrays: u64,
     /// What there is an entry an item of before there are tables and windows.
     making: u64,
+    /// What validation keeps free for ranking, and the factors of both tables without optimizer state.
+    validation: Option<(u64, u64)>,
 }
 
 impl Sizes {
@@ -242,6 +262,7 @@ impl Sizes {
             }
         };
         // A deterministic run has one window, which all threads share, and its size must not depend on their number.
+        let threads = lanes;
         let (lanes, open, deals, in_flight) = match config.deterministic {
             true if listwise => (1, 1, 1, 0),
             true => (lanes.max(SHARING), 1, 2, 1),
@@ -261,6 +282,11 @@ impl Sizes {
         let mixture = config.negatives.simple().is_none();
         let filters = counts.interactions * config.negatives.context_bytes();
         let (samplers, each) = if mixture { config.negatives.bytes(items, lanes) } else { (0, 0) };
+        // As many threads as the plan allows for: their number must not matter to deterministic training.
+        let ranking = if config.deterministic { threads.max(SHARING) } else { threads };
+        let factors = (users + items) * config.precision.stride(width) as u64 * 4;
+        let validation =
+            config.validation.as_ref().map(|v| (ValidationPlan::ranking_bytes(v, ranking as usize), factors));
         let (weights, making) = if popularity { (items * WEIGHTS, items * MAKING_WEIGHTS) } else { (0, 0) };
         Self {
             counts,
@@ -277,6 +303,7 @@ impl Sizes {
             interaction: if listwise { INTERACTION + 8 } else { INTERACTION },
             item_arrays: arrays + weights,
             making,
+            validation,
         }
     }
 
@@ -322,7 +349,7 @@ impl Sizes {
         };
         let samplers = self.samplers + self.least_looked_up();
         let training = tables + self.windows(window) + self.batches + self.item_arrays + samplers;
-        FIXED + self.lanes * LANE + training.max(self.making)
+        FIXED + self.lanes * LANE + training.max(self.making) + self.validation.map_or(0, |(ranking, _)| ranking)
     }
 
     /// All that the budget has to hold.
@@ -347,10 +374,17 @@ impl Sizes {
     fn plan(&self, place: TablePlace, window: u64, ctx: &Context) -> TrainPlan {
         let budget = ctx.memory();
         let TrainCounts { users, interactions, .. } = self.counts;
+        let left = budget.0.saturating_sub(self.total(place, window));
+        let validation = self.validation.map(|(ranking, best)| ValidationPlan {
+            ranking: ByteSize(ranking),
+            best: ByteSize(best),
+            best_in_file: place != TablePlace::Memory || best > left,
+        });
+        let best = validation.map_or((0, 0), |v| if v.best_in_file { (0, v.best.0) } else { (v.best.0, 0) });
         let more = self.looked_up - self.least_looked_up();
-        let more = more.min(budget.0.saturating_sub(self.total(place, window)) / 2);
+        let more = more.min((left - best.0) / 2);
         let looked_up = self.least_looked_up() + more;
-        let (memory, user_rows) = (self.memory(place, window) + more, self.user_rows(place, window));
+        let (memory, user_rows) = (self.memory(place, window) + best.0 + more, self.user_rows(place, window));
         // Items and offsets: the columns that training reads.
         let epoch_read = (interactions + users + interactions.div_ceil(CHUNK)) * 4;
         let in_files = match place {
@@ -377,8 +411,9 @@ impl Sizes {
             epoch_read: ByteSize(epoch_read),
             epoch_tables: ByteSize(in_files),
             releases_cache: epoch_read > budget.0.saturating_sub(memory + user_rows),
-            table_files: ByteSize(in_files),
+            table_files: ByteSize(in_files + best.1),
             model: ByteSize(self.model),
+            validation,
         }
     }
 }

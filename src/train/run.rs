@@ -1,7 +1,7 @@
 //! A training run from a dataset to a published model.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::time::Instant;
 
 use rand::{RngExt, SeedableRng};
@@ -10,16 +10,18 @@ use serde::{Deserialize, Serialize};
 
 use super::confidence::Confidence;
 use super::config::TrainConfig;
+use super::divergence::{self, Alarm};
 use super::error::TrainError;
 use super::lane::{Done, Epoch, Lane, stream_seed};
 use super::listwise::train_listwise;
 use super::paging::{ExactReading, Paging};
 use super::plan::{TablePlace, TrainPlan, plan_train, windows_of};
 use super::strata::Strata;
+use super::validation::{ValidationReport, Validator, published_row};
 use crate::context::{Context, Stage, Unit};
 use crate::dataset::Dataset;
 use crate::loss::{Bpr, Logistic, Loss, LossKind};
-use crate::model::{InstructionSet, ModelManifest, Side, Similarity, Tables, Update, publish};
+use crate::model::{InstructionSet, ModelManifest, Side, Similarity, Tables, publish};
 use crate::negatives::{NegativesReport, Sampling, Watch};
 use crate::storage::{Staging, return_large_buffers};
 use crate::stream::{Partition, Window, plan as windows};
@@ -48,11 +50,26 @@ pub struct EpochReport {
     pub triples_per_second: f64,
 }
 
+/// Why a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stopped {
+    /// All epochs were trained.
+    Epochs,
+    /// The validation metric had not improved for as long as its patience lasts.
+    Patience,
+}
+
 /// What a run has done.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct TrainReport {
     /// Epoch by epoch.
     pub epochs: Vec<EpochReport>,
+    /// Why there were no more of them.
+    pub stopped: Stopped,
+    /// What validation has found, if it was asked for. The model is that of its best epoch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub validation: Option<ValidationReport>,
     /// Wall time of training alone.
     pub seconds: f64,
     /// Triples a second over the whole run.
@@ -193,9 +210,9 @@ pub(super) fn filled_tables(
     Ok(tables)
 }
 
-/// The learning rate when `done` of the run's epochs are over.
+/// The learning rate when `done` of the run's epochs are over, but for what plateaus make of it.
 pub(super) fn rate(config: &TrainConfig, done: f64) -> f32 {
-    config.learning_rate() * config.optimizer.schedule.factor(done / f64::from(config.epochs)) as f32
+    config.learning_rate() * config.optimizer.rate_factor(done, config.epochs) as f32
 }
 
 /// The work of epoch `epoch`, from 0.
@@ -219,18 +236,14 @@ pub(super) fn epoch<'a, L: Loss>(
         interactions: dataset.train(),
         windows,
         next: AtomicUsize::new(0),
-        diverged: AtomicBool::new(false),
+        alarm: Alarm::new(config),
         seed,
         tables,
         paging: Paging::new(dataset.train(), tables, plan),
         lanes: plan.threads,
         set: InstructionSet::detect(),
         loss,
-        update: Update {
-            learning_rate: rate(config, f64::from(epoch)),
-            l2: config.l2(),
-            similarity: config.similarity(),
-        },
+        update: config.update(rate(config, f64::from(epoch))),
         negatives_each: config.negatives(),
         progress: (f64::from(epoch) / f64::from(config.epochs), f64::from(epoch + 1) / f64::from(config.epochs)),
         confidence: around.confidence.as_ref(),
@@ -252,13 +265,14 @@ fn run(
     let Prepared { mut tables, mut crew, around } = prepare(dataset, config, plan, (folder, ctx))?;
     let each = config.negatives() as u64;
     let why = "no positive with a negative: its users have nearly every item";
-    let report = all_epochs(config, plan, (each, why), &mut tables, ctx, |number, tables, stage| {
+    let run = (dataset, config, plan);
+    let report = all_epochs(run, (each, why), &mut tables, (folder, ctx), |(number, scale), tables, stage| {
         let work = epoch(dataset, config, (number, plan), loss, (tables, &around), (ctx, stage));
         let windows = work.windows.len() as f64;
-        let rate = |window: usize| rate(config, f64::from(number) + window as f64 / windows);
+        let rate = |window: usize| scale * rate(config, f64::from(number) + window as f64 / windows);
         let done = crew.train(&work, rate)?;
         let negatives = Some(around.watch.report(&done.health, &config.negatives));
-        Some(Ran { done, negatives, diverged: work.diverged.load(Ordering::Relaxed) })
+        Some(Ran { done, negatives, diverged: work.alarm.learning_rate() })
     })?;
     if let Some(negatives) = report.epochs.last().and_then(|last| last.negatives.as_ref()) {
         ctx.message(&negatives.to_string());
@@ -270,31 +284,34 @@ fn run(
 pub(super) struct Ran {
     pub(super) done: Done,
     pub(super) negatives: Option<NegativesReport>,
-    pub(super) diverged: bool,
+    /// The learning rate at which the run diverged, if it did.
+    pub(super) diverged: Option<f32>,
 }
 
-/// Goes through the epochs of a run: `one` trains each of them, or is `None` if a thread panicked. A positive has `each`
-/// negatives; `nothing` says why there may be no positive to learn from.
+/// Goes through the epochs of a run: `one` trains each of them, at learning rates times a scale, or is `None` if a thread
+/// panicked. A positive has `each` negatives; `nothing` says why there may be no positive to learn from. In the end the
+/// tables are the best of the run, if it is validated, and the last otherwise.
 pub(super) fn all_epochs(
-    config: &TrainConfig,
-    plan: &TrainPlan,
+    (dataset, config, plan): (&Dataset, &TrainConfig, &TrainPlan),
     (each, nothing): (u64, &str),
     tables: &mut Tables,
-    ctx: &Context,
-    mut one: impl FnMut(u32, &Tables, &Stage<'_>) -> Option<Ran>,
+    (folder, ctx): (&Path, &Context),
+    mut one: impl FnMut((u32, f32), &Tables, &Stage<'_>) -> Option<Ran>,
 ) -> Result<TrainReport, TrainError> {
+    let mut validator = Validator::begin(dataset, config, plan, tables, (folder, ctx))?;
     let total = plan.counts.interactions * each * u64::from(config.epochs);
     let stage = ctx.stage("training", Some(total), Unit::Triples);
-    let began = Instant::now();
-    let mut epochs = Vec::new();
+    let mut epochs: Vec<EpochReport> = Vec::new();
+    let mut stopped = Stopped::Epochs;
     for number in 0..config.epochs {
         let start = Instant::now();
-        let Ran { done, negatives, diverged } = one(number, tables, &stage).ok_or(TrainError::Panicked)?;
+        let scale = validator.as_ref().map_or(1.0, |v| v.state.scale(config)) as f32;
+        let rate_at = |done: u32| scale * rate(config, f64::from(done));
+        let Ran { done, negatives, diverged } = one((number, scale), tables, &stage).ok_or(TrainError::Panicked)?;
         ctx.check()?;
-        let learning_rate = rate(config, f64::from(number));
-        let last = number + 1 == config.epochs;
-        if diverged || (last && !finite(tables)) {
-            return Err(TrainError::Diverged { epoch: number + 1, learning_rate });
+        let exploded = || divergence::has_exploded(config, tables, number, false).then(|| rate_at(number));
+        if let Some(learning_rate) = diverged.or_else(exploded) {
+            return Err(divergence::error((dataset, config), (number + 1, learning_rate), tables));
         }
         if done.positives == 0 {
             return Err(TrainError::NothingToLearn(nothing.to_string()));
@@ -302,22 +319,48 @@ pub(super) fn all_epochs(
         let seconds = start.elapsed().as_secs_f64();
         let triples = done.positives * each;
         let loss = done.loss.sum / done.loss.terms.max(1) as f64;
-        stage.note(format!("epoch {}/{}, loss {loss:.4}", number + 1, config.epochs));
+        let note = format!("epoch {}/{}, loss {loss:.4}", number + 1, config.epochs);
         epochs.push(EpochReport {
             epoch: number + 1,
             loss,
-            learning_rate,
+            learning_rate: rate_at(number),
             triples,
             skipped: done.skipped,
             negatives,
             seconds,
             triples_per_second: triples as f64 / seconds,
         });
+        let Some(validator) = &mut validator else {
+            stage.note(note);
+            continue;
+        };
+        if validator.is_due(number + 1) {
+            stage.note(format!("{note}, validating"));
+            let decision = validator.validate((number + 1, rate_at(number + 1)), tables)?;
+            if decision.lowered && !decision.stop && number + 1 < config.epochs {
+                let factor = config.optimizer.factor();
+                ctx.message(&format!("after epoch {}: a plateau, learning rate times {factor}", number + 1));
+            }
+            if decision.stop && number + 1 < config.epochs {
+                stopped = Stopped::Patience;
+            }
+        }
+        stage.note(note + &validator.note());
+        if stopped == Stopped::Patience {
+            break;
+        }
     }
-    let seconds = began.elapsed().as_secs_f64();
+    let validation = validator.map(|validator| validator.finish(tables));
+    if divergence::has_exploded(config, tables, 0, true) {
+        let last = epochs.last().map_or((0, 0.0), |last| (last.epoch, last.learning_rate));
+        return Err(divergence::error((dataset, config), last, tables));
+    }
+    let seconds: f64 = epochs.iter().map(|e| e.seconds).sum();
     let triples: u64 = epochs.iter().map(|e| e.triples).sum();
     Ok(TrainReport {
         epochs,
+        stopped,
+        validation,
         seconds,
         triples_per_second: triples as f64 / seconds,
         instruction_set: InstructionSet::detect().name().to_string(),
@@ -357,8 +400,18 @@ pub(super) fn initialize(side: &mut Side, number: u64, config: &TrainConfig) {
     });
 }
 
-fn finite(tables: &mut Tables) -> bool {
-    tables.users.is_finite() && tables.items.is_finite()
+/// The configuration with what its defaults amount to: equal for equal runs.
+pub(crate) fn in_force(config: &TrainConfig) -> TrainConfig {
+    let mut used = config.clone();
+    used.biases = Some(config.biases());
+    used.similarity = Some(config.similarity());
+    used.l2 = Some(config.l2());
+    used.loss = config.numbers();
+    used.negatives.count = Some(config.negatives());
+    used.negatives.shared_by = config.loss.kind.is_listwise().then(|| config.shared_by());
+    used.init_deviation = Some(config.init_deviation());
+    used.optimizer.learning_rate = Some(config.learning_rate());
+    used
 }
 
 pub(super) fn publish_tables(
@@ -369,15 +422,7 @@ pub(super) fn publish_tables(
     report: &TrainReport,
 ) -> Result<ModelManifest, TrainError> {
     let json = |value: serde_json::Result<serde_json::Value>| value.unwrap_or(serde_json::Value::Null);
-    let mut used = config.clone();
-    used.biases = Some(config.biases());
-    used.similarity = Some(config.similarity());
-    used.l2 = Some(config.l2());
-    used.loss = config.numbers();
-    used.negatives.count = Some(config.negatives());
-    used.negatives.shared_by = config.loss.kind.is_listwise().then(|| config.shared_by());
-    used.init_deviation = Some(config.init_deviation());
-    used.optimizer.learning_rate = Some(config.learning_rate());
+    let used = in_force(config);
     let manifest = ModelManifest {
         peccary: env!("CARGO_PKG_VERSION").to_string(),
         dataset: dataset.fingerprint().to_string(),
@@ -394,11 +439,7 @@ pub(super) fn publish_tables(
     let unit = config.similarity() == Similarity::Cosine;
     let Tables { users, items, .. } = &mut tables;
     let row = |side: &mut Side, i: usize, out: &mut [f32]| {
-        side.rows().read(i, out);
-        if unit {
-            let norm = out.iter().map(|x| x * x).sum::<f32>().sqrt().max(1e-12);
-            out.iter_mut().for_each(|x| *x /= norm);
-        }
+        published_row(&side.rows(), i, unit, out);
         if i % BEHIND == BEHIND - 1 {
             side.let_go(i + 1 - BEHIND..i + 1);
         }

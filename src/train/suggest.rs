@@ -13,12 +13,19 @@ impl TrainConfig {
     /// If it is no TOML, or has a key or a value that there is not: the message says where, and names the nearest that
     /// there is, in whichever table.
     pub fn from_toml(text: &str) -> Result<Self, TrainError> {
-        toml::from_str(text).map_err(|error| {
-            let message = error.to_string();
-            let nearest = suggestion(error.message());
-            TrainError::Toml(message.trim_end().to_string() + &nearest.map_or(String::new(), |n| format!("\n{n}")))
-        })
+        toml::from_str(text).map_err(|error| explained(&error.to_string(), error.message(), "\n"))
     }
+
+    /// The same from a value of JSON, which has no lines to be named.
+    pub(crate) fn from_json(value: serde_json::Value) -> Result<Self, TrainError> {
+        serde_json::from_value(value).map_err(|error| explained(&error.to_string(), &error.to_string(), "; "))
+    }
+}
+
+/// The whole message, and behind it the nearest right one to what its core is about.
+fn explained(message: &str, core: &str, between: &str) -> TrainError {
+    let nearest = suggestion(core).map_or(String::new(), |nearest| between.to_string() + &nearest);
+    TrainError::Toml(message.trim_end().to_string() + &nearest)
 }
 
 /// The words between backquotes.
@@ -37,14 +44,16 @@ fn suggestion(message: &str) -> Option<String> {
         return None;
     }
     let here = right.iter().map(|key| (distance(wrong, key), key.to_string()));
-    let tables: [(&str, &str); 7] = [
+    let tables: [(&str, &str); 9] = [
         ("", "{}"),
         ("loss", "[loss]\n{}"),
         ("negatives", "[negatives]\n{}"),
         ("negatives.mix", "[[negatives.mix]]\n{}"),
         ("confidence", "[confidence]\n{}"),
+        ("regularization", "[regularization]\n{}"),
         ("optimizer", "[optimizer]\n{}"),
         ("stream", "[stream]\n{}"),
+        ("validation", "[validation]\n{}"),
     ];
     let elsewhere = tables.into_iter().flat_map(|(table, text)| {
         let asked = toml::from_str::<TrainConfig>(&text.replace("{}", &format!("{NO_KEY} = 0"))).err();
@@ -83,7 +92,12 @@ mod tests {
             ("temperature = 0.1", "did you mean `temperature` in [loss]?"),
             ("[loss]\nkind = \"softmx\"", "did you mean \"softmax\"?"),
             ("[confidence]\nhalflife = 3", "did you mean `half_life`?"),
+            ("user_dropout = 0.1", "did you mean `user_dropout` in [regularization]?"),
+            ("[regularization]\nclip_gradients = 1.0", "did you mean `clip_gradient`?"),
             ("[stream]\nblock_item = 3", "did you mean `block_items`?"),
+            ("[validation]\nmetrics = \"auc\"", "did you mean `metric`?"),
+            ("min_delta = 0.1", "did you mean `min_delta` in [validation]?"),
+            ("[optimizer]\nwarmup = 2", "did you mean `warm_up`?"),
         ] {
             let error = TrainConfig::from_toml(text).unwrap_err().to_string();
             assert!(error.ends_with(expected), "{text}: {error}");

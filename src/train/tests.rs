@@ -14,7 +14,7 @@ use crate::dataset::Dataset;
 use crate::evaluate::{EvaluateOptions, evaluate};
 use crate::ingest::{IngestOptions, Input, Inputs, ingest};
 use crate::loss::Bpr;
-use crate::model::{InstructionSet, Model, Runs, Tables, Update};
+use crate::model::{InstructionSet, Model, Runs, Tables};
 use crate::storage::Staging;
 
 /// Too little for the tables of Gowalla and windows of the usual size.
@@ -85,7 +85,7 @@ fn fully_shuffled(dataset: &Dataset, config: &TrainConfig) -> Tables {
             let (positives, negatives) = (&positives[..], &negatives[..]);
             let runs = Runs { users: &users, ends, positives, negatives, negatives_each, adjust };
             let done = f64::from(epoch) + (b * 1024) as f64 / count as f64;
-            let update = Update { learning_rate: rate(config, done), l2: config.l2(), similarity: config.similarity() };
+            let update = config.update(rate(config, done));
             crate::model::train(InstructionSet::detect(), &tables, runs, Bpr { inverse_temperature: 1.0 }, update);
         }
     }

@@ -22,12 +22,13 @@ pub(crate) fn train<L: Loss>(
     assert_eq!(runs.positives.len() * runs.negatives_each, runs.negatives.len());
     assert_eq!(runs.users.len(), runs.ends.len());
     assert!(set.is_available());
-    match runs.adjust {
-        None => with_optimizer::<L, false>(set, tables, runs, loss, update),
-        Some(adjust) => {
-            adjust.check(runs.positives.len(), runs.negatives.len());
-            with_optimizer::<L, true>(set, tables, runs, loss, update)
-        }
+    if let Some(adjust) = runs.adjust {
+        adjust.check(runs.positives.len(), runs.negatives.len());
+    }
+    if runs.adjust.is_none() && update.regularization.is_off() {
+        with_optimizer::<L, false>(set, tables, runs, loss, update)
+    } else {
+        with_optimizer::<L, true>(set, tables, runs, loss, update)
     }
 }
 

@@ -4,21 +4,30 @@
 //! two rows: ∂L/∂xᵢ = bᵢu + aᵢxᵢ and ∂L/∂u = Σ bᵢxᵢ + a₀u. For dot products bᵢ = gᵢ and a holds the L2 term; for
 //! cosines bᵢ = gᵢ/(|u||xᵢ|), aᵢ = −gᵢsᵢ/|xᵢ|² + L2, a₀ = −Σ gᵢsᵢ/|u|² + L2. One kernel therefore serves every loss,
 //! similarity and optimizer. All positives of a group see the user's row as it was before the group.
+//!
+//! With dropout they see m ∘ u instead, by a mask m that is drawn for the group. Clipping multiplies the gradient of a row
+//! before it becomes a step, and a largest norm shortens rows behind it. Kernels without weights, offsets and any of these
+//! are compiled by themselves.
 
 use super::Similarity;
 use super::kernel::{Element, Lanes};
+use super::regularization::{Regularization, limit_norm};
 use super::rule::Rule;
 
 mod adjust;
 mod dispatch;
+mod dots;
+mod dropout;
 mod scratch;
 mod tables;
 
 use crate::loss::Loss;
 pub(crate) use adjust::Adjust;
 pub(crate) use dispatch::train;
-use scratch::{Scratch, UserGradient, noise_seed};
-pub(crate) use tables::{Optimizer, Side, Tables};
+use dots::dot_rows;
+use dropout::{Dropped, load_user};
+use scratch::{Row, Scratch, noise_seed};
+pub(crate) use tables::{Optimizer, Side, SideRows, Tables};
 
 /// Items in a group, at most.
 const GROUP: usize = 256;
@@ -56,6 +65,9 @@ pub(crate) struct Update {
     pub(crate) learning_rate: f32,
     pub(crate) l2: f32,
     pub(crate) similarity: Similarity,
+    pub(crate) regularization: Regularization,
+    /// The seed of what is dropped, of this batch's own.
+    pub(crate) seed: u64,
 }
 
 /// Summed loss over the terms (pairs, or scores) that were looked at.
@@ -76,6 +88,9 @@ struct Group<'a> {
     adjust: Adjust<'a>,
 }
 
+/// Trains on all runs. Kernels that are `WEIGHTED` know weights and offsets of terms, and regularization beside L2; the
+/// others are compiled without.
+///
 /// # Safety
 /// The machine has the instruction set of `V`.
 #[inline(always)]
@@ -93,6 +108,9 @@ unsafe fn all_runs<V: Lanes, E: Element, L: Loss, R: Rule, const COSINE: bool, c
     let mut rows = [std::ptr::null_mut::<f32>(); GROUP];
     // SAFETY: the caller vouches for the instruction set.
     let mut scratch = unsafe { Scratch::<V>::new(noise_seed(&runs, &update)) };
+    if WEIGHTED && update.regularization.user_dropout.is_on() {
+        scratch.make_room_to_drop(update.seed);
+    }
     let mut sample = LossSample::default();
     let mut countdown = 1;
     let mut k = 0;
@@ -177,14 +195,28 @@ unsafe fn step<V: Lanes, E: Element, L: Loss, R: Rule, const COSINE: bool, const
     let n = group.rows.len();
     let p = group.positives;
     let each = (n - p) / p;
-    let norms = COSINE || R::ADAPTIVE;
-    let Scratch { dots, squares, scores, shifted, gradient, toward_user, own, rates, user_gradient, noise } = scratch;
+    let regularization = if WEIGHTED { update.regularization } else { Regularization::default() };
+    let clips = regularization.clip_gradient.is_some();
+    let norms = COSINE || R::ADAPTIVE || clips;
+    let Scratch { dots, squares, scores, shifted, gradient, toward_user, own, kept, rates, .. } = scratch;
+    let Scratch { user_gradient, dropped, seed, noise, .. } = scratch;
     let (dots, squares, scores) = (&mut dots[..n], &mut squares[..n], &mut scores[..n]);
     let (gradient, toward_user, own, rates) =
         (&mut gradient[..n], &mut toward_user[..n], &mut own[..n], &mut rates[..n]);
+    let kept = &mut kept[..n];
     let tiles = tables.width.div_ceil(16);
+    let dropped = match &mut **dropped {
+        [mask, row] if WEIGHTED => {
+            let factors = tables.users.columns().1;
+            // SAFETY: the user's row has as many tiles, and the caller vouches for the instruction set.
+            Some(unsafe {
+                Dropped::new::<V, E>(group.user, regularization.user_dropout, seed, (tiles, factors), (mask, row))
+            })
+        }
+        _ => None,
+    };
     // SAFETY: `tile + N` stays within the padded width, so that every access lies in a row.
-    let user_square = unsafe { dot_rows::<V, E>(group, tiles, norms, dots, squares) };
+    let user_square = unsafe { dot_rows::<V, E>(group, dropped, tiles, norms, dots, squares) };
 
     let mut value = 0.0;
     let user_norm = user_square.max(1e-24).sqrt();
@@ -209,7 +241,9 @@ unsafe fn step<V: Lanes, E: Element, L: Loss, R: Rule, const COSINE: bool, const
 
     // The mix of rows that each gradient is: `toward_user` × u + `own` × x. Plain dot products need no arrays for it.
     let positive_l2 = if L::PAIRWISE { update.l2 * each as f32 } else { update.l2 };
-    let mut user_own = update.l2 * if L::PAIRWISE { p * each } else { n } as f32;
+    let user_l2 = update.l2 * if L::PAIRWISE { p * each } else { n } as f32;
+    // What is dropped has no part in the scores, but in L2.
+    let mut user_own = if dropped.is_some() { 0.0 } else { user_l2 };
     if COSINE {
         for i in 0..n {
             let l2 = if i < p { positive_l2 } else { update.l2 };
@@ -221,10 +255,10 @@ unsafe fn step<V: Lanes, E: Element, L: Loss, R: Rule, const COSINE: bool, const
     }
     let toward_user = if COSINE { &*toward_user } else { &*gradient };
     let width = tables.width as f32;
-    if R::ADAPTIVE {
+    if R::ADAPTIVE || clips {
         for i in 0..n {
             let l2 = if i < p { positive_l2 } else { update.l2 };
-            let square = if COSINE {
+            let mut square = if COSINE {
                 // The gradient of a cosine is orthogonal to the row, so that nothing cancels here.
                 let g = gradient[i];
                 g * g * (1.0 - scores[i] * scores[i]).max(0.0) / squares[i].max(1e-24) + l2 * l2 * squares[i]
@@ -232,17 +266,29 @@ unsafe fn step<V: Lanes, E: Element, L: Loss, R: Rule, const COSINE: bool, const
                 let g = toward_user[i];
                 g * g * user_square + 2.0 * l2 * g * dots[i] + l2 * l2 * squares[i]
             };
-            let state = tables.items.state_ptr(group.items[i] as usize);
-            // SAFETY: `state` points at this row's state; the caller vouches for the instruction set.
-            rates[i] = unsafe { rule.rate::<V>(update.learning_rate, state, square.max(0.0) / width) };
+            if clips {
+                kept[i] = regularization.kept(square);
+                square *= kept[i] * kept[i];
+            }
+            if R::ADAPTIVE {
+                let state = tables.items.state_ptr(group.items[i] as usize);
+                // SAFETY: `state` points at this row's state; the caller vouches for the instruction set.
+                rates[i] = unsafe { rule.rate::<V>(update.learning_rate, state, square.max(0.0) / width) };
+            }
         }
     }
+    // Where the user's gradient is needed as a whole it is put together first.
+    let whole = R::ADAPTIVE || dropped.is_some() || clips;
     let mix = Mixes {
         toward_user,
         own: if COSINE { Some(&*own) } else { None },
         l2: (p, positive_l2, update.l2),
         rates: if R::ADAPTIVE { Some(rates) } else { None },
+        kept: if clips { Some(&*kept) } else { None },
         user_own,
+        user_l2,
+        dropped,
+        whole,
         learning_rate: update.learning_rate,
     };
     let mut square = 0.0;
@@ -257,7 +303,12 @@ unsafe fn step<V: Lanes, E: Element, L: Loss, R: Rule, const COSINE: bool, const
             square += update_tiles::<V, E, R, 1>(tables, group, mix, rule, tile, user_gradient, noise);
             tile += 1;
         }
-        if R::ADAPTIVE {
+        if whole {
+            let kept = regularization.kept(square);
+            if kept < 1.0 {
+                square *= kept * kept;
+                user_gradient.scale::<V>(kept, tiles);
+            }
             let rate = rule.rate::<V>(update.learning_rate, group.user_state, square / width);
             update_user::<V, E, R>(group, rule, user_gradient, rate, tiles, noise);
         }
@@ -267,6 +318,14 @@ unsafe fn step<V: Lanes, E: Element, L: Loss, R: Rule, const COSINE: bool, const
         if let Some(column) = tables.items.fixed() {
             for row in group.rows {
                 E::store_unit::<V>(*row, column);
+            }
+        }
+        if let Some(most) = regularization.max_norm {
+            let (buffer, noise) = (user_gradient.0.as_mut_ptr(), &mut noise[0]);
+            let (width, factors) = tables.users.columns();
+            limit_norm::<V, E>(group.user, (tiles, width, factors), most, buffer, noise);
+            for row in group.rows {
+                limit_norm::<V, E>(*row, (tiles, width, factors), most, buffer, noise);
             }
         }
     }
@@ -283,85 +342,29 @@ struct Mixes<'a> {
     l2: (usize, f32, f32),
     /// For adaptive rules; otherwise it is the learning rate.
     rates: Option<&'a [f32]>,
-    /// What the user's row moves along itself.
+    /// What of each gradient is kept when it is clipped; otherwise all.
+    kept: Option<&'a [f32]>,
+    /// What the user's row, or with dropout what is seen of it, moves along itself.
     user_own: f32,
+    /// The L2 term of the user's row, which is in `user_own` without dropout.
+    user_l2: f32,
+    dropped: Option<Dropped>,
+    /// Whether the user's gradient is put together as a whole first.
+    whole: bool,
     learning_rate: f32,
 }
 
 impl Mixes<'_> {
-    /// What item `i` moves by toward the user and along itself, and how far.
+    /// What item `i` adds to the user's gradient; what it moves by toward the user and along itself, and how far.
     #[inline(always)]
-    fn of(&self, i: usize) -> (f32, f32, f32) {
+    fn of(&self, i: usize) -> (f32, f32, f32, f32) {
         let l2 = if i < self.l2.0 { self.l2.1 } else { self.l2.2 };
-        (self.toward_user[i], self.own.map_or(l2, |own| own[i]), self.rates.map_or(self.learning_rate, |r| r[i]))
-    }
-}
-
-/// Dot products of the user's row with every item's, and the squared norms if `norms`; returns |u|², or 0 without.
-///
-/// # Safety
-/// The machine has the instruction set of `V`.
-#[inline(always)]
-unsafe fn dot_rows<V: Lanes, E: Element>(
-    group: &Group<'_>,
-    tiles: usize,
-    norms: bool,
-    dots: &mut [f32],
-    squares: &mut [f32],
-) -> f32 {
-    let whole = tiles - tiles % TILES;
-    let mut square = 0.0;
-    // SAFETY: every tile lies within the rows; the instruction set is passed on from the caller.
-    unsafe {
-        for tile in (0..whole).step_by(TILES) {
-            square += dot_tiles::<V, E, TILES>(group, tile, norms, dots, squares);
+        let (b, a) = (self.toward_user[i], self.own.map_or(l2, |own| own[i]));
+        let rate = self.rates.map_or(self.learning_rate, |r| r[i]);
+        match self.kept {
+            Some(kept) => (b, b * kept[i], a * kept[i], rate),
+            None => (b, b, a, rate),
         }
-        for tile in whole..tiles {
-            square += dot_tiles::<V, E, 1>(group, tile, norms, dots, squares);
-        }
-    }
-    square
-}
-
-/// The part of `N` tiles from tile `first`: written by the first, added by the others.
-///
-/// # Safety
-/// The tiles lie within the rows, and the machine has the instruction set of `V`.
-#[inline(always)]
-unsafe fn dot_tiles<V: Lanes, E: Element, const N: usize>(
-    group: &Group<'_>,
-    first: usize,
-    norms: bool,
-    dots: &mut [f32],
-    squares: &mut [f32],
-) -> f32 {
-    let n = group.rows.len();
-    let fours = if norms { 0 } else { n - n % 4 };
-    // SAFETY: passed on from the caller.
-    unsafe {
-        let user = load_tiles::<V, E, N>(group.user, first);
-        let mut i = 0;
-        while i < fours {
-            let mut products = [user[0]; 4];
-            for (j, out) in products.iter_mut().enumerate() {
-                *out = product(&load_tiles::<V, E, N>(group.rows[i + j], first), &user);
-            }
-            for (dot, sum) in dots[i..i + 4].iter_mut().zip(V::sum4(products)) {
-                *dot = if first == 0 { sum } else { *dot + sum };
-            }
-            i += 4;
-        }
-        while i < n {
-            let x = load_tiles::<V, E, N>(group.rows[i], first);
-            let dot = product(&x, &user).sum();
-            dots[i] = if first == 0 { dot } else { dots[i] + dot };
-            if norms {
-                let square = product(&x, &x).sum();
-                squares[i] = if first == 0 { square } else { squares[i] + square };
-            }
-            i += 1;
-        }
-        if norms { product(&user, &user).sum() } else { 0.0 }
     }
 }
 
@@ -369,7 +372,7 @@ unsafe fn dot_tiles<V: Lanes, E: Element, const N: usize>(
 // instruction set of its caller.
 
 /// # Safety
-/// As for [`dot_tiles`].
+/// The tiles lie within the row, and the machine has the instruction set of `V`.
 #[inline(always)]
 unsafe fn load_tiles<V: Lanes, E: Element, const N: usize>(row: *const f32, first: usize) -> [V; N] {
     // SAFETY: passed on from the caller.
@@ -382,24 +385,8 @@ unsafe fn load_tiles<V: Lanes, E: Element, const N: usize>(row: *const f32, firs
     }
 }
 
-/// The sum of a × b over tiles, lane by lane.
-///
-/// # Safety
-/// The machine has the instruction set of `V`.
-#[inline(always)]
-unsafe fn product<V: Lanes, const N: usize>(a: &[V; N], b: &[V; N]) -> V {
-    // SAFETY: passed on from the caller.
-    unsafe {
-        let mut sum = a[0].mul(b[0]);
-        for t in 1..N {
-            sum = a[t].mul_add(b[t], sum);
-        }
-        sum
-    }
-}
-
-/// Updates `N` tiles of the items from tile `first`, and of the user unless the rule needs its whole gradient first:
-/// then that goes to `buffer`, and the sum of its squares is returned.
+/// Updates `N` tiles of the items from tile `first`, and of the user unless its whole gradient is needed first: then that
+/// goes to `buffer`, and the sum of its squares is returned.
 ///
 /// # Safety
 /// The tiles lie within the rows, and the machine has the instruction set of `V`.
@@ -410,18 +397,18 @@ unsafe fn update_tiles<V: Lanes, E: Element, R: Rule, const N: usize>(
     mix: Mixes<'_>,
     rule: R,
     first: usize,
-    buffer: &mut UserGradient,
+    buffer: &mut Row,
     noise: &mut [V::Noise; TILES],
 ) -> f32 {
     // Where optimizer state and the buffer have the tiles, in bytes.
     let offset = first * 64;
     // SAFETY: passed on from the caller; `buffer` is as long as the longest row.
     unsafe {
-        let user = load_tiles::<V, E, N>(group.user, first);
+        let user = load_user::<V, E, N>(group.user, mix.dropped, first);
         let mut gradient = [V::splat(0.0); N];
         for (i, &row) in group.rows.iter().enumerate() {
-            let (b, a, rate) = mix.of(i);
-            let toward = V::splat(b);
+            let (toward, b, a, rate) = mix.of(i);
+            let toward = V::splat(toward);
             if R::MOMENTUM {
                 let Some(table) = &tables.items.momentum else { continue };
                 let moment_row = table.row_ptr(group.items[i] as usize);
@@ -445,10 +432,14 @@ unsafe fn update_tiles<V: Lanes, E: Element, R: Rule, const N: usize>(
                 }
             }
         }
-        if R::ADAPTIVE {
+        if mix.whole {
             let mut square = 0.0;
             for (t, g) in gradient.into_iter().enumerate() {
-                let g = user[t].mul_add(V::splat(mix.user_own), g);
+                let mut g = user[t].mul_add(V::splat(mix.user_own), g);
+                if let Some(dropped) = mix.dropped {
+                    let row = E::load::<V>(group.user, first + t);
+                    g = row.mul_add(V::splat(mix.user_l2), g.mul(V::load(dropped.mask, offset + t * 64)));
+                }
                 square += g.mul(g).sum();
                 g.store(buffer.0.as_mut_ptr(), offset + t * 64);
             }
@@ -472,7 +463,7 @@ unsafe fn update_tiles<V: Lanes, E: Element, R: Rule, const N: usize>(
 unsafe fn update_user<V: Lanes, E: Element, R: Rule>(
     group: &Group<'_>,
     rule: R,
-    buffer: &UserGradient,
+    buffer: &Row,
     rate: f32,
     tiles: usize,
     noise: &mut [V::Noise; TILES],

@@ -4,9 +4,26 @@ use super::super::kernel::Lanes;
 use super::{GROUP, MAX_STRIDE, Runs, TILES, Update};
 use crate::mix::{GOLDEN, mix};
 
-/// Room for a user's gradient.
+/// Room for a row of floats.
+#[derive(Clone, Copy)]
 #[repr(align(64))]
-pub(super) struct UserGradient(pub(super) [f32; MAX_STRIDE]);
+pub(super) struct Row(pub(super) [f32; MAX_STRIDE]);
+
+impl Row {
+    /// Multiplies the first `tiles` tiles.
+    ///
+    /// # Safety
+    /// The machine has the instruction set of `V`.
+    #[inline(always)]
+    pub(super) unsafe fn scale<V: Lanes>(&mut self, factor: f32, tiles: usize) {
+        let at = self.0.as_mut_ptr();
+        assert!(tiles * 16 <= MAX_STRIDE);
+        for tile in 0..tiles {
+            // SAFETY: the tiles lie within the row; the caller vouches for the instruction set.
+            unsafe { V::load(at, tile * 64).mul(V::splat(factor)).store(at, tile * 64) };
+        }
+    }
+}
 
 /// What a group needs while it is at work, by item; made once a batch.
 pub(super) struct Scratch<V: Lanes> {
@@ -18,8 +35,14 @@ pub(super) struct Scratch<V: Lanes> {
     pub(super) gradient: [f32; GROUP],
     pub(super) toward_user: [f32; GROUP],
     pub(super) own: [f32; GROUP],
+    /// What of each gradient is kept when it is clipped.
+    pub(super) kept: [f32; GROUP],
     pub(super) rates: [f32; GROUP],
-    pub(super) user_gradient: UserGradient,
+    pub(super) user_gradient: Row,
+    /// With dropout the user's mask, and the row as the scores see it.
+    pub(super) dropped: Vec<Row>,
+    /// What masks are drawn from.
+    pub(super) seed: u64,
     /// For each of the tiles that are kept in registers at once, so that none waits for another's.
     pub(super) noise: [V::Noise; TILES],
 }
@@ -54,9 +77,18 @@ impl<V: Lanes> Scratch<V> {
             gradient: zeros,
             toward_user: zeros,
             own: zeros,
+            kept: zeros,
             rates: zeros,
-            user_gradient: UserGradient([0f32; MAX_STRIDE]),
+            user_gradient: Row([0f32; MAX_STRIDE]),
+            dropped: Vec::new(),
+            seed: 0,
             noise,
         }
+    }
+
+    /// Makes room for the masks of users, to be drawn from `seed`.
+    pub(super) fn make_room_to_drop(&mut self, seed: u64) {
+        self.dropped = vec![Row([0f32; MAX_STRIDE]); 2];
+        self.seed = seed;
     }
 }

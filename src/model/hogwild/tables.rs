@@ -98,17 +98,40 @@ impl Side {
 
     /// All rows for reading, while nobody trains.
     pub(crate) fn rows(&mut self) -> SideRows<'_> {
-        SideRows { stride: self.factors.stride(), words: self.factors.as_slice(), precision: self.precision }
+        let (stride, precision) = (self.factors.stride(), self.precision);
+        let (table, words) = self.factors.at_rest();
+        SideRows { table, words, stride, precision }
     }
 
-    /// Whether every factor is a finite number.
-    pub(crate) fn is_finite(&mut self) -> bool {
+    /// The longest of every `step`-th row from `first` on, and its norm, which is infinite if a factor is not a finite
+    /// number; the first of equals. O(rows × width / step).
+    pub(crate) fn longest(&mut self, first: usize, step: usize) -> (usize, f64) {
         let (stride, precision) = (self.factors.stride(), self.precision);
-        let mut finite = true;
-        self.factors.strips(|_, strip| {
-            finite = finite && strip.par_chunks_exact(stride).all(|row| precision.is_finite(row));
+        let mut longest = (0, 0.0);
+        self.factors.strips(|start, strip| {
+            let norm = |(i, row): (usize, &[f32])| {
+                let square = precision.square_norm(row);
+                (start + i, if square.is_finite() { square } else { f64::INFINITY })
+            };
+            let longer = |a: (usize, f64), b: (usize, f64)| {
+                let second = b.1 > a.1 || (b.1 == a.1 && b.0 < a.0);
+                if second { b } else { a }
+            };
+            let looked_at =
+                strip.par_chunks_exact(stride).enumerate().filter(|(i, _)| (start + i) % step == first % step);
+            longest = longer(longest, looked_at.map(norm).reduce(|| (usize::MAX, 0.0), longer));
         });
-        finite
+        (longest.0, longest.1.sqrt())
+    }
+
+    /// The factors, to exchange them for those of another table of the same shape.
+    pub(crate) fn factors_mut(&mut self) -> &mut SharedTable {
+        &mut self.factors
+    }
+
+    /// Columns that mean something, and how many of them are factors, which come first: with biases all but two.
+    pub(in crate::model) fn columns(&self) -> (usize, usize) {
+        (self.width, if self.fixed.is_some() { self.width - 2 } else { self.width })
     }
 
     pub(in crate::model) fn state_ptr(&self, row: usize) -> *mut f32 {
@@ -119,12 +142,23 @@ impl Side {
 /// The rows of one side, which nobody trains meanwhile.
 #[derive(Clone, Copy)]
 pub(crate) struct SideRows<'a> {
+    table: &'a SharedTable,
     words: &'a [f32],
     stride: usize,
     precision: Precision,
 }
 
 impl SideRows<'_> {
+    /// The table that the rows are of, to say what is needed of it soon and what no more.
+    pub(crate) fn table(&self) -> &SharedTable {
+        self.table
+    }
+
+    /// All rows one behind the other, if they are kept as f32.
+    pub(crate) fn floats(&self) -> Option<&[f32]> {
+        (self.precision == Precision::F32).then_some(self.words)
+    }
+
     /// The first factors of row `index`.
     pub(crate) fn read(&self, index: usize, factors: &mut [f32]) {
         self.precision.read(&self.words[index * self.stride..(index + 1) * self.stride], factors);

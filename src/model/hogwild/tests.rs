@@ -2,6 +2,7 @@
 
 use super::super::Precision;
 use super::super::kernel::{InstructionSet, bf16};
+use super::super::regularization::Dropout;
 use super::*;
 use crate::loss::{Bpr, Logistic};
 use proptest::prelude::*;
@@ -24,7 +25,11 @@ fn descend(
     gradient: &[f64],
     (update, optimizer): (Update, Optimizer),
 ) {
+    let Regularization { max_norm, clip_gradient, .. } = update.regularization;
     let rate = f64::from(update.learning_rate);
+    let norm = dot(gradient, gradient).sqrt();
+    let kept = clip_gradient.map_or(1.0, |most| (f64::from(most) / norm).min(1.0));
+    let gradient: &[f64] = &gradient.iter().map(|g| g * kept).collect::<Vec<_>>();
     let mean = dot(gradient, gradient) / gradient.len() as f64;
     match optimizer {
         Optimizer::Sgd => row.iter_mut().zip(gradient).for_each(|(x, g)| *x -= rate * g),
@@ -45,6 +50,10 @@ fn descend(
             }
         }
     }
+    let norm = dot(row, row).sqrt();
+    if let Some(most) = max_norm.map(f64::from).filter(|most| norm > *most) {
+        row.iter_mut().for_each(|x| *x *= most / norm);
+    }
 }
 
 impl Oracle {
@@ -55,10 +64,11 @@ impl Oracle {
         p: usize,
         loss: L,
         (update, optimizer): (Update, Optimizer),
-        adjust: Adjust<'_>,
+        (adjust, mask): (Adjust<'_>, &[f64]),
     ) {
         let each = (items.len() - p) / p;
-        let u = self.users[user].clone();
+        let row = self.users[user].clone();
+        let u: Vec<f64> = row.iter().zip(mask).map(|(x, m)| x * m).collect();
         let norm = |row: &[f64]| dot(row, row).max(1e-24).sqrt();
         let score = |x: &[f64]| match update.similarity {
             Similarity::Dot => dot(&u, x),
@@ -89,7 +99,7 @@ impl Oracle {
         }
         let l2 = f64::from(update.l2);
         let mut user_gradient: Vec<f64> =
-            u.iter().map(|x| x * l2 * if L::PAIRWISE { p * each } else { items.len() } as f64).collect();
+            row.iter().map(|x| x * l2 * if L::PAIRWISE { p * each } else { items.len() } as f64).collect();
         for (k, &i) in items.iter().enumerate() {
             let x = self.items[i].clone();
             let (g, s) = (f64::from(g[k]), score(&x));
@@ -103,7 +113,7 @@ impl Oracle {
                         ((x[d] / nx - s * u[d] / nu) / nu, (u[d] / nu - s * x[d] / nx) / nx)
                     }
                 };
-                user_gradient[d] += g * du;
+                user_gradient[d] += g * du * mask[d];
                 item_gradient[d] += g * dx;
             }
             descend(&mut self.items[i], &mut self.item_state[i], &item_gradient, (update, optimizer));
@@ -193,8 +203,12 @@ fn compare<L: Loss>(
         item_state: state(items),
     };
     let at_once = (2 * PAIRS / (1 + each)).max(1);
+    let dropout = update.regularization.user_dropout;
     for _ in 0..2 {
         let mut k = 0;
+        // A mask a group, from the seed of the batch.
+        let mut seed = update.seed;
+        let mut mask = vec![1f32; dimensions.next_multiple_of(16)];
         for (user, end) in run_users.iter().zip(ends) {
             while k < end as usize {
                 let p = at_once.min(end as usize - k);
@@ -204,7 +218,11 @@ fn compare<L: Loss>(
                     .map(|i| *i as usize)
                     .collect();
                 let adjust = adjust.unwrap_or_default().group(k, p, each);
-                oracle.group(*user as usize, &group, p, loss, (update, optimizer), adjust);
+                if dropout.is_on() {
+                    dropout.draw(&mut seed, dimensions, &mut mask);
+                }
+                let mask: Vec<f64> = mask[..dimensions].iter().map(|m| f64::from(*m)).collect();
+                oracle.group(*user as usize, &group, p, loss, (update, optimizer), (adjust, &mask));
                 k += p;
             }
         }
@@ -231,12 +249,21 @@ fn compare<L: Loss>(
     }
 }
 
+/// Every part of it by itself, all together, and none. Norms are such that some rows exceed them and others do not.
+fn regularization() -> impl Strategy<Value = Regularization> {
+    let dropout = prop_oneof![Just(Dropout::default()), Just(Dropout::new(0.2))];
+    let norm = |low, high| prop_oneof![Just(None), (low..high).prop_map(Some)];
+    (dropout, norm(0.2f32, 4.0), norm(0.02f32, 3.0)).prop_map(|(user_dropout, max_norm, clip_gradient)| {
+        Regularization { user_dropout, max_norm, clip_gradient, ..Regularization::default() }
+    })
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
     #[test]
     fn every_kernel_equals_the_oracle(
         dimensions in 1usize..150, each in 1usize..4, optimizer in 0usize..3,
-        (cosine, pairwise, weighted) in any::<(bool, bool, bool)>(), seed: u64,
+        (cosine, pairwise, weighted) in any::<(bool, bool, bool)>(), seed: u64, regularization in regularization(),
     ) {
         let optimizer = [
             Optimizer::Sgd,
@@ -244,9 +271,9 @@ proptest! {
             Optimizer::Adam { beta1: 0.9, beta2: 0.99, epsilon: 1e-3 },
         ][optimizer];
         // In one dimension a cosine has no gradient, and for tiny rows little: rounding alone would be compared.
-        let dimensions = if cosine { dimensions.max(8) } else { dimensions };
+        let dimensions = if cosine { dimensions.max(16) } else { dimensions };
         let similarity = if cosine { Similarity::Cosine } else { Similarity::Dot };
-        let update = Update { learning_rate: 0.02, l2: 0.03, similarity };
+        let update = Update { learning_rate: 0.02, l2: 0.03, similarity, regularization, seed };
         if pairwise {
             compare(Bpr { inverse_temperature: 1.5 }, (update, optimizer), dimensions, each, weighted, seed);
         } else {
@@ -257,17 +284,22 @@ proptest! {
 
 #[test]
 fn biases_learn_and_fixed_columns_stay_one() {
+    // Neither dropout nor a largest norm is for biases.
+    let dropout = Regularization { user_dropout: Dropout::new(0.9), ..Regularization::default() };
+    let short = Regularization { max_norm: Some(0.05), ..Regularization::default() };
     for precision in [Precision::F32, Precision::Bf16] {
-        biases_learn(precision);
+        for regularization in [Regularization::default(), dropout, short] {
+            biases_learn(precision, regularization);
+        }
     }
 }
 
-fn biases_learn(precision: Precision) {
+fn biases_learn(precision: Precision, regularization: Regularization) {
     let mut tables = Tables::new(1, 2, 3, true, (Optimizer::Sgd, precision), [None, None]).unwrap();
-    tables.users.fill(|_, _| ());
+    tables.users.fill(|_, row| row[0] = 0.5);
     tables.items.fill(|_, _| ());
     let runs = Runs { users: &[0], ends: &[1], positives: &[0], negatives: &[1], negatives_each: 1, adjust: None };
-    let update = Update { learning_rate: 0.1, l2: 0.01, similarity: Similarity::Dot };
+    let update = Update { learning_rate: 0.1, l2: 0.01, similarity: Similarity::Dot, regularization, seed: 0 };
     for _ in 0..50 {
         train(InstructionSet::detect(), &tables, runs, Bpr { inverse_temperature: 1.0 }, update);
     }
@@ -279,6 +311,10 @@ fn biases_learn(precision: Precision) {
     let (user, items) = (read(&mut tables.users, 0), [0, 1].map(|i| read(&mut tables.items, i)));
     assert!(items[0][3] > 0.5 && items[1][3] < -0.5, "item biases move apart: {items:?}");
     assert_eq!((items[0][4], items[1][4], user[3]), (1.0, 1.0, 1.0));
+    let most = regularization.max_norm.unwrap_or(f32::INFINITY);
+    assert!(
+        [user, items[0], items[1]].iter().all(|row| row[..3].iter().map(|x| x * x).sum::<f32>().sqrt() <= most * 1.01)
+    );
 }
 
 #[test]
@@ -286,7 +322,13 @@ fn steps_smaller_than_half_a_unit_of_bfloat16_count_in_the_mean() {
     // Rows of ones, below which bfloat16 has a spacing of 2⁻⁸, moved by a 16th of that by each of 64 batches. With
     // scores this far apart BPR has no gradient left: only L2 moves the rows.
     let (dimensions, rounds) = (1024, 64);
-    let update = Update { learning_rate: 2f32.powi(-10), l2: 0.25, similarity: Similarity::Dot };
+    let update = Update {
+        learning_rate: 2f32.powi(-10),
+        l2: 0.25,
+        similarity: Similarity::Dot,
+        regularization: Regularization::default(),
+        seed: 0,
+    };
     for set in InstructionSet::available() {
         let mut tables =
             Tables::new(1, 1 + rounds, dimensions, false, (Optimizer::Sgd, Precision::Bf16), [None, None]).unwrap();
@@ -318,7 +360,13 @@ fn steps_smaller_than_half_a_unit_of_bfloat16_count_in_the_mean() {
 #[test]
 fn trainers_that_race_for_the_same_rows_learn_and_leave_finite_rows() {
     let (dimensions, rounds) = (20, 200);
-    let update = Update { learning_rate: 0.05, l2: 0.001, similarity: Similarity::Dot };
+    let update = Update {
+        learning_rate: 0.05,
+        l2: 0.001,
+        similarity: Similarity::Dot,
+        regularization: Regularization::default(),
+        seed: 0,
+    };
     let adam = Optimizer::Adam { beta1: 0.9, beta2: 0.99, epsilon: 1e-6 };
     for set in InstructionSet::available() {
         for (optimizer, precision) in [(Optimizer::Sgd, Precision::F32), (adam, Precision::Bf16)] {
@@ -343,7 +391,7 @@ fn trainers_that_race_for_the_same_rows_learn_and_leave_finite_rows() {
                 }
             });
             assert!(losses(&tables) < before, "{} {optimizer:?} {precision:?}", set.name());
-            assert!(tables.users.is_finite() && tables.items.is_finite());
+            assert!(tables.users.longest(0, 1).1.is_finite() && tables.items.longest(0, 1).1.is_finite());
         }
     }
 }

@@ -8,8 +8,10 @@
 //!
 //! Rows are copied from the shared tables into private memory before, and updated behind, each row of a block once: the
 //! gradients of a row that comes several times are summed. For cosines all rows lie on the unit sphere, and updates
-//! keep them there; see [`rows`].
+//! keep them there; see [`rows`]. With dropout the products see rows of which some factors are zero: a fresh choice of them
+//! for every positive's user, and for every item of the block; see [`dropout`].
 
+mod dropout;
 mod kernels;
 mod limit;
 mod product;
@@ -22,9 +24,11 @@ mod workspace;
 
 use super::hogwild::{Optimizer, Tables};
 use super::kernel::InstructionSet;
+use super::regularization::{Dropout, Regularization};
 use super::rule::{Adagrad, Adam, Sgd};
 use super::{LossSample, Similarity, Update};
 use crate::loss::Listwise;
+use dropout::Dropped;
 use kernels::{Kernels, KernelsPortable};
 #[cfg(target_arch = "x86_64")]
 use kernels::{Kernels256, Kernels512};
@@ -69,7 +73,11 @@ pub(crate) fn train_block<L: Listwise>(
     assert!(block.user_of.iter().all(|u| (*u as usize) < block.users.len()) && block.users.len() <= positives);
     assert!(block.item_of.iter().all(|i| (*i as usize) < items));
     assert!(block.masked.iter().all(|m| (m.0 as usize) < positives && (m.1 as usize) < block.negatives));
-    workspace.prepare(positives, block.negatives, items, tables.users.factors.stride());
+    let stride = tables.users.factors.stride();
+    workspace.prepare(positives, block.negatives, items, stride);
+    let Regularization { user_dropout, item_dropout, .. } = update.regularization;
+    let masks = |rows: usize, dropout: Dropout| if dropout.is_on() { rows } else { 0 };
+    workspace.prepare_masks(masks(positives, user_dropout), masks(items, item_dropout), stride);
     // SAFETY: the machine has the instruction set, and the positions were looked at.
     unsafe {
         match set {
@@ -96,6 +104,7 @@ unsafe fn step<K: Kernels, L: Listwise>(
     let stride = tables.users.factors.stride();
     let positives = block.user_of.len();
     let Workspace { users, user_sums, items, item_gradients, user_counts, item_counts, .. } = workspace;
+    let (user_masks, item_masks) = (&mut workspace.user_masks, &mut workspace.item_masks);
     // SAFETY: passed on from the caller.
     unsafe {
         K::gather(&tables.users, block.users, user_sums);
@@ -105,6 +114,17 @@ unsafe fn step<K: Kernels, L: Listwise>(
         users[p * stride..][..stride].copy_from_slice(&user_sums[user as usize * stride..][..stride]);
     }
     users[positives * stride..positives.next_multiple_of(STRIP) * stride].fill(0.0);
+    let Regularization { user_dropout, item_dropout, .. } = how.regularization;
+    let unit = how.similarity == Similarity::Cosine;
+    let mut seed = how.seed;
+    if user_dropout.is_on() {
+        let mut dropped = Dropped { masks: user_masks, shape: (stride, tables.users.columns().1), unit };
+        dropped.apply(user_dropout, &mut seed, &mut users[..positives * stride]);
+    }
+    if item_dropout.is_on() {
+        let mut dropped = Dropped { masks: item_masks, shape: (stride, tables.items.columns().1), unit };
+        dropped.apply(item_dropout, &mut seed, &mut items[..block.items.len() * stride]);
+    }
     item_gradients[block.negatives * stride..block.items.len() * stride].fill(0.0);
     user_counts.clear();
     user_counts.resize(block.users.len(), 0.0);
@@ -124,6 +144,15 @@ unsafe fn step<K: Kernels, L: Listwise>(
     }
     sample.terms = positives as u64;
 
+    let Workspace { users, user_gradients, user_masks, items, item_gradients, item_masks, .. } = workspace;
+    if user_dropout.is_on() {
+        let dropped = Dropped { masks: user_masks, shape: (stride, tables.users.columns().1), unit };
+        dropped.pass_back(&users[..positives * stride], user_gradients);
+    }
+    if item_dropout.is_on() {
+        let dropped = Dropped { masks: item_masks, shape: (stride, tables.items.columns().1), unit };
+        dropped.pass_back(&items[..block.items.len() * stride], item_gradients);
+    }
     let Workspace { user_sums, user_gradients, item_gradients, user_counts, item_counts, row, .. } = workspace;
     user_sums[..block.users.len() * stride].fill(0.0);
     for (p, (&user, &item)) in block.user_of.iter().zip(block.item_of).enumerate() {
@@ -132,8 +161,8 @@ unsafe fn step<K: Kernels, L: Listwise>(
         item_counts[item] += 1.0;
         add(&user_gradients[p * stride..][..stride], 1.0, &mut user_sums[user * stride..][..stride]);
     }
-    let step = Step { learning_rate: how.learning_rate, l2: how.l2, width: tables.width };
-    let unit = how.similarity == Similarity::Cosine;
+    let Update { learning_rate, l2, regularization, .. } = how;
+    let step = Step { learning_rate, l2, regularization };
     let (users, items) = ((&**user_sums, &**user_counts), (&**item_gradients, &**item_counts));
     let sides = [(&tables.users, block.users, users), (&tables.items, block.items, items)];
     for (side, rows, sums) in sides {

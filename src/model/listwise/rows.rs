@@ -1,7 +1,8 @@
 //! Rows between the shared tables and private memory: gathered before the products, updated behind them.
 
 use crate::model::hogwild::Side;
-use crate::model::kernel::Lanes;
+use crate::model::kernel::{F32, Lanes};
+use crate::model::regularization::{Regularization, limit_norm};
 use crate::model::rule::Rule;
 
 /// How many rows ahead the tables are prefetched.
@@ -12,8 +13,7 @@ const AHEAD: usize = 8;
 pub(super) struct Step {
     pub(super) learning_rate: f32,
     pub(super) l2: f32,
-    /// Columns that mean something.
-    pub(super) width: usize,
+    pub(super) regularization: Regularization,
 }
 
 #[inline(always)]
@@ -50,7 +50,7 @@ pub(super) unsafe fn gather<V: Lanes>(side: &Side, rows: &[u32], out: &mut [f32]
 
 /// Updates `rows`, all of them different, by one row of `gradients` each. With `UNIT`, rows lie on the unit sphere and
 /// stay there: the step follows the gradient's tangent, and the row is scaled back to unit length. `counts` says how
-/// often a row's L2 term counts.
+/// often a row's L2 term counts. Gradients are clipped, and without `UNIT` rows kept short, as `step` says.
 ///
 /// # Safety
 /// The machine has the instruction set of `V`; `gradients` and `buffer` begin on cache lines.
@@ -65,16 +65,20 @@ pub(super) unsafe fn update<V: Lanes, R: Rule, const UNIT: bool>(
     let stride = side.factors.stride();
     assert!(gradients.len() >= rows.len() * stride && counts.len() >= rows.len() && buffer.len() >= stride);
     let buffer = buffer.as_mut_ptr();
+    let (width, factors) = side.columns();
+    let clips = step.regularization.clip_gradient.is_some();
+    // SAFETY: the caller vouches for the instruction set. Floats are stored as they are: nothing is drawn from it.
+    let mut noise = unsafe { V::noise(&[0; 16]) };
     for (i, &row) in rows.iter().enumerate() {
         prefetch::<V>(side, rows, i);
         let at = side.factors.row_ptr(row as usize);
         let momentum = side.momentum.as_ref().map_or(std::ptr::null_mut(), |m| m.row_ptr(row as usize));
         // SAFETY: `row_ptr` checked the rows, the assertion the rest; with momentum the rule's tables are there.
         unsafe {
-            let gradient = gradients.as_ptr().add(i * stride);
+            let mut gradient = gradients.as_ptr().add(i * stride);
             // What the row itself is multiplied by in the gradient.
             let mut own = if UNIT { 0.0 } else { step.l2 * counts[i] };
-            if UNIT || R::ADAPTIVE {
+            if UNIT || R::ADAPTIVE || clips {
                 let mut products = [V::splat(0.0); 3];
                 for offset in (0..stride * 4).step_by(64) {
                     let (x, g) = (V::load(at, offset), V::load(gradient, offset));
@@ -87,9 +91,19 @@ pub(super) unsafe fn update<V: Lanes, R: Rule, const UNIT: bool>(
                 if UNIT {
                     own = -along / row_square.max(1e-24);
                 }
+                let mut square = (gradient_square + own * (2.0 * along + own * row_square)).max(0.0);
+                let kept = step.regularization.kept(square);
+                if kept < 1.0 {
+                    for offset in (0..stride * 4).step_by(64) {
+                        V::load(gradient, offset).mul(V::splat(kept)).store(buffer, offset);
+                    }
+                    // Whoever moves the row reads the gradient before writing there.
+                    gradient = buffer;
+                    own *= kept;
+                    square *= kept * kept;
+                }
                 if R::ADAPTIVE {
-                    let square = gradient_square + own * (2.0 * along + own * row_square);
-                    let mean = square.max(0.0) / step.width as f32;
+                    let mean = square / width as f32;
                     let rate = rule.rate::<V>(step.learning_rate, side.state_ptr(row as usize), mean);
                     move_row::<V, R, UNIT>((at, momentum, gradient, buffer), own, rate, rule, stride);
                 } else {
@@ -100,6 +114,9 @@ pub(super) unsafe fn update<V: Lanes, R: Rule, const UNIT: bool>(
             }
             if let Some(column) = side.fixed() {
                 V::store_one(at.add(column), 1.0);
+            }
+            if !UNIT && let Some(most) = step.regularization.max_norm {
+                limit_norm::<V, F32>(at, (stride / 16, width, factors), most, buffer, &mut noise);
             }
         }
     }

@@ -129,7 +129,7 @@ pub(super) unsafe fn strip<K: Kernels, L: Listwise>(of: Strip<'_>, loss: L) -> f
 }
 
 #[inline(always)]
-fn dot(a: &[f32], b: &[f32]) -> f32 {
+pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
     let mut sums = [0f32; 16];
     for (a, b) in a.chunks_exact(16).zip(b.chunks_exact(16)) {
         for i in 0..16 {

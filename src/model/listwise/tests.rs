@@ -21,6 +21,11 @@ fn descend(row: &mut [f64], state: &mut State, mut gradient: Vec<f64>, how: Upda
         let along = dot(row, &gradient) / dot(row, row);
         gradient.iter_mut().zip(&*row).for_each(|(g, x)| *g -= along * x);
     }
+    let Regularization { max_norm, clip_gradient, .. } = how.regularization;
+    if let Some(most) = clip_gradient.map(f64::from).filter(|most| dot(&gradient, &gradient).sqrt() > *most) {
+        let norm = dot(&gradient, &gradient).sqrt();
+        gradient.iter_mut().for_each(|g| *g *= most / norm);
+    }
     let mean = dot(&gradient, &gradient) / gradient.len() as f64;
     let mut rate = f64::from(how.learning_rate);
     match optimizer {
@@ -39,10 +44,31 @@ fn descend(row: &mut [f64], state: &mut State, mut gradient: Vec<f64>, how: Upda
         }
     }
     row.iter_mut().zip(&gradient).for_each(|(x, g)| *x -= rate * g);
+    let norm = dot(row, row).sqrt();
     if unit {
-        let norm = dot(row, row).sqrt();
         row.iter_mut().for_each(|x| *x /= norm);
+    } else if let Some(most) = max_norm.map(f64::from).filter(|most| norm > *most) {
+        row.iter_mut().for_each(|x| *x *= most / norm);
     }
+}
+
+/// A row as the scores see it with dropout, and what its gradient is multiplied by on the way back.
+fn dropped(row: &[f64], dropout: Dropout, seed: &mut u64, unit: bool) -> (Vec<f64>, Vec<f64>) {
+    let mut drawn = vec![1f32; row.len().next_multiple_of(16)];
+    if dropout.is_on() {
+        dropout.draw(seed, row.len(), &mut drawn);
+    }
+    let mut mask: Vec<f64> = drawn[..row.len()].iter().map(|m| f64::from(*m)).collect();
+    let seen: Vec<f64> = row.iter().zip(&mask).map(|(x, m)| x * m).collect();
+    let norm = if unit && dropout.is_on() { dot(&seen, &seen).sqrt().max(1e-12) } else { 1.0 };
+    mask.iter_mut().for_each(|m| *m /= norm);
+    (seen.iter().map(|x| x / norm).collect(), mask)
+}
+
+/// The gradient by a row, given the one by what the scores see of it: on the sphere only its tangent counts.
+fn back(gradient: &[f64], seen: &[f64], mask: &[f64], tangent: bool) -> Vec<f64> {
+    let along = if tangent { dot(gradient, seen) } else { 0.0 };
+    gradient.iter().zip(seen).zip(mask).map(|((g, s), m)| m * (g - along * s)).collect()
 }
 
 struct Oracle {
@@ -66,14 +92,24 @@ impl Oracle {
         for (gradient, item) in item_gradients.iter_mut().zip(block.items).take(block.negatives) {
             add(gradient, &self.items[*item as usize], l2);
         }
+        let unit = how.similarity == Similarity::Cosine;
+        let Regularization { user_dropout, item_dropout, .. } = how.regularization;
+        // Masks are drawn for all positives' users, and then for all items.
+        let mut seed = how.seed;
+        let mut see = |row: &Vec<f64>, dropout| dropped(row, dropout, &mut seed, unit);
+        let users: Vec<_> = block.user_of.iter().map(|u| block.users[*u as usize] as usize).collect();
+        let users: Vec<_> = users.into_iter().map(|u| see(&self.users[u], user_dropout)).collect();
+        let items: Vec<_> = block.items.iter().map(|i| see(&self.items[*i as usize], item_dropout)).collect();
+        let mut by_seen = vec![vec![0.0; width]; block.items.len()];
         for (p, (&u, &i)) in block.user_of.iter().zip(block.item_of).enumerate() {
-            let user = &self.users[block.users[u as usize] as usize];
-            let row = |slot: usize| &self.items[block.items[slot] as usize];
+            let user = &users[p].0;
+            let row = |slot: usize| &items[slot].0;
             let correction = |slot: usize| block.corrections.get(slot).copied().unwrap_or(0.0);
             let of_list: Vec<usize> =
                 (0..block.negatives).filter(|j| !block.masked.contains(&(p as u32, *j as u32))).collect();
-            add(&mut user_gradients[u as usize], user, l2);
-            add(&mut item_gradients[i as usize], row(i as usize), l2);
+            add(&mut user_gradients[u as usize], &self.users[block.users[u as usize] as usize], l2);
+            let mut by_user = vec![0.0; width];
+            add(&mut item_gradients[i as usize], &self.items[block.items[i as usize] as usize], l2);
             if of_list.is_empty() {
                 continue;
             }
@@ -86,13 +122,18 @@ impl Oracle {
             let positive = Positive { score: positive, correction: correction(i as usize), shift };
             let outcome = loss.finish(positive, terms, slopes, of_list.len() as f32);
             sum += f64::from(outcome.loss);
-            add(&mut user_gradients[u as usize], row(i as usize), f64::from(outcome.positive));
-            add(&mut item_gradients[i as usize], user, f64::from(outcome.positive));
+            add(&mut by_user, row(i as usize), f64::from(outcome.positive));
+            add(&mut by_seen[i as usize], user, f64::from(outcome.positive));
             for (j, e) in of_list.iter().zip(&each) {
                 let g = f64::from(outcome.scale * e.1);
-                add(&mut user_gradients[u as usize], row(*j), g);
-                add(&mut item_gradients[*j], user, g);
+                add(&mut by_user, row(*j), g);
+                add(&mut by_seen[*j], user, g);
             }
+            let (seen, mask) = &users[p];
+            add(&mut user_gradients[u as usize], &back(&by_user, seen, mask, unit && user_dropout.is_on()), 1.0);
+        }
+        for ((gradient, by_seen), (seen, mask)) in item_gradients.iter_mut().zip(&by_seen).zip(&items) {
+            add(gradient, &back(by_seen, seen, mask, unit && item_dropout.is_on()), 1.0);
         }
         for (u, gradient) in block.users.iter().zip(user_gradients) {
             descend(&mut self.users[*u as usize], &mut self.user_states[*u as usize], gradient, how, optimizer);
@@ -186,13 +227,27 @@ fn check<L: Listwise>(loss: L, how: Update, optimizer: Optimizer, shape: (usize,
     }
 }
 
+/// Every part of it by itself, all together, and none. Norms are such that some rows exceed them and others do not.
+fn regularization() -> impl Strategy<Value = Regularization> {
+    let dropout = || prop_oneof![Just(0.0f32), Just(0.2), Just(0.5)].prop_map(Dropout::new);
+    let norm = |low, high| prop_oneof![Just(None), (low..high).prop_map(Some)];
+    (dropout(), dropout(), norm(0.5f32, 3.0), norm(0.05f32, 5.0)).prop_map(
+        |(user_dropout, item_dropout, max_norm, clip_gradient)| Regularization {
+            user_dropout,
+            item_dropout,
+            max_norm,
+            clip_gradient,
+        },
+    )
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
     #[test]
     fn every_kernel_equals_the_oracle(
         width in prop_oneof![Just(5usize), Just(20), Just(64), Just(80)],
         positives in 1usize..140, negatives in 1usize..45, t in 1f32..8.0,
-        cosine: bool, rule in 0..3, corrected: bool, choice in 0..4,
+        (cosine, corrected) in any::<(bool, bool)>(), rule in 0..3, choice in 0..4, regularization in regularization(),
     ) {
         let optimizer = match rule {
             0 => Optimizer::Sgd,
@@ -201,7 +256,7 @@ proptest! {
             _ => Optimizer::Adam { beta1: 0.9, beta2: 0.99, epsilon: 0.1 },
         };
         let (similarity, l2) = if cosine { (Similarity::Cosine, 0.0) } else { (Similarity::Dot, 0.01) };
-        let how = Update { learning_rate: 0.01, l2, similarity };
+        let how = Update { learning_rate: 0.01, l2, similarity, regularization, seed: width as u64 };
         let shape = (width, positives, negatives);
         match choice {
             0 => check(Softmax { inverse_temperature: t }, how, optimizer, shape, corrected),

@@ -63,6 +63,9 @@ pub(crate) struct Workspace {
     /// How often a row's L2 term counts.
     pub(super) user_counts: Vec<f32>,
     pub(super) item_counts: Vec<f32>,
+    /// What factors are multiplied by, with dropout: a row a positive, and a row an item.
+    pub(super) user_masks: Buffer,
+    pub(super) item_masks: Buffer,
     /// One row.
     pub(super) row: Buffer,
 }
@@ -81,14 +84,18 @@ impl Workspace {
             scores: none(),
             user_counts: Vec::new(),
             item_counts: Vec::new(),
+            user_masks: none(),
+            item_masks: none(),
             row: none(),
         }
     }
 
-    /// Bytes for blocks of `positives` and `negatives` in rows of `stride` floats.
-    pub(crate) fn bytes(positives: usize, negatives: usize, stride: usize) -> u64 {
+    /// Bytes for blocks of `positives` and `negatives` in rows of `stride` floats, with dropout of users and of items or
+    /// without.
+    pub(crate) fn bytes(positives: usize, negatives: usize, stride: usize, [users, items]: [bool; 2]) -> u64 {
+        let masks = usize::from(users) * positives + usize::from(items) * (negatives + positives);
         let positives = positives.next_multiple_of(STRIP);
-        let rows = 3 * positives + STRIP + 2 * (negatives + positives) + 1;
+        let rows = 3 * positives + STRIP + 2 * (negatives + positives) + 1 + masks;
         (rows * stride + negatives * STRIP + 2 * positives + negatives) as u64 * 4
     }
 
@@ -102,5 +109,11 @@ impl Workspace {
         self.item_gradients.reserve(items * stride);
         self.scores.reserve(negatives * STRIP);
         self.row.reserve(stride);
+    }
+
+    /// Makes room for so many masks of users and of items.
+    pub(super) fn prepare_masks(&mut self, users: usize, items: usize, stride: usize) {
+        self.user_masks.reserve(users * stride);
+        self.item_masks.reserve(items * stride);
     }
 }

@@ -8,21 +8,24 @@ pub use bench::{ListwiseBench, bench_listwise};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use rand::SeedableRng;
 use rand::seq::SliceRandom;
+use rand::{Rng, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
 use crate::context::{Context, Stage};
 use crate::dataset::{Dataset, Interactions};
 use crate::loss::{Atan, Bsl, Ccl, Listwise, LossKind, Psl, Relu, Softmax, Surrogate, Tanh};
-use crate::model::{Block, InstructionSet, LossSample, Tables, Update, Workspace, stride_of, train_block};
+use crate::model::{
+    Block, InstructionSet, LossSample, Regularization, Tables, Update, Workspace, stride_of, train_block,
+};
 use crate::negatives::{Distribution, Popularity, Proposal, SharedBlock, SharedSampler, Uniform};
 use crate::storage::return_large_buffers;
 use crate::stream::{Window, plan as windows};
 use crate::train::config::TrainConfig;
+use crate::train::divergence::Alarm;
 use crate::train::error::TrainError;
 use crate::train::lane::{Done, IN_FLIGHT, stream_seed};
 use crate::train::paging::{ExactReading, Paging};
@@ -107,8 +110,7 @@ struct Epoch<'a, L> {
     windows: Vec<Vec<u32>>,
     /// The next window that nobody has taken.
     next: AtomicUsize,
-    /// Set when a loss is no number any more.
-    diverged: AtomicBool,
+    alarm: Alarm,
     seed: u64,
     tables: &'a Tables,
     paging: Paging<'a>,
@@ -122,7 +124,7 @@ struct Epoch<'a, L> {
 
 impl<L: Listwise> Epoch<'_, L> {
     fn stopped(&self) -> bool {
-        self.ctx.cancelled() || self.diverged.load(Ordering::Relaxed)
+        self.ctx.cancelled() || self.alarm.is_raised()
     }
 
     /// Produces and trains until no window is left. `rate` is the learning rate of a window by its number.
@@ -173,6 +175,9 @@ impl<L: Listwise> Epoch<'_, L> {
             for pairs in pairs.chunks(self.shared_by) {
                 let mut block = spare().unwrap_or_default();
                 block.learning_rate = rate(number);
+                if self.update.regularization.draws() {
+                    block.seed = rng.next_u64();
+                }
                 sampler.fill(pairs, self.interactions, &mut rng, &mut block);
                 if block.negatives == 0 {
                     skipped += pairs.len() as u64;
@@ -189,7 +194,7 @@ impl<L: Listwise> Epoch<'_, L> {
 
     /// Updates the tables by one block.
     fn learn(&self, block: &SharedBlock, workspace: &mut Workspace) -> LossSample {
-        let update = Update { learning_rate: block.learning_rate, ..self.update };
+        let update = Update { learning_rate: block.learning_rate, seed: block.seed, ..self.update };
         let view = Block {
             users: &block.users,
             items: &block.items,
@@ -206,9 +211,11 @@ impl<L: Listwise> Epoch<'_, L> {
         let mut done = Done::default();
         for block in blocks {
             let sample = self.learn(&block, workspace);
-            if !sample.sum.is_finite() {
-                self.diverged.store(true, Ordering::Relaxed);
-            }
+            // A block's first user and item, and its last item, which is a negative.
+            let items = block.items.iter().take(1).chain(block.items.last());
+            let users = block.users.iter().take(1);
+            let seen = (sample.sum, block.learning_rate);
+            self.alarm.look((self.set, self.tables), seen, users.copied(), items.copied());
             done.add_loss(sample);
             done.positives += block.user_of.len() as u64;
             self.stage.add((block.user_of.len() * block.negatives) as u64);
@@ -239,8 +246,10 @@ fn all_lanes<P: Distribution, L: Listwise>(
 pub(super) fn lane_bytes(config: &TrainConfig, items: u32) -> u64 {
     let (positives, negatives) = (config.shared_by(), config.negatives().min(items as usize));
     let width = config.dimensions + if config.biases() { 2 } else { 0 };
+    let Regularization { user_dropout, item_dropout, .. } = config.update(0.0).regularization;
+    let masks = [user_dropout.is_on(), item_dropout.is_on()];
     SharedSampler::<Uniform>::bytes(positives, negatives, items)
-        + Workspace::bytes(positives, negatives, stride_of(width))
+        + Workspace::bytes(positives, negatives, stride_of(width), masks)
 }
 
 /// Fills the tables and makes the lanes. Lanes race; deterministic training has one, whatever the threads.
@@ -282,13 +291,13 @@ fn epoch<'a, L: Listwise>(
         interactions: dataset.train(),
         windows,
         next: AtomicUsize::new(0),
-        diverged: AtomicBool::new(false),
+        alarm: Alarm::new(config),
         seed,
         tables,
         paging: Paging::new(dataset.train(), tables, plan),
         set: InstructionSet::detect(),
         loss,
-        update: Update { learning_rate, l2: config.l2(), similarity: config.similarity() },
+        update: config.update(learning_rate),
         shared_by: config.shared_by(),
         ctx,
         stage,
@@ -308,12 +317,13 @@ fn run<P: Distribution + Clone>(
     let (mut tables, mut lanes) = prepare(dataset, config, proposal, plan, folder)?;
     let each = config.negatives().min(dataset.items().len() as usize) as u64;
     let why = "no positive with a negative: no item can be proposed";
-    let report = all_epochs(config, plan, (each, why), &mut tables, ctx, |number, tables, stage| {
+    let run = (dataset, config, plan);
+    let report = all_epochs(run, (each, why), &mut tables, (folder, ctx), |(number, scale), tables, stage| {
         let work = epoch(dataset, config, (number, plan), loss, tables, (ctx, stage));
         let windows = work.windows.len() as f64;
-        let rate = |window: usize| rate(config, f64::from(number) + window as f64 / windows);
+        let rate = |window: usize| scale * rate(config, f64::from(number) + window as f64 / windows);
         let done = all_lanes(&work, &mut lanes, rate)?;
-        Some(Ran { done, negatives: None, diverged: work.diverged.load(Ordering::Relaxed) })
+        Some(Ran { done, negatives: None, diverged: work.alarm.learning_rate() })
     })?;
     Ok((tables, report))
 }

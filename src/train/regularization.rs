@@ -1,0 +1,136 @@
+//! The `[regularization]` section: dropout on embeddings, a largest norm of rows, clipped gradients.
+
+use serde::{Deserialize, Serialize};
+
+use super::{TrainConfig, TrainError};
+use crate::model::{Dropout, Regularization, Similarity, Update};
+
+/// What keeps rows small, or from relying on a few of their factors, beside [`TrainConfig::l2`]. By default nothing. Biases
+/// are neither dropped nor limited.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RegularizationConfig {
+    /// The probability by which each factor of a user's row is zero while scores and gradients are computed; those left
+    /// are scaled up by as much (inverted dropout, Srivastava et al., JMLR 2014). From 0 to below 1.
+    pub user_dropout: f32,
+    /// The same for the rows of items, for listwise losses.
+    pub item_dropout: f32,
+    /// The largest norm of a row's factors: a longer one is scaled back when it has been updated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_norm: Option<f32>,
+    /// The largest norm of a row's gradient, L2 included, in one update: a longer one is scaled down before it becomes a
+    /// step.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clip_gradient: Option<f32>,
+}
+
+impl TrainConfig {
+    /// How rows are updated at `learning_rate`. Batches bring seeds of their own.
+    pub(super) fn update(&self, learning_rate: f32) -> Update {
+        let RegularizationConfig { user_dropout, item_dropout, max_norm, clip_gradient } = self.regularization;
+        let regularization = Regularization {
+            user_dropout: Dropout::new(user_dropout),
+            item_dropout: Dropout::new(item_dropout),
+            max_norm,
+            clip_gradient,
+        };
+        Update { learning_rate, l2: self.l2(), similarity: self.similarity(), regularization, seed: 0 }
+    }
+
+    /// Checks the section, and what goes with it.
+    pub(super) fn validate_regularization(&self) -> Result<(), TrainError> {
+        let fail = |key: &str, value: f32, must: &str| {
+            Err(TrainError::Config {
+                key: format!("regularization.{key}"),
+                value: value.to_string(),
+                must: must.to_string(),
+            })
+        };
+        let RegularizationConfig { user_dropout, item_dropout, max_norm, clip_gradient } = self.regularization;
+        for (key, probability) in [("user_dropout", user_dropout), ("item_dropout", item_dropout)] {
+            if !(0.0..1.0).contains(&probability) {
+                return fail(key, probability, "be at least 0 and below 1");
+            }
+        }
+        for (key, norm) in [("max_norm", max_norm), ("clip_gradient", clip_gradient)] {
+            if let Some(norm) = norm.filter(|n| !(n.is_finite() && *n > 0.0)) {
+                return fail(key, norm, "be a number above 0, or left out");
+            }
+        }
+        let listwise = self.loss.kind.is_listwise();
+        if item_dropout > 0.0 && !listwise {
+            let must = "be 0 with losses of single negatives, whose items' rows are read in place; \
+                        regularization.user_dropout goes with every loss, item_dropout with loss.kind = \"softmax\"";
+            return fail("item_dropout", item_dropout, must);
+        }
+        if let Some(most) = max_norm.filter(|_| listwise && self.similarity() == Similarity::Cosine) {
+            let must = "be left out with listwise losses on cosines, which keep rows at unit length; similarity = \
+                        \"dot\" has a use for it";
+            return fail("max_norm", most, must);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::context::{ByteSize, Context};
+    use crate::train::{TrainCounts, TrainPlan};
+
+    #[test]
+    fn what_makes_no_sense_is_refused_by_its_key() {
+        for (text, key, remedy) in [
+            ("user_dropout = 1.0", "user_dropout", "below 1"),
+            ("user_dropout = nan", "user_dropout", "below 1"),
+            ("item_dropout = -0.1", "item_dropout", "at least 0"),
+            ("item_dropout = 0.1", "item_dropout", "user_dropout"),
+            ("max_norm = 0.0", "max_norm", "above 0"),
+            ("clip_gradient = inf", "clip_gradient", "above 0"),
+            ("max_norm = 1.0\n[loss]\nkind = \"bsl\"", "max_norm", "\"dot\""),
+        ] {
+            let config: TrainConfig = toml::from_str(&format!("[regularization]\n{text}")).unwrap();
+            match config.validate() {
+                Err(TrainError::Config { key: found, must, .. }) => {
+                    assert_eq!(found, format!("regularization.{key}"));
+                    assert!(must.contains(remedy), "{must}");
+                }
+                other => panic!("{text}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn masks_of_blocks_are_planned_for() {
+        let counts = TrainCounts { users: 1000, items: 10_000, interactions: 100_000 };
+        let memory = |users: f32, items: f32| {
+            let mut config: TrainConfig = toml::from_str("dimensions = 64\nloss.kind = \"bsl\"").unwrap();
+            (config.regularization.user_dropout, config.regularization.item_dropout) = (users, items);
+            TrainPlan::new(counts, &config, &Context::new(2, ByteSize(1 << 30))).unwrap().memory.0
+        };
+        // A row of 64 floats for each of 128 positives, and for each of as many items and 800 negatives, in two lanes.
+        assert_eq!(memory(0.1, 0.0) - memory(0.0, 0.0), 2 * 256 * 128);
+        assert_eq!(memory(0.1, 0.2) - memory(0.1, 0.0), 2 * 256 * 928);
+    }
+
+    #[test]
+    fn what_makes_sense_is_passed_on() {
+        for text in [
+            "user_dropout = 0.25\nmax_norm = 2.0\nclip_gradient = 0.5",
+            "user_dropout = 0.25\nmax_norm = 2.0\nclip_gradient = 0.5\n[loss]\nkind = \"softmax\"",
+            "user_dropout = 0.1\nitem_dropout = 0.5\n[loss]\nkind = \"bsl\"",
+        ] {
+            let text = if text.contains("softmax") {
+                format!("similarity = \"dot\"\n[regularization]\n{text}")
+            } else {
+                format!("[regularization]\n{text}")
+            };
+            let config: TrainConfig = toml::from_str(&text).unwrap();
+            config.validate().unwrap();
+            assert!(!config.update(0.1).regularization.is_off());
+            let again: TrainConfig = toml::from_str(&toml::to_string(&config).unwrap()).unwrap();
+            assert_eq!(again, config);
+        }
+        assert!(TrainConfig::default().update(0.1).regularization.is_off());
+    }
+}
