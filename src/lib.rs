@@ -12,9 +12,10 @@
 //! | evaluate | [`evaluate()`] | any [`Scorer`] and a [`Dataset`] | an [`Evaluation`] beside [`Baselines`] |
 //! | recommend | [`recommend()`], [`save_recommendations`], [`similar`] | the same | items for users, items like items |
 //! | tune | [`sweep()`] | a [`Dataset`], a [`TrainConfig`] and a [`Space`] of others | a [`SweepReport`], the best configuration |
+//! | explain | [`train_audited`], [`explain()`] | the same, and a user | how negatives came about |
 //! | plan | [`plan_train`], [`rehearse_train`], [`plan_ingest`] | a [`Dataset`] or a log | what a run will take |
 //! | check | [`Dataset::verify`], [`Model::verify`], [`Stored`] | a folder | what is wrong with it |
-//! | measure | [`bench_train`], [`bench_out_of_core`], [`bench_evaluate`] | a [`Dataset`], and a [`Scorer`] to evaluate | rates, stage by stage |
+//! | measure | [`bench_train`], [`bench_negatives`], [`bench_out_of_core`], [`bench_evaluate`] | a [`Dataset`], and a [`Scorer`] to evaluate | rates, stage by stage |
 //!
 //! Every long operation takes a [`Context`]: how many threads, how much memory, where progress goes, and a flag that
 //! stops it. Outputs appear whole or not at all. Errors name the file, line or setting, and the remedy.
@@ -59,9 +60,11 @@
 //!
 //! What lies on disk, how metrics are defined and why lock-free training is sound is told in the repository's `docs/`.
 
+mod columnar;
 mod context;
 mod dataset;
 mod evaluate;
+mod explain;
 mod ingest;
 mod loss;
 mod mix;
@@ -85,6 +88,10 @@ pub use dataset::{
 pub use evaluate::{
     Baselines, EvaluateBench, EvaluateError, EvaluateOptions, Evaluation, MetricAt, Metrics, Protocol, bench_evaluate,
     evaluate,
+};
+pub use explain::{
+    ExplainError, ExplainOptions, ExplainedCandidate, ExplainedComponent, ExplainedNegative, ExplainedPositive,
+    Explanation, explain,
 };
 pub use ingest::{
     Column, Compression, Delimiter, Format, IngestBench, IngestCounts, IngestError, IngestOptions, IngestPlan,
@@ -115,8 +122,9 @@ pub use synth::{
     write_synth, write_truth,
 };
 pub use train::{
-    ConfidenceConfig, DivergedRow, EpochReport, ListwiseBench, OptimizerConfig, OptimizerKind, OutOfCoreBench,
-    RegularizationConfig, Rehearsal, Schedule, Stopped, StreamConfig, TablePlace, TrainBench, TrainConfig, TrainCounts,
-    TrainError, TrainPlan, TrainReport, Validated, ValidationConfig, ValidationPlan, ValidationReport, WeightScale,
-    bench_listwise, bench_out_of_core, bench_train, plan_train, rehearse_train, train,
+    AuditOptions, AuditSummary, ConfidenceConfig, DivergedRow, EpochReport, ListwiseBench, NegativesBench,
+    OptimizerConfig, OptimizerKind, OutOfCoreBench, RegularizationConfig, Rehearsal, SamplerCost, Schedule, Stopped,
+    StreamConfig, TablePlace, TrainBench, TrainConfig, TrainCounts, TrainError, TrainPlan, TrainReport, Validated,
+    ValidationConfig, ValidationPlan, ValidationReport, WeightScale, bench_listwise, bench_negatives,
+    bench_out_of_core, bench_train, plan_train, rehearse_train, train, train_audited,
 };

@@ -105,7 +105,7 @@ fn hard_negatives_and_mixtures_give_the_same_bits_whether_in_blocks_or_of_all_it
     the_same_for_any_threads(&data, &mixed, &model);
 
     // These are drawn from the whole catalogue: a single cell.
-    mixed.negatives.mix = [Propose::Popularity, Propose::Recent, Propose::Cooccurrence]
+    mixed.negatives.mix = [Propose::Popularity, Propose::Recent, Propose::Cooccurrence, Propose::Nearest]
         .map(|propose| component(propose, Select::Softmax))
         .to_vec();
     the_same_for_any_threads(&data, &mixed, &model);
@@ -119,7 +119,18 @@ fn listwise_losses_and_bfloat16_give_the_same_bits_too() {
     let mut listwise = config();
     listwise.loss.kind = LossKind::Bsl;
     listwise.negatives.count = Some(50);
+    listwise.confidence.activity = 0.5;
     the_same_for_any_threads(&data, &listwise, &model);
+    // With negatives of each positive's own.
+    listwise.negatives.mix = vec![MixConfig { select: Select::Hardest, ..MixConfig::default() }];
+    listwise.negatives.count = Some(12);
+    the_same_for_any_threads(&data, &listwise, &model);
+    let mut hinge = config();
+    hinge.loss.kind = LossKind::Hinge;
+    hinge.loss.margin_exponent = Some(0.25);
+    the_same_for_any_threads(&data, &hinge, &model);
+    hinge.loss.kind = LossKind::Warp;
+    the_same_for_any_threads(&data, &hinge, &model);
     the_same_for_any_threads(&data, &TrainConfig { precision: Precision::Bf16, ..config() }, &model);
 }
 

@@ -618,13 +618,14 @@ fn mistakes_about_exposures_are_named() {
 
 #[test]
 fn negatives_come_from_exposures_where_there_are_any() {
-    let mut log = String::from("user,item,event\n");
+    let mut log = String::from("user,item,event,timestamp\n");
     for user in 0..40 {
         for k in 0..6 {
             log += &format!(
-                "u{user},i{},click\nu{user},i{},shown\n",
+                "u{user},i{},click,{time}\nu{user},i{},shown,{time}\n",
                 (user * 7 + k * 3) % 50,
-                (user * 5 + k * 11 + 1) % 50
+                (user * 5 + k * 11 + 1) % 50,
+                time = 1_600_000_000 + (user * 3 + k) % 20 * 86_400,
             );
         }
     }
@@ -632,12 +633,10 @@ fn negatives_come_from_exposures_where_there_are_any() {
     bench.ingest(&["--event-column", "event", "--exposure-events", "shown"]);
     bench.write("run.toml", "epochs = 2\ndimensions = 8\n[[negatives.mix]]\npropose = \"exposures\"\n");
     let train = |data: &str, more: &[&str]| {
-        bench.run(
-            &[&["train", data, "--config", "run.toml", "--output", "m.model", "--force", "--quiet"], more].concat(),
-        )
+        bench.run(&[&["train", data, "--output", "m.model", "--force", "--quiet"], more].concat())
     };
     for more in [&[][..], &["--deterministic"], &["--precision", "bf16"]] {
-        let output = train("out.pec", more);
+        let output = train("out.pec", &[&["--config", "run.toml"], more].concat());
         assert!(output.status.success(), "{more:?}: {}", String::from_utf8_lossy(&output.stderr));
     }
     let flags = ["--config", "run.toml", "--event-column", "event", "--exposure-events", "shown"];
@@ -645,8 +644,30 @@ fn negatives_come_from_exposures_where_there_are_any() {
     assert!(planned.status.success(), "{}", String::from_utf8_lossy(&planned.stderr));
     let survey = &serde_json::from_slice::<Value>(&planned.stdout).unwrap()["ingest"]["survey"];
     assert_eq!((&survey["rows"], &survey["exposure_rows"]), (&240.into(), &240.into()));
+    // And how they came about.
+    let explained = |words: &[&str]| {
+        let output = bench.run(&[&["explain", "m.model", "out.pec", "--user", "u3", "--quiet"], words].concat());
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert!(explained(&[]).contains("0. exposures, first: 100 % of the negatives"), "{}", explained(&[]));
+    bench.write(
+        "both.toml",
+        "epochs = 1\ndimensions = 8\n[[negatives.mix]]\npropose = \"exposures\"\n\
+                              same_context = \"time:1d\"\n[[negatives.mix]]\npropose = \"popularity\"\n\
+                              same_context = \"time:2d\"\n",
+    );
+    let both = train("out.pec", &["--config", "both.toml", "--audit", "a.parquet"]);
+    assert!(both.status.success(), "{}", String::from_utf8_lossy(&both.stderr));
+    let told: Value = serde_json::from_str(&explained(&["--json", "--positives", "6"])).unwrap();
+    for (k, words) in
+        [(0, "exposures, same_context time:1d, first"), (1, "popularity^0.75, same_context time:2d, first")]
+    {
+        assert_eq!(told["components"][k]["makes"], words);
+        assert!(told["components"][k]["dropped"]["same_context"].as_u64() > Some(0), "{told}");
+    }
     bench.ingest(&["--force", "--event-column", "event"]);
-    let output = train("out.pec", &[]);
+    let output = train("out.pec", &["--config", "run.toml"]);
     let message = String::from_utf8_lossy(&output.stderr).into_owned();
     for word in ["negatives.mix.propose", "no exposures", "--exposure-events"] {
         assert!(message.contains(word), "'{word}' is not in: {message}");

@@ -220,6 +220,7 @@ fn every_listwise_loss_beats_random() {
         config.negatives.proposal = proposal;
         config.negatives.count = Some(100);
         config.negatives.allow_positives = optimizer == Adam;
+        config.confidence.activity = if proposal == Popularity { 0.5 } else { 0.0 };
         let (_, report) = train(&data, &config, &model, true, &ctx).unwrap();
         let positives = report.epochs[0].triples / 100;
         assert_eq!(positives, data.train().len(), "every positive comes once an epoch");
@@ -231,13 +232,78 @@ fn every_listwise_loss_beats_random() {
     }
 }
 
+/// Recall@20 of a model of `data` with `text` as its configuration, and that of random scores.
+fn recalls(data: &Dataset, text: &str, model: &Path) -> (f64, f64) {
+    let ctx = Context::new(2, ByteSize(1 << 30));
+    let config = TrainConfig { dimensions: 20, ..TrainConfig::from_toml(text).unwrap() };
+    let (_, report) = train(data, &config, model, true, &ctx).unwrap_or_else(|error| panic!("{text}: {error}"));
+    let last = report.epochs.last().unwrap();
+    assert!(last.loss.is_finite() && last.loss < report.epochs[0].loss, "{text}: {report:?}");
+    let evaluation = evaluate(&Model::open(model).unwrap(), data, &EvaluateOptions::default(), &ctx).unwrap();
+    let random = evaluation.baselines.unwrap().random.get("recall@20").unwrap();
+    (evaluation.metrics.get("recall@20").unwrap(), random)
+}
+
+#[test]
+fn every_loss_with_what_goes_with_it_beats_random() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = Dataset::open(dataset(&folder)).unwrap();
+    let model = path(&folder, "m");
+    for text in [
+        "[loss]\nkind = \"hinge\"",
+        "similarity = \"cosine\"\nprecision = \"bf16\"\n[loss]\nkind = \"hinge\"\nmargin_exponent = 0.25\n[optimizer]\nkind = \"adam\"",
+        "[loss]\nkind = \"focal\"\nscale = 2.0",
+        "[loss]\nkind = \"logistic\"\nsmoothing = 0.1\nentropy = 0.05",
+        "[loss]\nkind = \"bpr\"\nentropy = 0.05\n[confidence]\nactivity = 0.5",
+        "[loss]\nkind = \"softmax\"\nentropy = 0.05\nscale = 0.9\n[negatives]\ncount = 100",
+    ] {
+        let (recall, random) = recalls(&data, text, &model);
+        assert!(recall > 1.5 * random, "{text}: recall {recall}, random {random}");
+    }
+    // What is learnt from here becomes harder as training goes on: its loss need not fall.
+    let mut warp = TrainConfig { dimensions: 20, ..TrainConfig::default() };
+    warp.loss.kind = LossKind::Warp;
+    let ctx = Context::new(2, ByteSize(1 << 30));
+    let (manifest, _) = train(&data, &warp, &model, true, &ctx).unwrap();
+    assert_eq!(manifest.config["negatives"]["mix"][0]["select"], "violation");
+    let used: TrainConfig = serde_json::from_value(manifest.config).unwrap();
+    used.validate().unwrap();
+    let evaluation = evaluate(&Model::open(&model).unwrap(), &data, &EvaluateOptions::default(), &ctx).unwrap();
+    let random = evaluation.baselines.unwrap().random.get("recall@20").unwrap();
+    let recall = evaluation.metrics.get("recall@20").unwrap();
+    assert!(recall > 1.5 * random, "warp: recall {recall}, random {random}");
+}
+
+#[test]
+fn listwise_losses_learn_from_any_mixture() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = Dataset::open(dataset(&folder)).unwrap();
+    let model = path(&folder, "m");
+    let mixed = "[negatives]\ncount = 24\n[[negatives.mix]]\nselect = \"hardest\"\ncandidates = 2\nweigh = \"gap\"\n\
+                 [[negatives.mix]]\nshare = 3\npropose = \"popularity\"\nalpha = 0.5\n\
+                 [[negatives.mix]]\nshare = 3\npropose = \"in-batch\"\nmin_distance = 0.001\n";
+    let corrected = "[negatives]\ncount = 24\n[[negatives.mix]]\nweigh = \"log-q\"\n\
+                     [[negatives.mix]]\npropose = \"in-batch\"\nweigh = \"log-q\"\n";
+    for (before, mix, loss) in [
+        ("", corrected, "kind = \"softmax\""),
+        ("similarity = \"dot\"\nprecision = \"bf16\"\n", mixed, "kind = \"softmax\"\nentropy = 0.05"),
+        ("", mixed, "kind = \"bsl\"\nscale = 0.8"),
+        ("deterministic = true\n", mixed, "kind = \"ccl\"\nweight = 20.0"),
+        ("l2 = 0.001\n", mixed, "kind = \"psl\"\nsurrogate = \"atan\""),
+    ] {
+        let text = format!("{before}{mix}[loss]\n{loss}\n[confidence]\nactivity = 0.3\n");
+        let (recall, random) = recalls(&data, &text, &model);
+        assert!(recall > 1.5 * random, "{text}: recall {recall}, random {random}");
+    }
+}
+
 #[test]
 fn losses_are_listed_without_a_dataset() {
     let listed = peccary(&["train", "--list-losses"]);
     assert!(listed.status.success(), "{}", String::from_utf8_lossy(&listed.stderr));
     let text = String::from_utf8(listed.stdout).unwrap();
     let names: Vec<_> = text.lines().filter_map(|line| line.split_whitespace().next()).collect();
-    assert_eq!(names, ["bpr", "logistic", "softmax", "bsl", "ccl", "psl"]);
+    assert_eq!(names, ["bpr", "hinge", "warp", "logistic", "focal", "softmax", "bsl", "ccl", "psl"]);
     refused(&peccary(&["train"]), 2);
 }
 
@@ -278,13 +344,22 @@ fn flags_win_over_the_file_and_mistakes_are_named() {
         ("", &["--loss", "softmax", "--block-items", "64"], &["block_items", "listwise"]),
         ("", &["--loss", "softmax", "--negatives", "70000"], &["negatives.count", "65536"]),
         ("", &["--loss", "bsl", "--shared-by", "0"], &["negatives.shared_by", "4096"]),
-        ("[[negatives.mix]]\nselect = \"hardest\"\n", &["--loss", "bsl"], &["negatives.mix", "uniform", "bpr"]),
-        ("[confidence]\nhalf_life = 30\n", &["--loss", "softmax"], &["confidence", "bpr"]),
         ("[regularization]\nuser_drop_out = 0.1\n", &[], &["did you mean `user_dropout`?"]),
         ("", &["--user-dropout", "1"], &["regularization.user_dropout", "below 1"]),
-        ("", &["--item-dropout", "0.1"], &["regularization.item_dropout", "user_dropout", "softmax"]),
+        ("", &["--item-dropout", "0.1"], &["regularization.item_dropout", "user_dropout", "listwise"]),
         ("", &["--loss", "bsl", "--max-norm", "2"], &["regularization.max_norm", "dot"]),
         ("", &["--clip-gradient", "0"], &["regularization.clip_gradient", "above 0"]),
+        (
+            "[[negatives.mix]]\nselect = \"hardest\"\n",
+            &["--loss", "bsl", "--shared-by", "64"],
+            &["negatives.shared_by", "uniform"],
+        ),
+        ("[[negatives.mix]]\nselect = \"hardest\"\n", &["--loss", "warp"], &["negatives.mix[0].select", "hinge"]),
+        ("", &["--loss", "ccl", "--entropy", "0.1"], &["loss.entropy", "softmax"]),
+        ("[loss]\nsmoothin = 0.1\n", &[], &["did you mean `smoothing`?"]),
+        ("", &["--loss", "hinge", "--margin", "0"], &["loss.margin", "above 0"]),
+        ("", &["--loss", "softmax", "--confidence-activity", "9"], &["confidence.activity", "-4 to 4"]),
+        ("", &["--confidence-event", "buy=4"], &["confidence.events", "no event column"]),
     ] {
         std::fs::remove_dir_all(&model).ok();
         let message = refused(&run(content, more), 1);
@@ -298,9 +373,14 @@ fn flags_win_over_the_file_and_mistakes_are_named() {
         (["--beta1", "0.5"], "--optimizer adam"),
         (["--epsilon", "0.1"], "--optimizer adagrad or adam"),
         (["--exponent", "1.1"], "--loss bsl"),
-        (["--margin", "0.5"], "--loss ccl"),
+        (["--margin", "0.5"], "--loss hinge, warp or ccl"),
+        (["--weight", "50"], "--loss ccl"),
+        (["--margin-exponent", "0.5"], "--loss hinge"),
+        (["--smoothing", "0.1"], "--loss logistic"),
+        (["--gamma", "1"], "--loss focal"),
         (["--surrogate", "atan"], "--loss psl"),
         (["--shared-by", "64"], "--loss softmax"),
+        (["--confidence-alpha", "2"], "--confidence-weight log"),
     ] {
         let message = refused(&run("", &flags), 2);
         assert!(message.contains(flags[0]) && message.contains(remedy), "{message}");

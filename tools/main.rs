@@ -3,6 +3,7 @@
 mod bench;
 mod common;
 mod evaluate;
+mod explain;
 mod ingest;
 mod inspect;
 mod numbers;
@@ -64,7 +65,8 @@ macro_rules! commands {
     };
 }
 
-// In the order of work: quickstart, synth, plan, ingest, inspect, verify, train, sweep, evaluate, recommend, similar.
+// In the order of work: quickstart, synth, plan, ingest, inspect, verify, train, sweep, evaluate, recommend, similar,
+// explain.
 commands! {
     Quickstart => quickstart,
     Synth => synth,
@@ -77,6 +79,7 @@ commands! {
     Evaluate => evaluate,
     Recommend => recommend,
     Similar => similar,
+    Explain => explain,
     Bench => bench,
 }
 

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use peccary::{
-    Dataset, EpochReport, LossKind, OptimizerKind, Proposal, Propose, Schedule, Select, Similarity, Stopped, Surrogate,
-    TrainConfig, TrainReport, ValidationConfig, Weigh, train,
+    AuditOptions, Dataset, EpochReport, LossKind, OptimizerKind, Proposal, Propose, Schedule, Select, Similarity,
+    Stopped, Surrogate, TrainConfig, TrainReport, ValidationConfig, Weigh, WeightScale, train_audited,
 };
 use serde::Serialize;
 
 use crate::common::{Globals, Kept, Usage};
-use crate::numbers::{duration, short};
+use crate::numbers::{duration, grouped, short};
 
 const EXAMPLES: &str = "\
 A run is described by a TOML file, by flags, or by both: a flag wins over the file. The model's manifest keeps the \
@@ -30,14 +30,19 @@ configuration as used. A user's positives never are negatives, unless allowed.
   precision = \"f32\"        # or \"bf16\": half the memory
   [loss]
   kind = \"bpr\"             # or one of --list-losses
-  temperature = 1.0        # 0.1 for cosines
+  temperature = 1.0        # 0.1 for cosines; not of hinge, warp and ccl
+  scale = 1.0              # multiplies the loss and its gradient
+  entropy = 0.0            # regularizes what bpr, logistic, focal, softmax and bsl predict
+  smoothing = 0.1          # of labels; logistic
+  gamma = 2.0              # focal
+  margin = 1.0             # hinge and warp, 0.1 for cosines; ccl 0.4
+  margin_exponent = 0.25   # hinge: wider margins for rarer items; 0 is a fixed margin
   exponent = 1.2           # bsl
-  margin = 0.4             # ccl
   weight = 150.0           # ccl
   surrogate = \"tanh\"       # or \"atan\", \"relu\"; psl
   log_q = true             # softmax and bsl, with popularity
   [negatives]
-  count = 8                # 800 for listwise losses, shared
+  count = 8                # 800 for listwise losses, shared; 64 of a mixture's; 1 for warp
   shared_by = 128          # positives, by listwise losses
   proposal = \"uniform\"     # or \"popularity\"
   alpha = 0.75             # exponent of popularity
@@ -53,6 +58,7 @@ configuration as used. A user's positives never are negatives, unless allowed.
   weight = \"log\"           # or \"none\", \"linear\": 1 + alpha x weight
   alpha = 1.0
   half_life = 90.0         # days
+  activity = 0.5           # light users count more; 1: all users alike
   clip = 10.0
   events = { buy = 4.0 }
   [regularization]         # beside l2; by default none
@@ -87,7 +93,8 @@ Examples:
   peccary train clicks.pec --output clicks.model --loss logistic --optimizer adam --negatives 4
   peccary train clicks.pec --output clicks.model --proposal popularity --alpha 0.5 --json
   peccary train clicks.pec --output clicks.model --loss bsl --temperature 0.08 --exponent 1.2
-  peccary train clicks.pec --output clicks.model --epochs 200 --metric recall@20 --patience 5";
+  peccary train clicks.pec --output clicks.model --epochs 200 --metric recall@20 --patience 5
+  peccary train clicks.pec --output clicks.model --audit negatives.parquet --audit-sample 100";
 
 /// Flags that list something instead of training.
 const LISTS: [&str; 2] = ["list_losses", "list_samplers"];
@@ -111,6 +118,13 @@ pub struct Args {
     /// Replace the output if it is a model
     #[arg(long)]
     force: bool,
+    /// Parquet file to write a sample of the candidates for negatives to: what filtered them, why one was chosen
+    #[arg(long, value_name = "FILE")]
+    audit: Option<PathBuf>,
+    /// One positive in so many is looked at for the audit
+    #[arg(long, value_name = "N", default_value_t = AuditOptions::SAMPLE, requires = "audit",
+        value_parser = clap::value_parser!(u32).range(1..))]
+    audit_sample: u32,
     #[command(flatten)]
     settings: Settings,
     #[command(flatten)]
@@ -150,9 +164,25 @@ pub struct Settings {
     /// Exponent of the negatives' mean, with --loss bsl
     #[arg(long, value_name = "C")]
     exponent: Option<f32>,
-    /// Scores of negatives below it cost nothing, with --loss ccl
+    /// What positives are to be above negatives by, with --loss hinge and warp; scores of negatives below it cost
+    /// nothing, with --loss ccl
     #[arg(long, value_name = "M")]
     margin: Option<f32>,
+    /// Margins are multiplied by (popularity of the positive / mean)^-E, with --loss hinge
+    #[arg(long, value_name = "E", allow_negative_numbers = true)]
+    margin_exponent: Option<f32>,
+    /// Smooths labels to 1 - E/2 and E/2, with --loss logistic
+    #[arg(long, value_name = "E")]
+    smoothing: Option<f32>,
+    /// How much less counts what is right already, with --loss focal
+    #[arg(long, value_name = "G")]
+    gamma: Option<f32>,
+    /// Multiplies the loss and its gradient
+    #[arg(long, value_name = "F")]
+    loss_scale: Option<f32>,
+    /// Entropy regularization: how much sure predictions cost, with --loss bpr, logistic, focal, softmax and bsl
+    #[arg(long, value_name = "LAMBDA")]
+    entropy: Option<f32>,
     /// What the mean over the negatives is multiplied by, with --loss ccl
     #[arg(long, value_name = "W")]
     weight: Option<f32>,
@@ -201,6 +231,24 @@ pub struct Settings {
     /// Whether an item may come twice among the negatives of one positive
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     with_replacement: Option<bool>,
+    /// How the weight column counts
+    #[arg(long, value_enum)]
+    confidence_weight: Option<Scale>,
+    /// Factor of the weight column in the confidence
+    #[arg(long, value_name = "A")]
+    confidence_alpha: Option<f64>,
+    /// Days after which an interaction counts half
+    #[arg(long, value_name = "DAYS")]
+    confidence_half_life: Option<f64>,
+    /// Interactions count by (positives of their user / mean)^-P: 1 lets all users count alike
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
+    confidence_activity: Option<f64>,
+    /// The largest confidence, the mean being 1
+    #[arg(long, value_name = "C")]
+    confidence_clip: Option<f64>,
+    /// Factor of an event type in the confidence, as in buy=4; may come several times
+    #[arg(long, value_name = "EVENT=FACTOR", value_parser = event)]
+    confidence_event: Vec<(String, f64)>,
     /// Update rule; adagrad and adam keep their state by row
     #[arg(long, value_enum)]
     optimizer: Option<Rule>,
@@ -281,8 +329,14 @@ choices!(
 Loss => LossKind {
     /// Bayesian personalized ranking, on pairs
     Bpr,
+    /// Hinge, on pairs
+    Hinge,
+    /// WARP: hinge on violating negatives, by rank
+    Warp,
     /// Logistic loss, on single scores
     Logistic,
+    /// Focal loss, on single scores
+    Focal,
     /// Sampled softmax, listwise
     Softmax,
     /// Bilateral softmax loss, listwise
@@ -312,6 +366,14 @@ choices!(Negatives => Proposal {
     /// By popularity to the power of --alpha
     Popularity
 });
+choices!(Scale => WeightScale {
+    /// Not at all
+    None,
+    /// 1 + alpha x weight
+    Linear,
+    /// 1 + alpha x ln(1 + weight)
+    Log
+});
 choices!(Rule => OptimizerKind {
     /// Stochastic gradient descent
     Sgd,
@@ -332,6 +394,14 @@ choices!(Decay => Schedule {
     /// Falls by --lr-factor when the validation metric no longer rises
     Plateau
 });
+
+/// The name and the factor of an event type.
+fn event(text: &str) -> Result<(String, f64), String> {
+    let (name, factor) = text.rsplit_once('=').ok_or("give it as EVENT=FACTOR, such as buy=4")?;
+    let factor =
+        factor.parse().map_err(|_| format!("{factor:?} is no number: give it as EVENT=FACTOR, such as buy=4"))?;
+    Ok((name.to_string(), factor))
+}
 
 /// What `--json` prints.
 #[derive(Serialize)]
@@ -389,6 +459,11 @@ impl Settings {
         maybe(&mut config.loss.temperature, self.temperature);
         maybe(&mut config.loss.exponent, self.exponent);
         maybe(&mut config.loss.margin, self.margin);
+        maybe(&mut config.loss.margin_exponent, self.margin_exponent);
+        maybe(&mut config.loss.smoothing, self.smoothing);
+        maybe(&mut config.loss.gamma, self.gamma);
+        maybe(&mut config.loss.scale, self.loss_scale);
+        maybe(&mut config.loss.entropy, self.entropy);
         maybe(&mut config.loss.weight, self.weight);
         maybe(&mut config.loss.surrogate, self.surrogate);
         maybe(&mut config.loss.log_q, self.log_q);
@@ -407,6 +482,12 @@ impl Settings {
         set(&mut config.negatives.alpha, self.alpha);
         set(&mut config.negatives.with_replacement, self.with_replacement);
         set(&mut config.negatives.allow_positives, self.allow_positives);
+        set(&mut config.confidence.weight, self.confidence_weight);
+        set(&mut config.confidence.alpha, self.confidence_alpha);
+        maybe(&mut config.confidence.half_life, self.confidence_half_life);
+        set(&mut config.confidence.activity, self.confidence_activity);
+        set(&mut config.confidence.clip, self.confidence_clip);
+        config.confidence.events.extend(self.confidence_event.iter().cloned());
         set(&mut config.optimizer.kind, self.optimizer);
         set(&mut config.optimizer.learning_rate, self.learning_rate);
         set(&mut config.optimizer.schedule, self.schedule);
@@ -446,22 +527,40 @@ impl Settings {
         if self.shared_by.is_some() && !loss.is_listwise() {
             return Some("--shared-by is for listwise losses: add --loss softmax, bsl, ccl or psl, or leave it out");
         }
-        if self.with_replacement.is_some() && loss.is_listwise() {
+        if self.with_replacement.is_some() && config.shares_negatives() {
             return Some(
                 "--with-replacement is not for listwise losses, whose shared negatives are distinct: leave it out",
             );
         }
-        if self.temperature.is_some() && loss == LossKind::Ccl {
-            return Some("--temperature is not ccl's: give --margin and --weight, or add --loss softmax");
+        let hinges = matches!(loss, LossKind::Hinge | LossKind::Warp);
+        if self.temperature.is_some() && (hinges || loss == LossKind::Ccl) {
+            return Some("--temperature is not of hinge, warp and ccl: give --margin, or add --loss bpr or softmax");
         }
         if self.exponent.is_some() && loss != LossKind::Bsl {
             return Some("--exponent is that of the bilateral softmax loss: add --loss bsl, or leave it out");
         }
-        if (self.margin.is_some() || self.weight.is_some()) && loss != LossKind::Ccl {
-            return Some("--margin and --weight are of the cosine contrastive loss: add --loss ccl, or leave them out");
+        if self.margin.is_some() && !hinges && loss != LossKind::Ccl {
+            return Some("--margin is of hinges: add --loss hinge, warp or ccl, or leave it out");
+        }
+        if self.margin_exponent.is_some() && loss != LossKind::Hinge {
+            return Some("--margin-exponent is of the hinge on pairs: add --loss hinge, or leave it out");
+        }
+        if self.weight.is_some() && loss != LossKind::Ccl {
+            return Some("--weight is of the cosine contrastive loss: add --loss ccl, or leave it out");
+        }
+        if self.smoothing.is_some() && loss != LossKind::Logistic {
+            return Some("--smoothing is of the logistic loss: add --loss logistic, or leave it out");
+        }
+        if self.gamma.is_some() && loss != LossKind::Focal {
+            return Some("--gamma is of the focal loss: add --loss focal, or leave it out");
         }
         if self.surrogate.is_some() && loss != LossKind::Psl {
             return Some("--surrogate is of the pairwise softmax loss: add --loss psl, or leave it out");
+        }
+        if self.confidence_alpha.is_some() && config.confidence.weight == WeightScale::None {
+            return Some(
+                "--confidence-alpha is the weight column's: add --confidence-weight log or linear, or leave it out",
+            );
         }
         if (self.alpha.is_some() || self.proposal.is_some()) && !config.negatives.mix.is_empty() {
             Some("--proposal and --alpha do not reach into the [[negatives.mix]] of the file: change it there")
@@ -489,7 +588,16 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
     args.validating.add_to(&mut config);
     let ctx = globals.context();
     let dataset = Dataset::open(dataset)?;
-    let (manifest, report) = train(&dataset, &config, output, args.force, &ctx)?;
+    let audit = args.audit.map(|path| AuditOptions { path, sample: args.audit_sample });
+    let (manifest, report) = train_audited(&dataset, &config, output, args.force, audit.as_ref(), &ctx)?;
+    if let (Some(AuditOptions { path, .. }), Some(written)) = (&audit, report.audit) {
+        ctx.message(&format!(
+            "{}: {} candidates for the negatives of {} positives",
+            path.display(),
+            grouped(written.rows),
+            grouped(written.positives),
+        ));
+    }
     let last = report.epochs.last();
     let text = format!(
         "{}: {} epochs in {}, {} triples/s ({}, {} threads), loss {:.4} -> {:.4}{}",

@@ -2,8 +2,8 @@
 //!
 //! L = Σ softplus(−(s⁺ − s⁻)); ∂L/∂s⁺ = −σ(−(s⁺ − s⁻)), ∂L/∂s⁻ = σ(−(s⁺ − s⁻)).
 
-use super::Loss;
 use super::math::{sigmoid, softplus};
+use super::{Loss, OfLists, Terms};
 
 /// Scores are divided by a temperature first: 1 for dot products, lower for cosines, which span only −1 to 1.
 #[derive(Clone, Copy, Debug)]
@@ -12,13 +12,17 @@ pub(crate) struct Bpr {
 }
 
 impl Loss for Bpr {
-    const PAIRWISE: bool = true;
+    #[inline(always)]
+    fn terms(&self) -> Terms {
+        Terms::Pairs
+    }
 
     #[inline(always)]
     fn gradient(
         &self,
         positives: &[f32],
         negatives: &[f32],
+        _: OfLists<'_>,
         positive_gradient: &mut [f32],
         negative_gradient: &mut [f32],
     ) {
@@ -46,7 +50,7 @@ impl Loss for Bpr {
     }
 
     #[inline(always)]
-    fn value(&self, positives: &[f32], negatives: &[f32]) -> f32 {
+    fn value(&self, positives: &[f32], negatives: &[f32], _: OfLists<'_>) -> f32 {
         let each = negatives.len() / positives.len().max(1);
         let pairs = negatives.iter().enumerate().map(|(j, n)| (positives[j / each.max(1)], n));
         pairs.map(|(p, n)| softplus(self.inverse_temperature * (n - p))).sum()

@@ -1,5 +1,7 @@
 //! What a listwise loss is: one positive against many negatives, in a form that leaves the sums to matrix products.
 
+use super::Entropy;
+
 /// A loss L(s⁺, s₁ … sₙ) of one positive's score and its negatives', with ∂L/∂sⱼ = scale × slope(sⱼ): the slopes are
 /// found score by score, the scale from their sums. The scores' matrix is then read once, and multiplied as it is.
 pub(crate) trait Listwise: Copy + Send + Sync {
@@ -11,6 +13,12 @@ pub(crate) trait Listwise: Copy + Send + Sync {
 
     /// A negative's term and its slope. `correction` is the log of how much more often it is drawn than others.
     fn negative(&self, score: f32, correction: f32, shift: f32) -> (f32, f32);
+
+    /// Entropy regularization of the softmax over the negatives; only where slopes are terms.
+    #[inline(always)]
+    fn entropy(&self) -> Option<Entropy> {
+        None
+    }
 
     /// The loss and its gradient, given the sums of all terms and slopes of `count` negatives (at least one).
     fn finish(&self, positive: Positive, terms: f32, slopes: f32, count: f32) -> Outcome;
@@ -41,20 +49,20 @@ pub(crate) const MASKED: f32 = -1e9;
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use super::super::{OfLists, list};
     use super::*;
 
     /// The loss of one list, and its gradient by the positive and by each negative.
-    pub(crate) fn list(loss: impl Listwise, positive: (f32, f32), negatives: &[(f32, f32)]) -> (f32, f32, Vec<f32>) {
-        let max = negatives.iter().map(|n| n.0).fold(f32::MIN, f32::max);
-        let shift = loss.shift(positive.0, max);
-        let each: Vec<_> = negatives.iter().map(|n| loss.negative(n.0, n.1, shift)).collect();
-        let (terms, slopes) = each.iter().fold((0.0, 0.0), |sum, n| (sum.0 + n.0, sum.1 + n.1));
-        let positive = Positive { score: positive.0, correction: positive.1, shift };
-        let outcome = loss.finish(positive, terms, slopes, negatives.len() as f32);
-        (outcome.loss, outcome.positive, each.iter().map(|n| outcome.scale * n.1).collect())
+    fn list(loss: impl Listwise, positive: (f32, f32), negatives: &[(f32, f32)]) -> (f32, f32, Vec<f32>) {
+        let scores: Vec<f32> = negatives.iter().map(|n| n.0).collect();
+        let offsets: Vec<f32> = negatives.iter().map(|n| -n.1).collect();
+        let lists = OfLists { positive_offsets: &[-positive.1], negative_offsets: &offsets, ..OfLists::default() };
+        let (mut by_positive, mut by_negative) = ([0.0], vec![0.0; scores.len()]);
+        list::gradient(loss, &[positive.0], &scores, lists, &mut by_positive, &mut by_negative);
+        (list::value(loss, &[positive.0], &scores, lists), by_positive[0], by_negative)
     }
 
-    /// Compares the gradient with central differences; `smooth` says whether the loss is so around a list.
+    /// Compares the gradient with central differences.
     pub(crate) fn check_gradient(loss: impl Listwise, positive: (f32, f32), negatives: &[(f32, f32)]) {
         let (_, by_positive, by_negative) = list(loss, positive, negatives);
         let h = 1e-3f32;

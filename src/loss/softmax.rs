@@ -5,6 +5,7 @@
 //! it, or where all items are as likely, it cancels): L = −z⁺ + ln(e^z⁺ + Σ e^zⱼ); with p the softmax over all of them,
 //! ∂L/∂s⁺ = −(1 − p⁺)/τ, ∂L/∂sⱼ = pⱼ/τ.
 
+use super::Entropy;
 use super::listwise::{Listwise, Outcome, Positive};
 use super::math::exp;
 
@@ -12,6 +13,8 @@ use super::math::exp;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Softmax {
     pub(crate) inverse_temperature: f32,
+    /// Regularization by the entropy of the softmax over the negatives.
+    pub(crate) entropy: Option<Entropy>,
 }
 
 impl Listwise for Softmax {
@@ -26,6 +29,11 @@ impl Listwise for Softmax {
     fn negative(&self, score: f32, correction: f32, shift: f32) -> (f32, f32) {
         let e = exp(score * self.inverse_temperature - correction - shift);
         (e, e)
+    }
+
+    #[inline(always)]
+    fn entropy(&self) -> Option<Entropy> {
+        self.entropy
     }
 
     #[inline(always)]
@@ -48,11 +56,14 @@ mod tests {
         #[test]
         fn gradient_equals_differences(
             positive in (-1f32..1.0, 0f32..2.0), negatives in proptest::collection::vec((-1f32..1.0, 0f32..2.0), 1..8),
-            t in 1f32..8.0,
+            t in 1f32..8.0, weight in -0.2f32..1.0,
         ) {
-            let loss = Softmax { inverse_temperature: t };
+            let loss = Softmax { inverse_temperature: t, entropy: None };
             check_gradient(loss, positive, &negatives);
             check_masked(loss, positive.0, &negatives);
+            let entropy = Entropy { weight, inverse_temperature: t };
+            check_gradient(Softmax { entropy: Some(entropy), ..loss }, positive, &negatives);
+            check_masked(Softmax { entropy: Some(entropy), ..loss }, positive.0, &negatives);
         }
     }
 }

@@ -44,6 +44,27 @@ pub(crate) fn square_norm_of(set: InstructionSet, tables: &Tables, side: &Side, 
     square[0]
 }
 
+/// The first factors of row `index` of `side`, into `out`. The row may change meanwhile.
+///
+/// # Panics
+/// If there is no such row, or `out` is longer than it.
+pub(crate) fn row_of(side: &Side, index: u32, out: &mut [f32]) {
+    assert!(out.len() <= side.width());
+    match side.precision() {
+        Precision::F32 => copy::<F32>(side, index, out),
+        Precision::Bf16 => copy::<Bf16>(side, index, out),
+    }
+}
+
+fn copy<E: Element>(side: &Side, index: u32, out: &mut [f32]) {
+    let row = side.factors.row_ptr(index as usize);
+    for (k, part) in out.chunks_mut(LANES).enumerate() {
+        // SAFETY: `row_ptr` checked the row, whose width the tile lies in; any machine has the instruction set.
+        let tile = unsafe { tile::<Portable, E>(row, k) };
+        part.copy_from_slice(&tile[..part.len()]);
+    }
+}
+
 /// How products are taken: whether as cosines, and a column to leave out with the one behind it.
 type How = (bool, Option<usize>);
 /// Rows of a side.
@@ -196,12 +217,22 @@ unsafe fn dot<V: Lanes, E: Element, const N: usize>(
 /// The column lies in the row, and the machine has the instruction set of `V`.
 #[inline(always)]
 unsafe fn one<V: Lanes, E: Element>(row: *const f32, column: usize) -> f32 {
+    // SAFETY: passed on from the caller.
+    unsafe { tile::<V, E>(row, column / LANES)[column % LANES] }
+}
+
+/// The sixteen factors of tile `k` of `row`.
+///
+/// # Safety
+/// As for `one`.
+#[inline(always)]
+unsafe fn tile<V: Lanes, E: Element>(row: *const f32, k: usize) -> [f32; LANES] {
     #[repr(align(64))]
     struct Tile([f32; LANES]);
     let mut tile = Tile([0.0; LANES]);
     // SAFETY: passed on from the caller; the tile is as long as a register, and aligned.
-    unsafe { E::load::<V>(row, column / LANES).store(tile.0.as_mut_ptr(), 0) };
-    tile.0[column % LANES]
+    unsafe { E::load::<V>(row, k).store(tile.0.as_mut_ptr(), 0) };
+    tile.0
 }
 
 #[cfg(test)]
@@ -260,6 +291,9 @@ mod tests {
                     }
                 }
                 for (side, rows) in [(&tables.users, &users), (&tables.items, &items)] {
+                    let mut row = vec![0f32; width];
+                    row_of(side, 1, &mut row);
+                    prop_assert!(row.iter().zip(&rows[1]).all(|(got, want)| f64::from(*got) == *want));
                     let (got, want) = (square_norm_of(set, &tables, side, 1), dot(&rows[1], &rows[1]));
                     prop_assert!((f64::from(got) - want).abs() < 1e-3, "{}: {got}, not {want}", set.name());
                 }

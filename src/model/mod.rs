@@ -20,11 +20,11 @@ mod verify;
 pub use error::ModelError;
 pub use factors::Factors;
 pub(crate) use hogwild::{
-    Adjust, LossSample, MAX_NEGATIVES, MAX_STRIDE, Optimizer, Runs, Side, SideRows, Tables, Update, train,
+    Adjust, Apart, LossSample, MAX_NEGATIVES, MAX_STRIDE, Optimizer, Runs, Side, SideRows, Tables, Update, train,
 };
 pub use kernel::InstructionSet;
 pub(crate) use listwise::{Block, SquareProduct, Workspace, train_block};
-pub(crate) use live::{cosines_of, scores_of, square_norm_of};
+pub(crate) use live::{cosines_of, row_of, scores_of, square_norm_of};
 pub use manifest::{ModelManifest, Similarity};
 pub use precision::Precision;
 pub use published::Model;

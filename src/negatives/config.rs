@@ -69,6 +69,12 @@ pub struct MixConfig {
     /// `reservoir`: positives that it holds. Default: 16,384.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub size: Option<usize>,
+    /// `nearest`: items that are retrieved for a user (K). Default: 100.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub neighbours: Option<usize>,
+    /// `nearest`: the share of the run after which the index of the items is built anew. Default: 0.1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rebuild: Option<Scheduled>,
     /// How candidates become negatives.
     pub select: Select,
     /// Candidates for each negative (M); for `violation` the most that are tried. Default: 8, for `violation` 64.
@@ -128,6 +134,8 @@ impl Default for MixConfig {
             alpha: None,
             half_life: None,
             size: None,
+            neighbours: None,
+            rebuild: None,
             select: Select::First,
             candidates: None,
             top: None,
@@ -179,6 +187,7 @@ choices! {
         Reservoir = "reservoir": "The last positives of the stream, size of them, replaced at random as it goes on.",
         Cooccurrence = "cooccurrence": "Items of other users of the positive: a random walk of item, user, item.",
         Exposures = "exposures": "What was shown to the user and never taken, from ingest --exposure-events.",
+        Nearest = "nearest": "One of the neighbours items that score highest for the user, by an approximate index.",
     }
 }
 
@@ -210,7 +219,7 @@ choices! {
 impl Propose {
     /// Whether it proposes from the whole catalogue, so that all items must be in one block of the stream.
     pub fn needs_whole_catalogue(self) -> bool {
-        matches!(self, Self::Popularity | Self::Recent | Self::Cooccurrence | Self::Exposures)
+        matches!(self, Self::Popularity | Self::Recent | Self::Cooccurrence | Self::Exposures | Self::Nearest)
     }
 }
 
@@ -238,6 +247,15 @@ impl NegativesConfig {
             Propose::Uniform if plain => Some((Proposal::Uniform, 0.0)),
             Propose::Popularity if plain => Some((Proposal::Popularity, only.alpha.unwrap_or(0.75))),
             _ => None,
+        }
+    }
+
+    /// What each component proposes by, as in TOML; of one where there is no mixture.
+    pub(crate) fn proposers(&self) -> Vec<&'static str> {
+        match (&self.mix[..], self.proposal) {
+            ([], Proposal::Uniform) => vec![Propose::Uniform.name()],
+            ([], Proposal::Popularity) => vec![Propose::Popularity.name()],
+            (mix, _) => mix.iter().map(|c| c.propose.name()).collect(),
         }
     }
 

@@ -210,6 +210,14 @@ mod tests {
         }
 
         fn of_item(&self, _: u32, _: &[u32], _: &mut [f32]) {}
+
+        fn width(&self) -> usize {
+            0
+        }
+
+        fn user_row(&self, _: u32, _: &mut [f32]) {}
+
+        fn item_row(&self, _: u32, _: &mut [f32]) {}
     }
 
     #[test]

@@ -1,12 +1,15 @@
 //! Negatives: propose candidates, filter out what must not be one, select, weigh, and put them beside their positives.
 
 mod alias;
+mod audit;
 mod batch;
 mod config;
 mod context;
+mod describe;
 mod filter;
 mod health;
 mod mixture;
+mod nearest;
 mod neighbours;
 mod propose;
 mod recent;
@@ -21,6 +24,7 @@ mod tests;
 mod validate;
 
 pub(crate) use alias::Alias;
+pub(crate) use audit::{Auditor, Candidate, Decision, Filtered, audit_block};
 pub(crate) use batch::Batch;
 pub use config::{MixConfig, NegativesConfig, Proposal, Propose, Select, Weigh};
 use context::{SameContext, Within, stretch_length};
@@ -28,6 +32,7 @@ use filter::Excluded;
 pub use health::{ComponentShare, NegativesReport};
 pub(crate) use health::{Health, Watch};
 use mixture::Mixture;
+pub(crate) use nearest::Renewal;
 pub(crate) use propose::{Distribution, Popularity, Uniform};
 use sampler::Sampler;
 pub(crate) use sampling::{Run, Sampling, Scores};

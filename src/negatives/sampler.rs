@@ -2,6 +2,7 @@
 
 use rand::{Rng, RngExt};
 
+use super::audit::Onlooker;
 use super::filter::Excluded;
 use super::{Batch, Distribution, NegativesConfig};
 
@@ -27,8 +28,16 @@ impl<P: Distribution> Sampler<P> {
 
     /// Appends a run to `batch`: the positives of `user` at these positions of `block`, which are all that the user has
     /// in the block, and their negatives. Where too few items are left to be negatives, the run is skipped and counted.
+    /// Those who look on see every draw.
     #[inline(always)]
-    pub(crate) fn run(&mut self, user: u32, run: &[u64], block: &[u32], rng: &mut impl Rng, batch: &mut Batch) {
+    pub(super) fn run(
+        &mut self,
+        (user, run): (u32, &[u64]),
+        block: &[u32],
+        rng: &mut impl Rng,
+        batch: &mut Batch,
+        onlooker: &mut impl Onlooker,
+    ) {
         let needed = if self.with_replacement { 1 } else { self.each };
         let excluded = if self.allow_positives { 1 } else { run.len() };
         if block.len() < excluded + needed {
@@ -43,11 +52,13 @@ impl<P: Distribution> Sampler<P> {
         let before = batch.positives.len();
         for pair in run {
             let first = batch.negatives.len();
+            onlooker.begin(user, block, *pair as u32);
             if self.allow_positives {
                 self.excluded.insert(*pair as u32);
             }
             for _ in 0..self.each {
-                let Some(position) = self.one(block, rng) else { break };
+                let Some(position) = self.one(block, rng, onlooker) else { break };
+                onlooker.drawn(block, position);
                 if !self.with_replacement {
                     self.excluded.insert(position);
                 }
@@ -61,7 +72,9 @@ impl<P: Distribution> Sampler<P> {
             if self.allow_positives {
                 self.excluded.remove(*pair as u32);
             }
-            if batch.negatives.len() - first < self.each {
+            let complete = batch.negatives.len() - first == self.each;
+            onlooker.end(complete);
+            if !complete {
                 batch.negatives.truncate(first);
                 batch.skipped += 1;
                 continue;
@@ -84,12 +97,13 @@ impl<P: Distribution> Sampler<P> {
 
     /// A candidate that is not excluded, or `None` where no such item has any weight.
     #[inline(always)]
-    fn one(&self, block: &[u32], rng: &mut impl Rng) -> Option<u32> {
+    fn one(&self, block: &[u32], rng: &mut impl Rng, onlooker: &mut impl Onlooker) -> Option<u32> {
         for _ in 0..TRIES {
             let position = self.proposal.draw(block, rng);
             if !self.excluded.contains(position) {
                 return Some(position);
             }
+            onlooker.refused(block, position);
         }
         draw_exactly(&self.proposal, &self.excluded, block, rng)
     }
@@ -121,6 +135,7 @@ pub(super) fn draw_exactly(
 
 #[cfg(test)]
 mod tests {
+    use super::super::audit::NoOne;
     use super::super::tests::assert_follows;
     use super::super::{Popularity, Uniform};
     use super::*;
@@ -143,7 +158,7 @@ mod tests {
         let mut batch = Batch::default();
         let run: Vec<u64> = run.iter().map(|p| 7 << 32 | u64::from(*p)).collect();
         for _ in 0..rounds {
-            sampler.run(7, &run, &block, &mut rng, &mut batch);
+            sampler.run((7, &run), &block, &mut rng, &mut batch, &mut NoOne);
         }
         batch
     }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use rand::Rng;
 
-use super::{Batch, Mixture, NegativesConfig, Popularity, Proposal, Sampler, Uniform};
+use super::audit::{Looking, NoOne, Onlooker};
+use super::{Auditor, Batch, Distribution, Mixture, NegativesConfig, Popularity, Proposal, Renewal, Sampler, Uniform};
 use crate::context::{Context, Interrupted};
 use crate::dataset::Dataset;
 use crate::model::Similarity;
@@ -16,6 +17,15 @@ pub(crate) trait Scores {
 
     /// The cosines of the angles between the embeddings of `item` and of `items`.
     fn of_item(&self, item: u32, items: &[u32], out: &mut [f32]);
+
+    /// Floats of a row.
+    fn width(&self) -> usize;
+
+    /// The row of `user`, `width` floats: its dot products with rows of items are in the order of their scores.
+    fn user_row(&self, user: u32, out: &mut [f32]);
+
+    /// The row of `item`.
+    fn item_row(&self, item: u32, out: &mut [f32]);
 }
 
 /// A user's positives in a block.
@@ -69,6 +79,13 @@ impl<'a> Sampling<'a> {
         }
     }
 
+    /// Renews what it has made of the tables, where that is due.
+    pub(crate) fn renew(&self, renewal: Renewal, scores: &(impl Scores + Sync), ctx: &Context) {
+        if let Self::Mixture(mixture) = self {
+            mixture.renew(renewal, scores, ctx);
+        }
+    }
+
     /// A block begins, when the share `progress` of the run is over; `bucket` are its pairs.
     pub(crate) fn begin(&mut self, progress: f64, bucket: &[u64], rng: &mut impl Rng) {
         if let Self::Mixture(mixture) = self {
@@ -77,27 +94,40 @@ impl<'a> Sampling<'a> {
     }
 
     /// Appends the runs at the front of the bucket `rest` of `block`, with their negatives, to `batch` until it has
-    /// `most` positives; returns what is left of the bucket. `pool` are the pairs of the batch. Positives that get too few negatives are left out and
-    /// counted.
+    /// `most` positives; returns what is left of the bucket. `pool` are the pairs of the batch. Positives that get too
+    /// few negatives are left out and counted. `auditor` may ask how the negatives came about.
     pub(crate) fn fill<'b>(
         &mut self,
         (block, rest, pool): (&[u32], &'b [u64], &[u64]),
         most: usize,
-        scores: &impl Scores,
+        (scores, auditor): (&impl Scores, Option<&dyn Auditor>),
         rng: &mut impl Rng,
         batch: &mut Batch,
     ) -> &'b [u64] {
         // Chosen once a batch: once a run costs a quarter of the sampling of plain negatives.
-        match self {
-            Self::Uniform(s) => each_run(rest, most, batch, |user, pairs, batch| s.run(user, pairs, block, rng, batch)),
-            Self::Popularity(s) => {
-                each_run(rest, most, batch, |user, pairs, batch| s.run(user, pairs, block, rng, batch))
-            }
-            Self::Mixture(mixture) => each_run(rest, most, batch, |user, pairs, batch| {
-                mixture.run(Run { user, pairs, block, pool }, scores, rng, batch);
+        match (self, auditor) {
+            (Self::Uniform(s), None) => plain(s, (block, rest), most, rng, batch, &mut NoOne),
+            (Self::Popularity(s), None) => plain(s, (block, rest), most, rng, batch, &mut NoOne),
+            (Self::Uniform(s), Some(a)) => plain(s, (block, rest), most, rng, batch, &mut Looking::new(a, scores)),
+            (Self::Popularity(s), Some(a)) => plain(s, (block, rest), most, rng, batch, &mut Looking::new(a, scores)),
+            (Self::Mixture(mixture), _) => each_run(rest, most, batch, |user, pairs, batch| {
+                mixture.run(Run { user, pairs, block, pool }, (scores, auditor), rng, batch);
             }),
         }
     }
+}
+
+/// Fills a batch by plain draws from one distribution.
+#[inline(always)]
+fn plain<'b, P: Distribution>(
+    sampler: &mut Sampler<P>,
+    (block, rest): (&[u32], &'b [u64]),
+    most: usize,
+    rng: &mut impl Rng,
+    batch: &mut Batch,
+    onlooker: &mut impl Onlooker,
+) -> &'b [u64] {
+    each_run(rest, most, batch, |user, pairs, batch| sampler.run((user, pairs), block, rng, batch, onlooker))
 }
 
 /// Gives the runs of one user each at the front of `rest` to `run`, until `batch` has `most` positives.

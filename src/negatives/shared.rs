@@ -25,6 +25,8 @@ pub(crate) struct SharedBlock {
     pub(crate) masked: Vec<(u32, u32)>,
     /// ln of how often each item is expected among the negatives, less the smallest; empty without correction.
     pub(crate) corrections: Vec<f32>,
+    /// The confidence in each positive; empty where all are 1.
+    pub(crate) confidence: Vec<f32>,
     /// The learning rate to train it at.
     pub(crate) learning_rate: f32,
     /// The seed of its dropout.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use rand::{Rng, RngExt};
 
+use super::nearest::Nearest;
 use super::neighbours::Neighbours;
 use super::recent::Recent;
 use super::sampler::{TRIES, draw_exactly};
@@ -30,6 +31,15 @@ pub(super) struct Case<'a> {
     pub(super) time: Option<i64>,
 }
 
+/// Why a draw was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// The item is a positive, or a negative already.
+    Excluded,
+    /// It is not of the context of the positive.
+    Outside,
+}
+
 /// What a component proposes, and by what. What is shared is built once a run.
 #[derive(Clone)]
 pub(super) enum Source<'a> {
@@ -44,6 +54,7 @@ pub(super) enum Source<'a> {
     Cooccurrence(Arc<Neighbours<'a>>),
     /// None where the dataset has none; plans refuse that.
     Exposures(Option<&'a Exposures>),
+    Nearest(Nearest),
 }
 
 impl<'a> Source<'a> {
@@ -69,6 +80,7 @@ impl<'a> Source<'a> {
                 Self::Cooccurrence(Arc::new(Neighbours::new(dataset.train(), dataset.items().len(), share, ctx)?))
             }
             Propose::Exposures => Self::Exposures(dataset.exposures()),
+            Propose::Nearest => Self::Nearest(Nearest::new(dataset.items().len(), config, ctx)),
         })
     }
 
@@ -102,15 +114,20 @@ impl<'a> Source<'a> {
 
     /// A candidate that is not excluded, by its position; and one of `within`, where that is given, which takes a block of
     /// all items, whose positions are items. `None` where it found none: then there is nothing to propose, or hardly
-    /// anything that is allowed.
+    /// anything that is allowed. `refused` hears of those that are excluded or not of `within`.
     pub(super) fn draw(
         &self,
         case: &Case<'_>,
         (until, within): (usize, Option<Within<'_>>),
         excluded: &Excluded,
         rng: &mut impl Rng,
+        mut refused: impl FnMut(u32, Refused),
     ) -> Option<u32> {
-        let passes = |p: &u32| !excluded.contains(*p) && within.is_none_or(|within| within.contains(*p));
+        let refuse = |position: u32| match within {
+            _ if excluded.contains(position) => Some(Refused::Excluded),
+            Some(within) if !within.contains(position) => Some(Refused::Outside),
+            _ => None,
+        };
         for _ in 0..TRIES {
             let candidate = match self {
                 Self::Uniform => match within {
@@ -126,9 +143,12 @@ impl<'a> Source<'a> {
                     let shown = exposures.map_or(&[][..], |e| e.user(case.user));
                     Some(shown.get(below(shown.len(), rng))?.to_native())
                 }
+                Self::Nearest(nearest) => return nearest.draw(refuse, rng, refused),
             };
-            if let Some(position) = candidate.filter(passes) {
-                return Some(position);
+            let Some(position) = candidate else { continue };
+            match refuse(position) {
+                None => return Some(position),
+                Some(why) => refused(position, why),
             }
         }
         match (self, within) {
@@ -153,7 +173,7 @@ impl<'a> Source<'a> {
             (Self::Popularity(popularity), None) => draw_exactly(&**popularity, excluded, case.block, rng),
             (Self::Exposures(exposures), _) => {
                 let shown = exposures.map_or(&[][..], |e| e.user(case.user));
-                let allowed = || shown.iter().map(|i| i.to_native()).filter(passes);
+                let allowed = || shown.iter().map(|i| i.to_native()).filter(|i| refuse(*i).is_none());
                 allowed().nth(below(allowed().count(), rng))
             }
             _ => None,
@@ -162,7 +182,7 @@ impl<'a> Source<'a> {
 
     /// Whether uniform candidates may stand in where it has none. Not where that would be ahead of time.
     pub(super) fn may_be_filled(&self) -> bool {
-        matches!(self, Self::InBatch | Self::Reservoir { .. } | Self::Cooccurrence(_) | Self::Exposures(_))
+        !matches!(self, Self::Uniform | Self::Popularity(_) | Self::Recent(_))
     }
 }
 
@@ -171,7 +191,8 @@ impl MixConfig {
     /// those for each interaction that it looks up.
     fn bytes(&self, items: u64, copies: u64) -> (u64, u64) {
         match self.propose {
-            Propose::Uniform | Propose::InBatch | Propose::Exposures => (0, 0),
+            // What `nearest` takes depends on the rows: see `index_bytes`.
+            Propose::Uniform | Propose::InBatch | Propose::Exposures | Propose::Nearest => (0, 0),
             Propose::Popularity => (items * WEIGHT, 0),
             Propose::Recent => (0, Recent::BYTES),
             Propose::Reservoir => (copies * self.size.unwrap_or(RESERVOIR) as u64 * 4, 0),

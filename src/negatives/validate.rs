@@ -56,6 +56,8 @@ impl MixConfig {
             ("alpha", self.alpha.is_some(), self.propose == Propose::Popularity, "propose = \"popularity\""),
             ("half_life", self.half_life.is_some(), self.propose == Propose::Recent, "propose = \"recent\""),
             ("size", self.size.is_some(), self.propose == Propose::Reservoir, "propose = \"reservoir\""),
+            ("neighbours", self.neighbours.is_some(), self.propose == Propose::Nearest, "propose = \"nearest\""),
+            ("rebuild", self.rebuild.is_some(), self.propose == Propose::Nearest, "propose = \"nearest\""),
             (
                 "candidates",
                 self.candidates.is_some(),
@@ -105,6 +107,8 @@ impl MixConfig {
         plain("alpha", self.alpha, -8.0, 8.0)
             .or_else(|| plain("half_life", self.half_life, 1e-6, 1e6))
             .or_else(|| plain("size", self.size.map(|s| s as f64), 1.0, 1e8))
+            .or_else(|| plain("neighbours", self.neighbours.map(|n| n as f64), 1.0, most))
+            .or_else(|| scheduled("rebuild", self.rebuild.as_ref(), 1e-6, 1.0))
             .or_else(|| scheduled("share", Some(&self.share), 0.0, 1e9))
             .or_else(|| scheduled("candidates", self.candidates.as_ref(), 1.0, most))
             .or_else(|| scheduled("top", self.top.as_ref(), 1.0, most))
@@ -122,6 +126,11 @@ impl MixConfig {
     }
 
     fn impossible(&self) -> Option<(&'static str, String, String)> {
+        if cfg!(not(feature = "nearest")) && self.propose == Propose::Nearest {
+            let must = "be \"cooccurrence\" or another: this program was built without the feature \"nearest\"; build it \
+                        with --features nearest";
+            return Some(("propose", "\"nearest\"".into(), must.into()));
+        }
         if let Some([low, high]) = self.band
             && !(0.0 <= low && low < high && high <= 1.0)
         {
@@ -146,7 +155,7 @@ impl MixConfig {
                 let must = "go with select = \"first\" and no filter, for only then the chance of a draw is known";
                 return Some(("weigh", "\"log-q\"".into(), format!("{must}{nearest}")));
             }
-            if matches!(self.propose, Propose::Recent | Propose::Cooccurrence | Propose::Exposures) {
+            if matches!(self.propose, Propose::Recent | Propose::Cooccurrence | Propose::Exposures | Propose::Nearest) {
                 let must = "go with propose = \"uniform\", \"popularity\", \"in-batch\" or \"reservoir\", whose chances are known";
                 return Some(("weigh", "\"log-q\"".into(), format!("{must}{nearest}")));
             }
@@ -181,6 +190,11 @@ mod tests {
                 "negatives.mix[0].candidates",
                 "to =",
             ),
+            ("[[mix]]\nneighbours = 10", "negatives.mix[0].neighbours", "nearest"),
+            ("[[mix]]\npropose = \"recent\"\nrebuild = 0.1", "negatives.mix[0].rebuild", "nearest"),
+            ("[[mix]]\npropose = \"nearest\"\nneighbours = 0", "negatives.mix[0].neighbours", "1 to 4096"),
+            ("[[mix]]\npropose = \"nearest\"\nrebuild = 0", "negatives.mix[0].rebuild", "to 1"),
+            ("[[mix]]\nweigh = \"log-q\"\npropose = \"nearest\"", "negatives.mix[0].weigh", "propensity"),
             ("[[mix]]\nshare = -1", "negatives.mix[0].share", "0"),
             (
                 "[[mix]]\nshare = { schedule = \"linear\", from = 1, to = 0, end = 0.5 }",

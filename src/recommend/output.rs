@@ -5,17 +5,15 @@ use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use arrow_array::ArrayRef;
 use arrow_array::builder::{Float32Builder, StringBuilder, UInt32Builder};
-use arrow_array::{ArrayRef, RecordBatch};
-use arrow_schema::{DataType, Field, Schema};
-use parquet::arrow::ArrowWriter;
-use parquet::basic::{Compression, ZstdLevel};
+use arrow_schema::DataType;
 use parquet::errors::ParquetError;
-use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use serde::Serialize;
 
 use super::top::recommend_beside;
 use super::{RecommendError, RecommendOptions, RecommendSummary, RecommendUsers, Recommendations, recommend};
+use crate::columnar::{self, BATCH_BYTES, BATCH_ROWS, Columnar, io_error};
 use crate::context::Context;
 use crate::dataset::Dataset;
 use crate::rank::Scorer;
@@ -118,7 +116,7 @@ pub fn write_recommendations(
         }
         RecommendFormat::Parquet => {
             let mut rows = ParquetRows::new(out)?;
-            let summary = recommend_beside(PARQUET_BYTES, scorer, dataset, users, options, ctx, |r| {
+            let summary = recommend_beside(columnar::BYTES, scorer, dataset, users, options, ctx, |r| {
                 rows.push(user_id(r.user), r, item_id).map_err(RecommendError::from_parquet)
             })?;
             rows.finish().map_err(RecommendError::from_parquet)?;
@@ -132,13 +130,7 @@ pub fn write_recommendations(
 impl RecommendError {
     /// The I/O error inside, where there is one.
     fn from_parquet(error: ParquetError) -> Self {
-        match error {
-            ParquetError::External(inner) => match inner.downcast::<std::io::Error>() {
-                Ok(io) => Self::Output(*io),
-                Err(inner) => Self::Parquet(ParquetError::External(inner)),
-            },
-            other => Self::Parquet(other),
-        }
+        io_error(error).map_or_else(Self::Parquet, Self::Output)
     }
 }
 
@@ -176,8 +168,7 @@ pub(super) fn write_field(out: &mut (dyn Write + Send), field: &str) -> std::io:
 
 /// Rows on their way into Parquet: a batch of columns, then the row group that the writer encodes.
 struct ParquetRows<'a> {
-    writer: ArrowWriter<&'a mut (dyn Write + Send)>,
-    schema: Arc<Schema>,
+    out: Columnar<&'a mut (dyn Write + Send)>,
     users: StringBuilder,
     ranks: UInt32Builder,
     items: StringBuilder,
@@ -186,32 +177,16 @@ struct ParquetRows<'a> {
     id_bytes: usize,
 }
 
-/// A batch ends at so many rows, or at so many bytes of ids.
-const BATCH_ROWS: usize = 8192;
-const BATCH_BYTES: usize = 512 << 10;
-/// A row group ends when this much of it waits in memory.
-const GROUP_BYTES: usize = 4 << 20;
-/// What writing Parquet takes in all: the row group and the batch before it, dictionaries, pages, the compressor.
-const PARQUET_BYTES: usize = 16 << 20;
-
 impl<'a> ParquetRows<'a> {
     fn new(out: &'a mut (dyn Write + Send)) -> Result<Self, ParquetError> {
-        let field = |name: &str, kind| Field::new(name, kind, false);
-        let schema = Arc::new(Schema::new(vec![
-            field("user", DataType::Utf8),
-            field("rank", DataType::UInt32),
-            field("item", DataType::Utf8),
-            field("score", DataType::Float32),
-        ]));
-        // An index of pages would grow with the file until it is closed.
-        let properties = WriterProperties::builder()
-            .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
-            .set_statistics_enabled(EnabledStatistics::Chunk)
-            .set_offset_index_disabled(true)
-            .build();
+        let columns = [
+            ("user", DataType::Utf8, false),
+            ("rank", DataType::UInt32, false),
+            ("item", DataType::Utf8, false),
+            ("score", DataType::Float32, false),
+        ];
         Ok(Self {
-            writer: ArrowWriter::try_new(out, schema.clone(), Some(properties))?,
-            schema,
+            out: Columnar::new(out, &columns)?,
             users: StringBuilder::new(),
             ranks: UInt32Builder::new(),
             items: StringBuilder::new(),
@@ -250,15 +225,11 @@ impl<'a> ParquetRows<'a> {
             Arc::new(self.scores.finish()),
         ];
         (self.rows, self.id_bytes) = (0, 0);
-        self.writer.write(&RecordBatch::try_new(self.schema.clone(), columns)?)?;
-        if self.writer.memory_size() > GROUP_BYTES {
-            self.writer.flush()?;
-        }
-        Ok(())
+        self.out.write(columns)
     }
 
     fn finish(mut self) -> Result<(), ParquetError> {
         self.write_batch()?;
-        self.writer.close().map(|_| ())
+        self.out.finish().map(|_| ())
     }
 }

@@ -8,7 +8,7 @@ use super::space::{Choice, apply};
 use super::{Search, Space, SweepError, SweepSkipped};
 use crate::context::Context;
 use crate::dataset::Dataset;
-use crate::train::{TrainConfig, TrainError, in_force, plan_train};
+use crate::train::{TrainConfig, TrainError, plan_train, with_defaults};
 
 /// Draws that may come to nothing, for each configuration that is wanted.
 const ATTEMPTS: usize = 50;
@@ -110,7 +110,7 @@ impl Found {
             Err(error @ (TrainError::Config { .. } | TrainError::Memory { .. })) => Some(error.to_string()),
             Err(other) => return Err(other.into()),
             Ok(()) => {
-                let own = in_force(&config);
+                let own = with_defaults(&config);
                 let same = self.alike.iter().position(|other| *other == own);
                 if same.is_none() {
                     self.alike.push(own);

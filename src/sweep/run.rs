@@ -16,7 +16,7 @@ use crate::evaluate::{EvaluateError, EvaluateOptions, Evaluation, Protocol, eval
 use crate::model::Model;
 use crate::rank::{Popularity, RankError};
 use crate::storage::{IoContext, StorageError, replace_file};
-use crate::train::{TrainConfig, TrainError, in_force, train};
+use crate::train::{TrainConfig, TrainError, train, with_defaults};
 
 /// The model of the run at hand, in the output.
 const RUNNING: &str = "running.model";
@@ -244,7 +244,7 @@ impl Sweep<'_> {
 
     /// What a run is known by.
     fn key(&self, config: &TrainConfig) -> Result<String, SweepError> {
-        let config = as_json(&in_force(config))?;
+        let config = as_json(&with_defaults(config))?;
         let (metric, users) = (self.options.metric.to_string(), self.options.users);
         let all = serde_json::json!([self.dataset.fingerprint(), config, metric, users]);
         Ok(format!("{:016x}", xxh3_64(all.to_string().as_bytes())))

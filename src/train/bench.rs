@@ -12,12 +12,13 @@ use serde::Serialize;
 use super::config::TrainConfig;
 use super::error::TrainError;
 use super::lane::{Done, Epoch, Lane};
+use super::objective::{WithLoss, with_loss};
 use super::paging::ExactReading;
 use super::plan::plan_train;
 use super::run::{Prepared, epoch, prepare};
 use crate::context::{Context, Unit};
 use crate::dataset::Dataset;
-use crate::loss::{Bpr, Logistic, Loss, LossKind};
+use crate::loss::Loss;
 use crate::model::{InstructionSet, Tables};
 use crate::negatives::Batch;
 
@@ -61,21 +62,29 @@ pub struct TrainBench {
 /// # Errors
 /// As for [`train`](super::train).
 pub fn bench_train(dataset: &Dataset, config: &TrainConfig, ctx: &Context) -> Result<TrainBench, TrainError> {
-    config.validate()?;
-    let inverse_temperature = 1.0 / config.temperature();
-    match config.loss.kind {
-        LossKind::Bpr => stages(dataset, config, Bpr { inverse_temperature }, ctx),
-        LossKind::Logistic => stages(dataset, config, Logistic { inverse_temperature }, ctx),
-        LossKind::Softmax | LossKind::Bsl | LossKind::Ccl | LossKind::Psl => Err(not_listwise(config)),
+    struct Measure<'a>(&'a Dataset, &'a TrainConfig, &'a Context);
+    impl WithLoss for Measure<'_> {
+        type Result = Result<TrainBench, TrainError>;
+        fn with<L: Loss>(self, loss: L) -> Self::Result {
+            stages(self.0, self.1, loss, self.2)
+        }
     }
+    config.validate()?;
+    let config = &*config.in_force();
+    own_negatives(config)?;
+    with_loss(config, Measure(dataset, config, ctx))
 }
 
-/// The error where a listwise loss cannot be measured.
-pub(super) fn not_listwise(config: &TrainConfig) -> TrainError {
-    TrainError::Config {
-        key: "loss.kind".into(),
-        value: config.loss.kind.name().to_string(),
-        must: "be \"bpr\" or \"logistic\" here; listwise losses have a measurement of their own".into(),
+/// An error where negatives are shared: that cannot be measured here.
+pub(super) fn own_negatives(config: &TrainConfig) -> Result<(), TrainError> {
+    match config.shares_negatives() {
+        true => Err(TrainError::Config {
+            key: "loss.kind".into(),
+            value: config.loss.kind.name().to_string(),
+            must: "be \"bpr\" or another loss that is not listwise; shared negatives have a measurement of their own"
+                .into(),
+        }),
+        false => Ok(()),
     }
 }
 

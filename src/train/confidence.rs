@@ -1,4 +1,5 @@
-//! Confidence in each interaction: how much it counts in the loss, from its weight, its age and its event type.
+//! Confidence in each interaction: how much it counts in the loss, from its weight, its age, its event type and how
+//! active its user is.
 //!
 //! Hu, Koren & Volinsky ("Collaborative Filtering for Implicit Feedback Datasets", ICDM 2008) weigh by 1 + αr and
 //! 1 + α ln(1 + r).
@@ -10,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::TrainError;
 use crate::context::Context;
 use crate::dataset::{Dataset, Interactions, UserItems};
-use crate::negatives::Batch;
+use crate::negatives::{Batch, SharedBlock};
 
 const DAY: f64 = 86_400_000.0;
 
@@ -26,6 +27,9 @@ pub struct ConfidenceConfig {
     /// Days after which an interaction counts half, back from the last one in train. Needs a time column.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub half_life: Option<f64>,
+    /// p of (the user's train positives / the mean user's)^−p: above 0, light users count more than their interactions
+    /// are many; with 1 all users count alike, as in metrics that are means over users.
+    pub activity: f64,
     /// The largest confidence, the mean being 1.
     pub clip: f64,
     /// Factors by event type; 1 for those that are not listed.
@@ -35,7 +39,14 @@ pub struct ConfidenceConfig {
 
 impl Default for ConfidenceConfig {
     fn default() -> Self {
-        Self { weight: WeightScale::None, alpha: 1.0, half_life: None, clip: 10.0, events: BTreeMap::new() }
+        Self {
+            weight: WeightScale::None,
+            alpha: 1.0,
+            half_life: None,
+            activity: 0.0,
+            clip: 10.0,
+            events: BTreeMap::new(),
+        }
     }
 }
 
@@ -55,6 +66,11 @@ pub enum WeightScale {
 impl ConfidenceConfig {
     /// Whether every interaction counts alike.
     pub(super) fn is_off(&self) -> bool {
+        self.activity == 0.0 && self.is_of_users()
+    }
+
+    /// Whether all interactions of a user count alike.
+    fn is_of_users(&self) -> bool {
         self.weight == WeightScale::None && self.half_life.is_none() && self.events.is_empty()
     }
 
@@ -69,6 +85,10 @@ impl ConfidenceConfig {
             && !(days.is_finite() && days > 0.0)
         {
             return fail("half_life", days.to_string(), "be a number of days above 0");
+        }
+        if !(-4.0..=4.0).contains(&self.activity) {
+            let must = "be from -4 to 4; above 0 light users count more, with 1 all users count alike";
+            return fail("activity", self.activity.to_string(), must);
         }
         if !(self.clip.is_finite() && self.clip >= 1.0) {
             return fail("clip", self.clip.to_string(), "be a number from 1, the mean confidence");
@@ -87,6 +107,8 @@ pub(super) struct Confidence<'a> {
     /// Factor by event index.
     events: Vec<f64>,
     last: i64,
+    /// Train interactions of the mean user that has any.
+    mean_user: f64,
     scale: f64,
 }
 
@@ -125,15 +147,24 @@ impl<'a> Confidence<'a> {
             config: config.clone(),
             events: manifest.events.iter().map(|e| config.events.get(e).copied().unwrap_or(1.0)).collect(),
             last: interactions.summary().time_range.map_or(0, |r| r.1),
+            mean_user: 1.0,
             scale: 1.0,
         };
+        let active = interactions.summary().users.max(1);
+        confidence.mean_user = interactions.len() as f64 / active as f64;
         let mut sum = 0.0;
         for c in 0..interactions.chunks() {
             ctx.check()?;
             let chunk = interactions.chunk(c);
             for u in 0..chunk.users() {
                 let user = chunk.user(u);
-                sum += (0..user.items.len()).map(|at| confidence.raw(&user, at)).sum::<f64>();
+                let own = match config.is_of_users() {
+                    true => user.items.len() as f64,
+                    false => (0..user.items.len()).map(|at| confidence.of_interaction(&user, at)).sum(),
+                };
+                if own > 0.0 {
+                    sum += confidence.of_user(&user) * own;
+                }
             }
             interactions.release(c);
         }
@@ -144,7 +175,15 @@ impl<'a> Confidence<'a> {
         Ok(Some(confidence))
     }
 
-    fn raw(&self, user: &UserItems<'_>, at: usize) -> f64 {
+    /// The factor of all interactions of a user who has any.
+    fn of_user(&self, user: &UserItems<'_>) -> f64 {
+        if self.config.activity == 0.0 {
+            return 1.0;
+        }
+        (user.items.len() as f64 / self.mean_user).powf(-self.config.activity)
+    }
+
+    fn of_interaction(&self, user: &UserItems<'_>, at: usize) -> f64 {
         let weight = user.weights.get(at).map_or(0.0, |w| f64::from(w.to_native()).max(0.0));
         let by_weight = match self.config.weight {
             WeightScale::None => 1.0,
@@ -165,12 +204,32 @@ impl<'a> Confidence<'a> {
         for (user, end) in batch.users.iter().zip(&batch.ends) {
             let user = self.interactions.user(*user);
             while k < *end as usize {
-                let at = user.items.binary_search_by_key(&batch.positives[k], |i| i.to_native());
-                let raw = at.map_or(1.0 / self.scale, |at| self.raw(&user, at));
-                batch.confidence.push((raw * self.scale).min(self.config.clip) as f32);
+                batch.confidence.push(self.of(&user, batch.positives[k]));
                 k += 1;
             }
         }
+    }
+
+    /// Fills in the confidence in every positive of `block`. O(positives × log).
+    pub(super) fn fill_shared(&self, block: &mut SharedBlock) {
+        let SharedBlock { users, items, user_of, item_of, confidence, .. } = block;
+        let positives = user_of.iter().zip(&*item_of);
+        let of =
+            |(user, item): (&u32, &u32)| self.of(&self.interactions.user(users[*user as usize]), items[*item as usize]);
+        confidence.clear();
+        confidence.extend(positives.map(of));
+    }
+
+    /// The confidence in the interaction of `user` with `item`; 1 if there is none.
+    fn of(&self, user: &UserItems<'_>, item: u32) -> f32 {
+        let by_interaction = match self.config.is_of_users() {
+            true => Some(1.0),
+            false => {
+                let at = user.items.binary_search_by_key(&item, |i| i.to_native());
+                at.ok().map(|at| self.of_interaction(user, at))
+            }
+        };
+        by_interaction.map_or(1.0, |own| (own * self.of_user(user) * self.scale).min(self.config.clip) as f32)
     }
 }
 
@@ -194,12 +253,14 @@ mod tests {
             weight: WeightScale::Log,
             alpha: 3.0,
             half_life: Some(2.0),
+            activity: 0.5,
             clip: 1.5,
             ..ConfidenceConfig::default()
         };
         let raw = |u: usize, i: u32| {
             let age = (7 - days(u, i)) as f64;
-            (1.0 + 3.0 * f64::from(weight(u, i)).ln_1p()) * (-age / 2.0).exp2()
+            let activity = (users[u].len() as f64 / (8.0 / 3.0)).powf(-0.5);
+            activity * (1.0 + 3.0 * f64::from(weight(u, i)).ln_1p()) * (-age / 2.0).exp2()
         };
         let all: Vec<f64> =
             users.iter().enumerate().flat_map(|(u, items)| items.iter().map(move |i| raw(u, *i))).collect();
@@ -212,9 +273,37 @@ mod tests {
             let want = (raw(u, i) / mean).min(1.5);
             assert!((f64::from(*got) - want).abs() < 1e-5, "{u} {i}: {got}, not {want}");
         }
+        let mut block = SharedBlock {
+            users: vec![2, 0],
+            items: vec![3, 0, 5, 1, 4],
+            negatives: 2,
+            user_of: vec![0, 0, 1],
+            item_of: vec![2, 3, 4],
+            ..SharedBlock::default()
+        };
+        confidence.fill_shared(&mut block);
+        assert_eq!(block.confidence, batch.confidence);
         assert!(Confidence::new(&data, &ConfidenceConfig::default(), &ctx).unwrap().is_none());
         let events = BTreeMap::from([("buy".to_string(), 2.0)]);
         let refused = Confidence::new(&data, &ConfidenceConfig { events, ..config }, &ctx).err().unwrap();
         assert!(refused.to_string().contains("no event column"), "{refused}");
+    }
+
+    #[test]
+    fn with_activity_one_all_users_count_alike() {
+        let folder = tempfile::tempdir().unwrap();
+        let users: Vec<Vec<u32>> = vec![vec![0, 1, 4], vec![2], vec![], vec![1, 3, 4, 5]];
+        let data = crate::rank::fixture::dataset(&folder.path().join("d"), 6, &[(Part::Train, users.clone())]);
+        let config = ConfidenceConfig { activity: 1.0, ..ConfidenceConfig::default() };
+        let confidence = Confidence::new(&data, &config, &Context::default()).unwrap().unwrap();
+        let mut total = 0.0;
+        for (u, items) in users.iter().enumerate().filter(|(_, items)| !items.is_empty()) {
+            let user = data.train().user(u as u32);
+            let own: f32 = items.iter().map(|i| confidence.of(&user, *i)).sum();
+            assert!((own - 8.0 / 3.0).abs() < 1e-5, "user {u}: {own}");
+            total += own;
+        }
+        assert!((total - 8.0).abs() < 1e-4, "the mean over interactions is 1");
+        assert!(ConfidenceConfig { activity: 5.0, ..config }.validate().unwrap_err().to_string().contains("-4 to 4"));
     }
 }

@@ -4,13 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{ConfidenceConfig, RegularizationConfig, Schedule, TrainError, ValidationConfig};
 use crate::loss::{LossConfig, LossKind};
-use crate::model::{MAX_NEGATIVES, MAX_STRIDE, Optimizer, Precision, Similarity};
+use crate::model::{MAX_STRIDE, Optimizer, Precision, Similarity};
 use crate::negatives::{Mistake, NegativesConfig, Proposal};
-
-/// Negatives that a block shares, at most.
-const MAX_SHARED: usize = 1 << 16;
-/// Positives that share negatives, at most.
-const MAX_SHARED_BY: usize = 4096;
 
 /// Everything that decides what is learnt, but for the dataset. Every field has a default.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -85,7 +80,7 @@ pub struct OptimizerConfig {
     pub kind: OptimizerKind,
     /// Step size. Default: 0.05 for Adagrad, 0.002 for Adam; for SGD 0.05, or 1.2 / negatives where that is less, for
     /// a positive's row moves by the sum over its negatives, and diverges where that is too much; for SGD with listwise
-    /// losses 0.02.
+    /// losses 0.02, with `warp` 0.02 / negatives, for ranks weigh up to ln(items).
     pub learning_rate: Option<f32>,
     /// How the step size changes over the run.
     pub schedule: Schedule,
@@ -172,7 +167,18 @@ impl TrainConfig {
 
     /// The number of negatives in force.
     pub fn negatives(&self) -> usize {
-        self.negatives.count.unwrap_or(if self.loss.kind.is_listwise() { 800 } else { 8 })
+        self.negatives.count.unwrap_or(match self.loss.kind {
+            LossKind::Warp => 1,
+            _ if self.shares_negatives() => 800,
+            kind if kind.is_listwise() => 64,
+            _ => 8,
+        })
+    }
+
+    /// Whether a block of positives shares its negatives: with listwise losses and plain negatives. Otherwise each
+    /// positive has negatives of its own.
+    pub fn shares_negatives(&self) -> bool {
+        self.loss.kind.is_listwise() && self.negatives.simple().is_some()
     }
 
     /// The number of positives that share negatives in force.
@@ -183,7 +189,7 @@ impl TrainConfig {
     /// Whether the distribution of negatives is corrected for.
     pub fn log_q(&self) -> bool {
         let softmax = matches!(self.loss.kind, LossKind::Softmax | LossKind::Bsl);
-        self.loss.log_q.unwrap_or(softmax && self.proposes_by_popularity())
+        self.loss.log_q.unwrap_or(softmax && self.shares_negatives() && self.proposes_by_popularity())
     }
 
     /// Whether all negatives are drawn by popularity, plainly.
@@ -212,6 +218,9 @@ impl TrainConfig {
     pub fn learning_rate(&self) -> f32 {
         self.optimizer.learning_rate.unwrap_or(match self.optimizer.kind {
             OptimizerKind::Sgd if self.loss.kind.is_listwise() => 0.02,
+            OptimizerKind::Sgd if self.loss.kind == LossKind::Warp => {
+                (0.02 / self.negatives().max(1) as f32).max(0.001)
+            }
             OptimizerKind::Sgd => (1.2 / self.negatives().max(1) as f32).min(0.05),
             OptimizerKind::Adagrad => 0.05,
             OptimizerKind::Adam => 0.002,
@@ -276,103 +285,14 @@ impl TrainConfig {
             return fail(
                 "stream.block_items",
                 self.stream.block_items.unwrap_or_default().to_string(),
-                "be 0 or absent with popularity, recent, cooccurrence and exposures negatives and with same_context, which draw \
-                 from all items",
+                "be 0 or absent with popularity, recent, cooccurrence, exposures and nearest negatives and with same_context, \
+                 which draw from all items",
             );
         }
         if self.stream.window == Some(0) {
             return fail("stream.window", "0".into(), "be at least 1");
         }
         Ok(())
-    }
-
-    /// Checks the loss, its numbers, and what goes with it.
-    fn validate_loss(&self) -> Result<(), TrainError> {
-        let fail = |key: &str, value: String, must: &str| {
-            Err(TrainError::Config { key: key.to_string(), value, must: must.to_string() })
-        };
-        let LossConfig { kind, exponent, margin, weight, log_q, .. } = self.loss;
-        let listwise = kind.is_listwise();
-        let (count, most) = (self.negatives(), if listwise { MAX_SHARED } else { MAX_NEGATIVES });
-        if count == 0 || count > most {
-            let must = if listwise {
-                "be from 1 to 65536"
-            } else {
-                "be from 1 to 255; for more, share them: loss.kind = \"softmax\" or \"bsl\""
-            };
-            return fail("negatives.count", count.to_string(), must);
-        }
-        if self.shared_by() == 0 || self.shared_by() > MAX_SHARED_BY {
-            return fail("negatives.shared_by", self.shared_by().to_string(), "be from 1 to 4096");
-        }
-        let temperature = self.temperature();
-        if !(temperature.is_finite() && temperature > 0.0) {
-            return fail("loss.temperature", temperature.to_string(), "be a number above 0");
-        }
-        for (key, value) in [("loss.exponent", exponent), ("loss.weight", weight)] {
-            if let Some(value) = value.filter(|x| !(x.is_finite() && *x > 0.0)) {
-                return fail(key, value.to_string(), "be a number above 0");
-            }
-        }
-        if let Some(value) = margin.filter(|m| !m.is_finite()) {
-            return fail("loss.margin", value.to_string(), "be a number");
-        }
-        let cosine = self.similarity() == Similarity::Cosine;
-        if kind == LossKind::Psl && !cosine {
-            let must = "be \"cosine\" with loss.kind = \"psl\", whose surrogates are made for scores from -1 to 1; dot \
-                        products go with loss.kind = \"softmax\"";
-            return fail("similarity", "dot".into(), must);
-        }
-        if listwise && cosine && self.l2() != 0.0 {
-            let must = "be 0 with listwise losses on cosines, which keep rows at unit length; similarity = \"dot\" has a \
-                        use for it";
-            return fail("l2", self.l2().to_string(), must);
-        }
-        if log_q == Some(true) && self.negatives.simple().is_some_and(|(proposal, _)| proposal == Proposal::Uniform) {
-            let must = "be false or absent with uniform negatives, whose corrections cancel; it goes with \
-                        negatives.proposal = \"popularity\"";
-            return fail("loss.log_q", "true".into(), must);
-        }
-        if log_q == Some(true) && !matches!(kind, LossKind::Softmax | LossKind::Bsl) {
-            let must = "be false or absent but for loss.kind = \"softmax\" and \"bsl\", which it is made for";
-            return fail("loss.log_q", "true".into(), must);
-        }
-        if listwise && self.precision != Precision::F32 {
-            return fail(
-                "precision",
-                self.precision.name().to_string(),
-                "be \"f32\" with listwise losses; loss.kind = \"bpr\" and \"logistic\" may have \"bf16\"",
-            );
-        }
-        if listwise && self.stream.block_items.is_some_and(|b| b != 0) {
-            let must = "be 0 or absent with listwise losses, whose negatives are drawn from all items";
-            return fail("stream.block_items", self.stream.block_items.unwrap_or_default().to_string(), must);
-        }
-        if listwise && self.negatives.simple().is_none() {
-            let must = "be one plain component, propose = \"uniform\" or \"popularity\", with listwise losses, whose \
-                        blocks share what is drawn; loss.kind = \"bpr\" and \"logistic\" take every mixture";
-            return fail("negatives.mix", format!("{} components", self.negatives.mix.len()), must);
-        }
-        if listwise && !self.confidence.is_off() {
-            let must = "be left out with listwise losses, whose positives all count alike; loss.kind = \"bpr\" and \
-                        \"logistic\" have a use for it";
-            return fail("confidence", "given".into(), must);
-        }
-        Ok(())
-    }
-
-    /// The numbers of the loss in force.
-    pub(super) fn numbers(&self) -> LossConfig {
-        let loss = &self.loss;
-        LossConfig {
-            kind: loss.kind,
-            temperature: (loss.kind != LossKind::Ccl).then(|| self.temperature()),
-            exponent: (loss.kind == LossKind::Bsl).then(|| loss.exponent.unwrap_or(1.2)),
-            margin: (loss.kind == LossKind::Ccl).then(|| loss.margin.unwrap_or(0.4)),
-            weight: (loss.kind == LossKind::Ccl).then(|| loss.weight.unwrap_or(150.0)),
-            surrogate: (loss.kind == LossKind::Psl).then(|| loss.surrogate.unwrap_or_default()),
-            log_q: matches!(loss.kind, LossKind::Softmax | LossKind::Bsl).then(|| self.log_q()),
-        }
     }
 }
 

@@ -70,6 +70,14 @@ pub enum TrainError {
     /// The metric could not be measured.
     #[error(transparent)]
     Validation(EvaluateError),
+    /// The audit could not be written as Parquet.
+    #[error("{}: cannot write the audit as Parquet: {source}; free some space, or leave --audit out", path.display())]
+    Audit {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What went wrong.
+        source: parquet::errors::ParquetError,
+    },
     /// A thread ended without finishing its work.
     #[error("a training thread panicked; nothing was written. Please report this as a bug")]
     Panicked,

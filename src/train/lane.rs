@@ -15,13 +15,14 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use super::confidence::Confidence;
 use super::divergence::{Alarm, LOOKED_AT};
 use super::live::Live;
+use super::objective::Margins;
 use super::paging::Paging;
 use crate::context::{Context, Stage};
 use crate::dataset::Interactions;
 use crate::loss::Loss;
 use crate::mix::{GOLDEN, mix};
 use crate::model::{Adjust, InstructionSet, LossSample, Runs, Tables, Update, train};
-use crate::negatives::{Batch, Health, Sampling, Watch};
+use crate::negatives::{Auditor, Batch, Health, Renewal, Sampling, Watch};
 use crate::stream::Window;
 
 /// Batches on their way between a producer and its trainer.
@@ -32,7 +33,7 @@ pub(super) const BATCH: usize = 4096;
 /// What a lane keeps from epoch to epoch.
 pub(super) struct Lane<'a> {
     pub(super) window: Window,
-    sampling: Sampling<'a>,
+    pub(super) sampling: Sampling<'a>,
     spare: Vec<Batch>,
     /// Interactions that the window's buckets may keep room for.
     pub(super) kept_room: u64,
@@ -66,7 +67,10 @@ pub(super) struct Epoch<'a, L> {
     /// The share of the run that is over when the epoch begins, and when it ends.
     pub(super) progress: (f64, f64),
     pub(super) confidence: Option<&'a Confidence<'a>>,
+    pub(super) margins: Option<&'a Margins<'a>>,
     pub(super) watch: &'a Watch<'a>,
+    /// Who asks how negatives came about.
+    pub(super) audit: Option<&'a dyn Auditor>,
     pub(super) ctx: &'a Context,
     pub(super) stage: &'a Stage<'a>,
 }
@@ -107,6 +111,12 @@ impl<L: Loss> Epoch<'_, L> {
         Live { tables: self.tables, set: self.set, similarity: self.update.similarity }
     }
 
+    /// Lets a sampler renew what it has made of the tables when the share `progress` of the run is over: with so many
+    /// `threads`, `alone` where nobody draws meanwhile.
+    pub(super) fn renew(&self, sampling: &Sampling<'_>, progress: f64, (threads, alone): (usize, bool)) {
+        sampling.renew(Renewal { progress, threads, alone }, &self.scores(), self.ctx);
+    }
+
     /// The share of the run that is over when window `number` begins.
     pub(super) fn progress_at(&self, number: usize) -> f64 {
         let (start, end) = self.progress;
@@ -128,9 +138,13 @@ impl<L: Loss> Epoch<'_, L> {
         if self.update.regularization.draws() {
             batch.seed = rng.next_u64();
         }
-        let rest = sampling.fill((items, rest, &rest[..rest.len().min(BATCH)]), BATCH, &scores, rng, batch);
+        let looks = (&scores, self.audit);
+        let rest = sampling.fill((items, rest, &rest[..rest.len().min(BATCH)]), BATCH, looks, rng, batch);
         if let Some(confidence) = self.confidence {
             confidence.fill(batch);
+        }
+        if let Some(margins) = self.margins {
+            margins.fill(batch);
         }
         done.skipped += batch.skipped;
         self.watch.look(batch, &scores, &mut done.health);
@@ -139,7 +153,7 @@ impl<L: Loss> Epoch<'_, L> {
 
     /// Produces and trains until no window is left. `rate` is the learning rate of a window by its number.
     pub(super) fn run(&self, lane: &mut Lane<'_>, rate: impl Fn(usize) -> f32 + Send) -> Option<Done> {
-        if self.ctx.threads() == 1 && lane.sampling.reads_scores() {
+        if self.ctx.threads() == 1 && (lane.sampling.reads_scores() || self.audit.is_some()) {
             return Some(self.in_turn(lane, rate));
         }
         let (full, batches) = bounded::<Batch>(IN_FLIGHT);
@@ -193,6 +207,8 @@ impl<L: Loss> Epoch<'_, L> {
         let Lane { window, sampling, kept_room, trained, .. } = lane;
         while let Some((number, mut rng)) = self.fill(window, *kept_room) {
             let (learning_rate, progress) = (rate(number), self.progress_at(number));
+            // The other lanes go on meanwhile.
+            self.renew(sampling, progress, (1, self.lanes == 1));
             // So many batches later the trainer is done with the window before: there is no room for more between.
             let mut before = IN_FLIGHT + 2;
             for block in window.block_order(&mut rng) {

@@ -1,6 +1,8 @@
 //! Training: producers stream sampled batches over bounded channels to lock-free trainers.
 
+mod audit;
 mod bench;
+mod bench_negatives;
 mod confidence;
 mod config;
 mod control;
@@ -10,6 +12,8 @@ mod grid;
 mod lane;
 mod listwise;
 mod live;
+mod loss_rules;
+mod objective;
 mod out_of_core;
 mod paging;
 mod plan;
@@ -23,7 +27,9 @@ mod suggest;
 mod tests;
 mod validation;
 
+pub use audit::{AuditOptions, AuditSummary};
 pub use bench::{TrainBench, bench_train};
+pub use bench_negatives::{NegativesBench, SamplerCost, bench_negatives};
 pub use confidence::{ConfidenceConfig, WeightScale};
 pub use config::{OptimizerConfig, OptimizerKind, StreamConfig, TrainConfig};
 pub use divergence::DivergedRow;
@@ -33,7 +39,7 @@ pub use out_of_core::{OutOfCoreBench, bench_out_of_core};
 pub use plan::{TablePlace, TrainCounts, TrainPlan, ValidationPlan, plan_train};
 pub use regularization::RegularizationConfig;
 pub use rehearse::{Rehearsal, rehearse_train};
-pub(crate) use run::in_force;
-pub use run::{EpochReport, Stopped, TrainReport, train};
+pub(crate) use run::with_defaults;
+pub use run::{EpochReport, Stopped, TrainReport, train, train_audited};
 pub use schedule::Schedule;
 pub use validation::{Validated, ValidationConfig, ValidationReport};

@@ -4,15 +4,16 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::bench::{beside, not_listwise};
+use super::bench::{beside, own_negatives};
 use super::config::TrainConfig;
 use super::error::TrainError;
+use super::objective::{WithLoss, with_loss};
 use super::paging::ExactReading;
 use super::plan::{TrainPlan, plan_train};
 use super::run::{Prepared, epoch, prepare};
 use crate::context::{ByteSize, Context, Unit};
 use crate::dataset::Dataset;
-use crate::loss::{Bpr, Logistic, Loss, LossKind};
+use crate::loss::Loss;
 
 /// Rates of training in memory and within a part of the dataset's size.
 #[derive(Clone, Debug, Serialize)]
@@ -57,13 +58,17 @@ pub fn bench_out_of_core(
             must: "be above 0, up to 1".into(),
         });
     }
-    let inverse_temperature = 1.0 / config.temperature();
     let how = (fraction, rounds.max(1));
-    match config.loss.kind {
-        LossKind::Bpr => in_turn(dataset, config, Bpr { inverse_temperature }, how, ctx),
-        LossKind::Logistic => in_turn(dataset, config, Logistic { inverse_temperature }, how, ctx),
-        LossKind::Softmax | LossKind::Bsl | LossKind::Ccl | LossKind::Psl => Err(not_listwise(config)),
+    struct InTurn<'a>(&'a Dataset, &'a TrainConfig, (f64, u32), &'a Context);
+    impl WithLoss for InTurn<'_> {
+        type Result = Result<OutOfCoreBench, TrainError>;
+        fn with<L: Loss>(self, loss: L) -> Self::Result {
+            in_turn(self.0, self.1, loss, self.2, self.3)
+        }
     }
+    let config = &*config.in_force();
+    own_negatives(config)?;
+    with_loss(config, InTurn(dataset, config, how, ctx))
 }
 
 fn in_turn<L: Loss>(

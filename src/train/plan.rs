@@ -102,6 +102,8 @@ pub struct TrainPlan {
     /// The part of the interactions that `recent` and `cooccurrence` negatives look up, drawn at random: what half of
     /// the memory beside the rest holds, and a sixteenth at least; 1 for all.
     pub sampled_share: f64,
+    /// What an audit takes: the decisions that it holds, and writing them; 0 without one.
+    pub audit: ByteSize,
     /// What has an entry an item: partitions into blocks, alias tables, sets of positives.
     pub item_arrays: ByteSize,
     /// Anonymous memory at its peak: tables in memory, windows, batches, arrays, and the program itself.
@@ -138,6 +140,16 @@ pub struct ValidationPlan {
 /// If the configuration makes no sense or asks for exposures or times that the dataset has not, or the budget of `ctx`
 /// cannot hold even the smallest windows.
 pub fn plan_train(dataset: &Dataset, config: &TrainConfig, ctx: &Context) -> Result<TrainPlan, TrainError> {
+    plan_beside(0, dataset, config, ctx)
+}
+
+/// As [`plan_train`], beside an audit that takes so many bytes.
+pub(super) fn plan_beside(
+    audit: u64,
+    dataset: &Dataset,
+    config: &TrainConfig,
+    ctx: &Context,
+) -> Result<TrainPlan, TrainError> {
     if config.negatives.needs_exposures() && dataset.exposures().is_none() {
         return Err(TrainError::Config {
             key: "negatives.mix.propose".into(),
@@ -164,7 +176,7 @@ pub fn plan_train(dataset: &Dataset, config: &TrainConfig, ctx: &Context) -> Res
         items: dataset.items().len().into(),
         interactions: dataset.train().len(),
     };
-    TrainPlan::new(counts, config, ctx)
+    TrainPlan::beside(audit, counts, config, ctx)
 }
 
 impl TrainPlan {
@@ -177,8 +189,14 @@ impl TrainPlan {
     /// If the configuration makes no sense, or the budget of `ctx` cannot hold even the smallest windows:
     /// [`TrainError::Memory`] has the smallest budget that does.
     pub fn new(counts: TrainCounts, config: &TrainConfig, ctx: &Context) -> Result<Self, TrainError> {
+        Self::beside(0, counts, config, ctx)
+    }
+
+    /// As [`TrainPlan::new`], beside an audit that takes so many bytes.
+    fn beside(audit: u64, counts: TrainCounts, config: &TrainConfig, ctx: &Context) -> Result<Self, TrainError> {
         config.validate()?;
-        let sizes = Sizes::new(counts, config, ctx.threads() as u64);
+        let config = &*config.in_force();
+        let sizes = Sizes { audit, ..Sizes::new(counts, config, ctx.threads() as u64) };
         let wanted = sizes.window(config);
         let fitting = |place: TablePlace| Some((place, sizes.largest_window(place, wanted, ctx.memory().0)?));
         let [memory, users, both] = [TablePlace::Memory, TablePlace::UsersInFile, TablePlace::BothInFiles].map(fitting);
@@ -222,6 +240,7 @@ struct Sizes {
     item_table: u64,
     model: u64,
     batches: u64,
+    audit: u64,
     /// What samplers take, but for what they look up of interactions.
     samplers: u64,
     /// That, if they look up all.
@@ -240,7 +259,7 @@ impl Sizes {
         let TrainCounts { users, items, .. } = counts;
         let width = config.dimensions + if config.biases() { 2 } else { 0 };
         let popularity = config.negatives.simple().is_some_and(|(proposal, _)| proposal == Proposal::Popularity);
-        let listwise = config.loss.kind.is_listwise();
+        let listwise = config.shares_negatives();
         let block_items = match config.stream.block_items {
             Some(0) => items,
             None if listwise => items,
@@ -271,7 +290,8 @@ impl Sizes {
         let table = |rows: u64| Tables::bytes(rows, width, config.optimizer(), config.precision);
         // A user and an end for each positive at most, and its negatives; what they count, and offsets of the scores.
         let (weighs, corrects) = (u64::from(config.negatives.weighs()), u64::from(config.negatives.corrects()));
-        let positive = 12 + 4 * (u64::from(!config.confidence.is_off()) + corrects);
+        let margins = u64::from(config.loss.margin_exponent.is_some());
+        let positive = 12 + 4 * (u64::from(!config.confidence.is_off()) + corrects.max(margins));
         let batch = BATCH as u64 * (positive + 4 * (1 + weighs + corrects) * config.negatives() as u64);
         let batches = match listwise {
             true => listwise::lane_bytes(config, items as u32),
@@ -282,6 +302,9 @@ impl Sizes {
         let mixture = config.negatives.simple().is_none();
         let filters = counts.interactions * config.negatives.context_bytes();
         let (samplers, each) = if mixture { config.negatives.bytes(items, lanes) } else { (0, 0) };
+        // A single lane, and strata, wait while an index is built: there is one of each then.
+        let goes_on = lanes > 1 && !config.deterministic;
+        let samplers = samplers + config.negatives.index_bytes((items, width as u64), lanes, goes_on);
         // As many threads as the plan allows for: their number must not matter to deterministic training.
         let ranking = if config.deterministic { threads.max(SHARING) } else { threads };
         let factors = (users + items) * config.precision.stride(width) as u64 * 4;
@@ -298,6 +321,7 @@ impl Sizes {
             item_table: table(items),
             model: (users + items) * stride_of(width) as u64 * 4,
             batches: lanes * batches,
+            audit: 0,
             samplers: samplers + filters,
             looked_up: counts.interactions * each,
             interaction: if listwise { INTERACTION + 8 } else { INTERACTION },
@@ -310,7 +334,7 @@ impl Sizes {
     /// The window to have where memory allows.
     fn window(&self, config: &TrainConfig) -> u64 {
         let TrainCounts { items, interactions, .. } = self.counts;
-        let most = if config.loss.kind.is_listwise() { listwise::WINDOW } else { (items * PER_ITEM).max(1 << 20) };
+        let most = if config.shares_negatives() { listwise::WINDOW } else { (items * PER_ITEM).max(1 << 20) };
         let by_items = || most.min(interactions.div_ceil(WINDOWS_AN_EPOCH));
         let wanted = config.stream.window.unwrap_or_else(by_items).clamp(1, interactions.max(1));
         let (sizes, lanes) = windows_of(config, items, wanted, self.lanes as usize);
@@ -349,7 +373,8 @@ impl Sizes {
         };
         let samplers = self.samplers + self.least_looked_up();
         let training = tables + self.windows(window) + self.batches + self.item_arrays + samplers;
-        FIXED + self.lanes * LANE + training.max(self.making) + self.validation.map_or(0, |(ranking, _)| ranking)
+        let ranking = self.validation.map_or(0, |(ranking, _)| ranking);
+        FIXED + self.audit + self.lanes * LANE + training.max(self.making) + ranking
     }
 
     /// All that the budget has to hold.
@@ -406,6 +431,7 @@ impl Sizes {
             batches: ByteSize(self.batches),
             samplers: ByteSize(self.samplers + looked_up),
             sampled_share: if looked_up == self.looked_up { 1.0 } else { looked_up as f64 / self.looked_up as f64 },
+            audit: ByteSize(self.audit),
             item_arrays: ByteSize(self.item_arrays),
             memory: ByteSize(memory),
             epoch_read: ByteSize(epoch_read),

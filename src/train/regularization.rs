@@ -57,14 +57,14 @@ impl TrainConfig {
                 return fail(key, norm, "be a number above 0, or left out");
             }
         }
-        let listwise = self.loss.kind.is_listwise();
-        if item_dropout > 0.0 && !listwise {
-            let must = "be 0 with losses of single negatives, whose items' rows are read in place; \
-                        regularization.user_dropout goes with every loss, item_dropout with loss.kind = \"softmax\"";
+        let blocks = self.shares_negatives();
+        if item_dropout > 0.0 && !blocks {
+            let must = "be 0 where each positive has negatives of its own, whose rows are read in place; \
+                        regularization.user_dropout goes with every loss, item_dropout with listwise losses and shared negatives";
             return fail("item_dropout", item_dropout, must);
         }
-        if let Some(most) = max_norm.filter(|_| listwise && self.similarity() == Similarity::Cosine) {
-            let must = "be left out with listwise losses on cosines, which keep rows at unit length; similarity = \
+        if let Some(most) = max_norm.filter(|_| blocks && self.similarity() == Similarity::Cosine) {
+            let must = "be left out with shared negatives on cosines, which keep rows at unit length; similarity = \
                         \"dot\" has a use for it";
             return fail("max_norm", most, must);
         }

@@ -8,21 +8,23 @@ use rand::{RngExt, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use serde::{Deserialize, Serialize};
 
+use super::audit::{Audit, AuditOptions, AuditSummary};
 use super::confidence::Confidence;
 use super::config::TrainConfig;
 use super::divergence::{self, Alarm};
 use super::error::TrainError;
 use super::lane::{Done, Epoch, Lane, stream_seed};
 use super::listwise::train_listwise;
+use super::objective::{Margins, WithLoss, with_loss};
 use super::paging::{ExactReading, Paging};
-use super::plan::{TablePlace, TrainPlan, plan_train, windows_of};
+use super::plan::{TablePlace, TrainPlan, plan_beside, windows_of};
 use super::strata::Strata;
 use super::validation::{ValidationReport, Validator, published_row};
 use crate::context::{Context, Stage, Unit};
 use crate::dataset::Dataset;
-use crate::loss::{Bpr, Logistic, Loss, LossKind};
+use crate::loss::Loss;
 use crate::model::{InstructionSet, ModelManifest, Side, Similarity, Tables, publish};
-use crate::negatives::{NegativesReport, Sampling, Watch};
+use crate::negatives::{Auditor, NegativesReport, Sampling, Watch};
 use crate::storage::{Staging, return_large_buffers};
 use crate::stream::{Partition, Window, plan as windows};
 
@@ -34,7 +36,7 @@ const BEHIND: usize = 1 << 14;
 pub struct EpochReport {
     /// From 1.
     pub epoch: u32,
-    /// Mean loss of a term (a pair, or a score), before its update, over a sixteenth of the terms; no L2.
+    /// Mean loss of a term (a pair, a score or a list), before its update, over a sixteenth of the terms; no L2.
     pub loss: f64,
     /// Learning rate at the start.
     pub learning_rate: f32,
@@ -42,7 +44,7 @@ pub struct EpochReport {
     pub triples: u64,
     /// Positives left out because their users have (nearly) every item.
     pub skipped: u64,
-    /// How the negatives were; none for listwise losses.
+    /// How the negatives were; none for those that a block shares.
     pub negatives: Option<NegativesReport>,
     /// Wall time.
     pub seconds: f64,
@@ -78,6 +80,9 @@ pub struct TrainReport {
     pub instruction_set: String,
     /// The sizes in force, and what they were computed to take.
     pub plan: TrainPlan,
+    /// What was written of the decisions, if that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audit: Option<AuditSummary>,
 }
 
 /// Trains a model on the train part of `dataset` and publishes it at `output`.
@@ -96,23 +101,55 @@ pub fn train(
     force: bool,
     ctx: &Context,
 ) -> Result<(ModelManifest, TrainReport), TrainError> {
+    train_audited(dataset, config, output, force, None, ctx)
+}
+
+/// As [`train`], and writes down how a sample of the negatives came about, if `audit` says where to; `force` is for that
+/// file, too. What is learnt is the same. With one thread, or [`TrainConfig::deterministic`], the rows are the same for
+/// the same seed.
+///
+/// The file is complete before the model appears, and appears right after it.
+///
+/// # Errors
+/// Those of [`train`], and if the audit cannot be written. Nothing is published then, unless the file cannot be renamed
+/// at the very end.
+pub fn train_audited(
+    dataset: &Dataset,
+    config: &TrainConfig,
+    output: &Path,
+    force: bool,
+    audit: Option<&AuditOptions>,
+    ctx: &Context,
+) -> Result<(ModelManifest, TrainReport), TrainError> {
     config.validate()?;
+    let config = &*config.in_force();
     if dataset.items().len() < 2 || dataset.train().is_empty() {
         let counts = format!("{} items and {} train interactions", dataset.items().len(), dataset.train().len());
         return Err(TrainError::NothingToLearn(counts));
     }
-    let plan = plan_train(dataset, config, ctx)?;
+    let taken = audit.map_or(0, |_| Audit::bytes(ctx.threads()));
+    let plan = plan_beside(taken, dataset, config, ctx)?;
     let staging = Staging::new(output, force, "peccary-model")?;
-    let inverse_temperature = 1.0 / config.temperature();
-    let place = (staging.path(), ctx);
-    let (tables, report) = match config.loss.kind {
-        LossKind::Bpr => run(dataset, config, Bpr { inverse_temperature }, &plan, place)?,
-        LossKind::Logistic => run(dataset, config, Logistic { inverse_temperature }, &plan, place)?,
-        LossKind::Softmax | LossKind::Bsl | LossKind::Ccl | LossKind::Psl => {
-            train_listwise(dataset, config, &plan, place)?
+    let mut audit = audit.map(|options| Audit::new(dataset, config, options, (output, force))).transpose()?;
+    type Place<'a> = (&'a Path, &'a Context);
+    struct Own<'a, 'd>(&'a Dataset, &'a TrainConfig, &'a TrainPlan, Place<'a>, Option<&'a mut Audit<'d>>);
+    impl WithLoss for Own<'_, '_> {
+        type Result = Result<(Tables, TrainReport), TrainError>;
+        fn with<L: Loss>(self, loss: L) -> Self::Result {
+            run(self.0, self.1, loss, self.2, self.3, self.4)
         }
+    }
+    let (place, looks) = ((staging.path(), ctx), audit.as_mut());
+    let (tables, mut report) = match config.shares_negatives() {
+        true => train_listwise(dataset, config, &plan, place, looks)?,
+        false => with_loss(config, Own(dataset, config, &plan, place, looks))?,
     };
+    let audited = audit.map(Audit::finish).transpose()?;
+    report.audit = audited.as_ref().map(|(_, summary)| *summary);
     let manifest = publish_tables(staging, dataset, config, tables, &report)?;
+    if let Some((file, _)) = audited {
+        file.publish()?;
+    }
     Ok((manifest, report))
 }
 
@@ -156,6 +193,7 @@ pub(super) struct Prepared<'a> {
 /// What surrounds the negatives of every epoch.
 pub(super) struct Around<'a> {
     confidence: Option<Confidence<'a>>,
+    margins: Option<Margins<'a>>,
     watch: Watch<'a>,
 }
 
@@ -187,7 +225,7 @@ pub(super) fn prepare<'a>(
         let lane = |_| Lane::new(Window::new(items, plan.block_items), sampling.clone(), plan.kept_room());
         Crew::Lanes((0..plan.threads).map(lane).collect())
     };
-    Ok(Prepared { tables, crew, around: Around { confidence, watch } })
+    Ok(Prepared { tables, crew, around: Around { confidence, margins: Margins::new(dataset, config), watch } })
 }
 
 /// The tables, filled with initial factors. Those that do not fit the budget are in files without names in `folder`.
@@ -247,7 +285,9 @@ pub(super) fn epoch<'a, L: Loss>(
         negatives_each: config.negatives(),
         progress: (f64::from(epoch) / f64::from(config.epochs), f64::from(epoch + 1) / f64::from(config.epochs)),
         confidence: around.confidence.as_ref(),
+        margins: around.margins.as_ref(),
         watch: &around.watch,
+        audit: None,
         ctx,
         stage,
     }
@@ -259,6 +299,7 @@ fn run(
     loss: impl Loss,
     plan: &TrainPlan,
     (folder, ctx): (&Path, &Context),
+    mut audit: Option<&mut Audit<'_>>,
 ) -> Result<(Tables, TrainReport), TrainError> {
     return_large_buffers();
     let _exact = ExactReading::begin(dataset.train(), plan);
@@ -267,17 +308,32 @@ fn run(
     let why = "no positive with a negative: its users have nearly every item";
     let run = (dataset, config, plan);
     let report = all_epochs(run, (each, why), &mut tables, (folder, ctx), |(number, scale), tables, stage| {
-        let work = epoch(dataset, config, (number, plan), loss, (tables, &around), (ctx, stage));
+        let mut work = epoch(dataset, config, (number, plan), loss, (tables, &around), (ctx, stage));
+        work.audit = begin_audit(&mut audit, number);
         let windows = work.windows.len() as f64;
         let rate = |window: usize| scale * rate(config, f64::from(number) + window as f64 / windows);
-        let done = crew.train(&work, rate)?;
+        let done = crew.train(&work, rate).ok_or(TrainError::Panicked)?;
         let negatives = Some(around.watch.report(&done.health, &config.negatives));
-        Some(Ran { done, negatives, diverged: work.alarm.learning_rate() })
+        let diverged = work.alarm.learning_rate();
+        end_audit(&mut audit)?;
+        Ok(Ran { done, negatives, diverged })
     })?;
     if let Some(negatives) = report.epochs.last().and_then(|last| last.negatives.as_ref()) {
         ctx.message(&negatives.to_string());
     }
     Ok((tables, report))
+}
+
+/// Who asks about epoch `number`, from 0.
+pub(super) fn begin_audit<'a>(audit: &'a mut Option<&mut Audit<'_>>, number: u32) -> Option<&'a dyn Auditor> {
+    let audit = audit.as_deref_mut()?;
+    audit.begin(number + 1);
+    Some(audit.auditor())
+}
+
+/// Writes what was asked about an epoch.
+pub(super) fn end_audit(audit: &mut Option<&mut Audit<'_>>) -> Result<(), TrainError> {
+    audit.as_deref_mut().map_or(Ok(()), Audit::end)
 }
 
 /// What an epoch has done, and what of it only some losses have.
@@ -288,15 +344,15 @@ pub(super) struct Ran {
     pub(super) diverged: Option<f32>,
 }
 
-/// Goes through the epochs of a run: `one` trains each of them, at learning rates times a scale, or is `None` if a thread
-/// panicked. A positive has `each` negatives; `nothing` says why there may be no positive to learn from. In the end the
-/// tables are the best of the run, if it is validated, and the last otherwise.
+/// Goes through the epochs of a run: `one` trains each of them, at learning rates times a scale. A positive has `each`
+/// negatives; `nothing` says why there may be no positive to learn from. In the end the tables are the best of the run, if
+/// it is validated, and the last otherwise.
 pub(super) fn all_epochs(
     (dataset, config, plan): (&Dataset, &TrainConfig, &TrainPlan),
     (each, nothing): (u64, &str),
     tables: &mut Tables,
     (folder, ctx): (&Path, &Context),
-    mut one: impl FnMut((u32, f32), &Tables, &Stage<'_>) -> Option<Ran>,
+    mut one: impl FnMut((u32, f32), &Tables, &Stage<'_>) -> Result<Ran, TrainError>,
 ) -> Result<TrainReport, TrainError> {
     let mut validator = Validator::begin(dataset, config, plan, tables, (folder, ctx))?;
     let total = plan.counts.interactions * each * u64::from(config.epochs);
@@ -307,7 +363,7 @@ pub(super) fn all_epochs(
         let start = Instant::now();
         let scale = validator.as_ref().map_or(1.0, |v| v.state.scale(config)) as f32;
         let rate_at = |done: u32| scale * rate(config, f64::from(done));
-        let Ran { done, negatives, diverged } = one((number, scale), tables, &stage).ok_or(TrainError::Panicked)?;
+        let Ran { done, negatives, diverged } = one((number, scale), tables, &stage)?;
         ctx.check()?;
         let exploded = || divergence::has_exploded(config, tables, number, false).then(|| rate_at(number));
         if let Some(learning_rate) = diverged.or_else(exploded) {
@@ -365,6 +421,7 @@ pub(super) fn all_epochs(
         triples_per_second: triples as f64 / seconds,
         instruction_set: InstructionSet::detect().name().to_string(),
         plan: plan.clone(),
+        audit: None,
     })
 }
 
@@ -374,6 +431,9 @@ fn all_lanes<L: Loss>(
     lanes: &mut [Lane<'_>],
     rate: impl Fn(usize) -> f32 + Send + Sync + Copy,
 ) -> Option<Done> {
+    if let Some(lane) = lanes.first() {
+        work.renew(&lane.sampling, work.progress.0, (lanes.len(), true));
+    }
     std::thread::scope(|scope| {
         let running: Vec<_> = lanes.iter_mut().map(|lane| scope.spawn(move || work.run(lane, rate))).collect();
         let mut all = Done::default();
@@ -401,14 +461,15 @@ pub(super) fn initialize(side: &mut Side, number: u64, config: &TrainConfig) {
 }
 
 /// The configuration with what its defaults amount to: equal for equal runs.
-pub(crate) fn in_force(config: &TrainConfig) -> TrainConfig {
+pub(crate) fn with_defaults(config: &TrainConfig) -> TrainConfig {
+    let config = &*config.in_force();
     let mut used = config.clone();
     used.biases = Some(config.biases());
     used.similarity = Some(config.similarity());
     used.l2 = Some(config.l2());
     used.loss = config.numbers();
     used.negatives.count = Some(config.negatives());
-    used.negatives.shared_by = config.loss.kind.is_listwise().then(|| config.shared_by());
+    used.negatives.shared_by = config.shares_negatives().then(|| config.shared_by());
     used.init_deviation = Some(config.init_deviation());
     used.optimizer.learning_rate = Some(config.learning_rate());
     used
@@ -422,7 +483,7 @@ pub(super) fn publish_tables(
     report: &TrainReport,
 ) -> Result<ModelManifest, TrainError> {
     let json = |value: serde_json::Result<serde_json::Value>| value.unwrap_or(serde_json::Value::Null);
-    let used = in_force(config);
+    let used = with_defaults(config);
     let manifest = ModelManifest {
         peccary: env!("CARGO_PKG_VERSION").to_string(),
         dataset: dataset.fingerprint().to_string(),

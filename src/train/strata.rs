@@ -128,6 +128,10 @@ impl<'a> Strata<'a> {
         rate: impl Fn(usize) -> f32 + Send + Sync + Copy,
     ) -> Option<Done> {
         let Self { deals, strata, workers, kept_room } = self;
+        if let Some(worker) = workers.first() {
+            // Between epochs, by one thread: the same for any number of them.
+            work.renew(&worker.sampling, work.progress.0, (1, true));
+        }
         let blocks = deals[0].get_mut().unwrap_or_else(PoisonError::into_inner).partition.blocks();
         let grid = Grid::new(strata.len(), blocks, work.windows.len());
         let board = &Board { grid: Mutex::new((grid, false)), moved: Condvar::new() };

@@ -3,6 +3,7 @@
 mod evaluate;
 mod ingest;
 mod listwise;
+mod negatives;
 mod out_of_core;
 mod shape;
 mod train;
@@ -18,6 +19,7 @@ Examples:
   peccary bench train --dataset clicks.pec --dim 128 --negatives 8
   peccary bench train --shape ml-20m --threads 1 --json
   peccary bench listwise --shape gowalla --loss bsl
+  peccary bench negatives --shape ml-20m --threads 1
   peccary bench out-of-core --shape ml-20m --fraction 0.25
   peccary bench evaluate --shape gowalla
   peccary bench evaluate --dataset clicks.pec --model clicks.model --users 1000";
@@ -37,6 +39,7 @@ enum What {
     OutOfCore(out_of_core::Args),
     Evaluate(evaluate::Args),
     Listwise(listwise::Args),
+    Negatives(negatives::Args),
 }
 
 /// Runs the command.
@@ -47,5 +50,6 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
         What::OutOfCore(args) => out_of_core::run(args, globals),
         What::Evaluate(args) => evaluate::run(args, globals),
         What::Listwise(args) => listwise::run(args, globals),
+        What::Negatives(args) => negatives::run(args, globals),
     }
 }

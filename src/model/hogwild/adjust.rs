@@ -1,12 +1,14 @@
 //! Weights of the terms of a loss, and offsets of the scores that it sees.
 
-use crate::loss::Loss;
+use crate::loss::{OfLists, Terms};
 
 /// By positive and by negative, in their order; a slice is empty where all weights are 1 or all offsets 0.
 ///
 /// The loss sees sᵢ + offsetᵢ. The gradient of the term of positive i and its negative j is multiplied by
 /// `positive_weights[i] × negative_weights[j]`; where scores are the terms, each by its own side's weight, a negative's
-/// by that of its positive too. Reported losses are not weighted, and rows are regularized whatever the weight.
+/// by that of its positive too; where lists are, a negative's term counts `negative_weights[j]` times in its list, offsets
+/// are log-Q corrections, and the list is weighted by its positive's. Reported losses are not weighted by positives, and
+/// rows are regularized whatever the weight.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Adjust<'a> {
     pub(crate) positive_weights: &'a [f32],
@@ -68,19 +70,31 @@ impl<'a> Adjust<'a> {
         out
     }
 
-    /// Multiplies the gradient by the weights.
+    /// What a loss over lists looks at itself.
     #[inline(always)]
-    pub(super) fn weigh<L: Loss>(&self, positives: &mut [f32], negatives: &mut [f32]) {
+    pub(super) fn of_lists(&self) -> OfLists<'a> {
+        OfLists {
+            weights: self.negative_weights,
+            positive_offsets: self.positive_offsets,
+            negative_offsets: self.negative_offsets,
+        }
+    }
+
+    /// Multiplies the gradient by the weights that the loss has not looked at.
+    #[inline(always)]
+    pub(super) fn weigh(&self, terms: Terms, positives: &mut [f32], negatives: &mut [f32]) {
         let each = negatives.len() / positives.len();
-        for (gradient, weight) in negatives.iter_mut().zip(self.negative_weights) {
-            *gradient *= weight;
+        if terms != Terms::Lists {
+            for (gradient, weight) in negatives.iter_mut().zip(self.negative_weights) {
+                *gradient *= weight;
+            }
         }
         for (i, weight) in self.positive_weights.iter().enumerate() {
             for gradient in &mut negatives[i * each..(i + 1) * each] {
                 *gradient *= weight;
             }
         }
-        if L::PAIRWISE {
+        if terms == Terms::Pairs {
             // A term depends on the difference of its scores: what pulls the positive is what pushes its negatives.
             for (i, positive) in positives.iter_mut().enumerate() {
                 let mut sum = 0.0;

@@ -15,14 +15,16 @@ use super::regularization::{Regularization, limit_norm};
 use super::rule::Rule;
 
 mod adjust;
+mod apart;
 mod dispatch;
 mod dots;
 mod dropout;
 mod scratch;
 mod tables;
 
-use crate::loss::Loss;
+use crate::loss::{Loss, OfLists, Terms};
 pub(crate) use adjust::Adjust;
+pub(crate) use apart::Apart;
 pub(crate) use dispatch::train;
 use dots::dot_rows;
 use dropout::{Dropped, load_user};
@@ -70,7 +72,7 @@ pub(crate) struct Update {
     pub(crate) seed: u64,
 }
 
-/// Summed loss over the terms (pairs, or scores) that were looked at.
+/// Summed loss over the terms (pairs, scores or lists) that were looked at.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct LossSample {
     pub(crate) sum: f64,
@@ -163,12 +165,22 @@ unsafe fn all_runs<V: Lanes, E: Element, L: Loss, R: Rule, const COSINE: bool, c
             };
             if report {
                 sample.sum += f64::from(value);
-                sample.terms += if L::PAIRWISE { positives * each } else { n } as u64;
+                sample.terms += terms_of(loss, positives, each) as u64;
             }
             k += positives;
         }
     }
     sample
+}
+
+/// The terms of a group.
+#[inline(always)]
+fn terms_of(loss: impl Loss, positives: usize, each: usize) -> usize {
+    match loss.terms() {
+        Terms::Pairs => positives * each,
+        Terms::Scores => positives * (1 + each),
+        Terms::Lists => positives,
+    }
 }
 
 #[inline(always)]
@@ -227,21 +239,23 @@ unsafe fn step<V: Lanes, E: Element, L: Loss, R: Rule, const COSINE: bool, const
     }
     let scores = if COSINE { &*scores } else { &*dots };
     {
-        let given = if WEIGHTED { group.adjust.shift(scores, &mut shifted[..n], p) } else { scores };
+        let lists = loss.terms() == Terms::Lists;
+        let given = if WEIGHTED && !lists { group.adjust.shift(scores, &mut shifted[..n], p) } else { scores };
+        let of_lists = if WEIGHTED && lists { group.adjust.of_lists() } else { OfLists::default() };
         let (ps, ns) = given.split_at(p);
         let (pg, ng) = gradient.split_at_mut(p);
-        loss.gradient(ps, ns, pg, ng);
+        loss.gradient(ps, ns, of_lists, pg, ng);
         if WEIGHTED {
-            group.adjust.weigh::<L>(pg, ng);
+            group.adjust.weigh(loss.terms(), pg, ng);
         }
         if report {
-            value = loss.value(ps, ns);
+            value = loss.value(ps, ns, of_lists);
         }
     }
 
     // The mix of rows that each gradient is: `toward_user` × u + `own` × x. Plain dot products need no arrays for it.
-    let positive_l2 = if L::PAIRWISE { update.l2 * each as f32 } else { update.l2 };
-    let user_l2 = update.l2 * if L::PAIRWISE { p * each } else { n } as f32;
+    let positive_l2 = if loss.terms() == Terms::Pairs { update.l2 * each as f32 } else { update.l2 };
+    let user_l2 = update.l2 * terms_of(loss, p, each) as f32;
     // What is dropped has no part in the scores, but in L2.
     let mut user_own = if dropped.is_some() { 0.0 } else { user_l2 };
     if COSINE {

@@ -77,6 +77,16 @@ impl Side {
         self.fixed
     }
 
+    /// Factors that mean something, the fixed one and the bias included.
+    pub(in crate::model) fn width(&self) -> usize {
+        self.width
+    }
+
+    /// How the factors are kept.
+    pub(in crate::model) fn precision(&self) -> Precision {
+        self.precision
+    }
+
     /// Fills every row: `fill(i, row)` sets the factors of row `i`, which are zero but for a column that is fixed at 1.
     pub(crate) fn fill(&mut self, fill: impl Fn(usize, &mut [f32]) + Sync) {
         let Self { factors, fixed, width, precision, .. } = self;

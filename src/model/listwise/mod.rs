@@ -55,6 +55,11 @@ pub(crate) struct Block<'a> {
     pub(crate) masked: &'a [(u32, u32)],
     /// The log-Q correction of each item, or nothing where all are drawn alike.
     pub(crate) corrections: &'a [f32],
+    /// What each positive's loss is multiplied by, or nothing where all count alike. Reported losses are not weighted,
+    /// and rows are regularized whatever the weight.
+    pub(crate) weights: &'a [f32],
+    /// What every loss and gradient is multiplied by.
+    pub(crate) scale: f32,
 }
 
 /// Trains on `block` with the kernels of `set`, which the machine must have.
@@ -70,6 +75,7 @@ pub(crate) fn train_block<L: Listwise>(
     let (positives, items) = (block.user_of.len(), block.items.len());
     assert!(block.negatives > 0 && block.negatives <= items && block.item_of.len() == positives);
     assert!(block.corrections.is_empty() || block.corrections.len() == items);
+    assert!(block.weights.is_empty() || block.weights.len() == positives);
     assert!(block.user_of.iter().all(|u| (*u as usize) < block.users.len()) && block.users.len() <= positives);
     assert!(block.item_of.iter().all(|i| (*i as usize) < items));
     assert!(block.masked.iter().all(|m| (m.0 as usize) < positives && (m.1 as usize) < block.negatives));

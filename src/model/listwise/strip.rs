@@ -4,7 +4,7 @@ use super::Block;
 use super::kernels::Kernels;
 use super::product::Strided;
 use super::workspace::{STRIP, Workspace};
-use crate::loss::{Listwise, MASKED, Positive};
+use crate::loss::{Entropy, Listwise, MASKED, Positive, Spread};
 
 // Plain loops, always inlined: library calls and closures would be compiled without the instruction set.
 
@@ -80,6 +80,16 @@ pub(super) unsafe fn strip<K: Kernels, L: Listwise>(of: Strip<'_>, loss: L) -> f
         }
     }
 
+    let mut log_terms = [0f32; STRIP];
+    if loss.entropy().is_some() {
+        for row in scores.chunks_exact(STRIP) {
+            for p in 0..STRIP {
+                log_terms[p] += Entropy::log_term(row[p]);
+            }
+        }
+    }
+
+    let mut spreads = [Spread::default(); STRIP];
     let (mut sum, mut scales, mut gradients) = (0f64, [0f32; STRIP], [0f32; STRIP]);
     for p in 0..n {
         if counts[p] < 1.0 {
@@ -88,10 +98,21 @@ pub(super) unsafe fn strip<K: Kernels, L: Listwise>(of: Strip<'_>, loss: L) -> f
         let correction =
             if block.corrections.is_empty() { 0.0 } else { block.corrections[block.item_of[first + p] as usize] };
         let positive = Positive { score: positive_scores[p], correction, shift: shifts[p] };
-        let outcome = loss.finish(positive, terms[p], slopes[p], counts[p]);
-        sum += f64::from(outcome.loss);
-        scales[p] = outcome.scale;
-        gradients[p] = outcome.positive;
+        let mut outcome = loss.finish(positive, terms[p], slopes[p], counts[p]);
+        if let Some(entropy) = loss.entropy() {
+            spreads[p] = entropy.spread(terms[p], log_terms[p], &mut outcome);
+        }
+        sum += f64::from(block.scale * outcome.loss);
+        let weight = block.scale * if block.weights.is_empty() { 1.0 } else { block.weights[first + p] };
+        scales[p] = outcome.scale * weight;
+        gradients[p] = outcome.positive * weight;
+    }
+    if loss.entropy().is_some() {
+        for row in scores.chunks_exact_mut(STRIP) {
+            for p in 0..STRIP {
+                row[p] = spreads[p].slope(row[p]);
+            }
+        }
     }
 
     // SAFETY: as above.

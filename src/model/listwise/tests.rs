@@ -1,7 +1,7 @@
 //! Every kernel, loss, similarity and optimizer against an oracle in f64, written from the formulas.
 
 use super::*;
-use crate::loss::{Bsl, Ccl, Positive, Psl, Softmax, Tanh};
+use crate::loss::{Bsl, Ccl, Entropy, Positive, Psl, Softmax, Tanh};
 use crate::model::Precision;
 use crate::model::hogwild::Side;
 use proptest::prelude::*;
@@ -120,12 +120,25 @@ impl Oracle {
                 of_list.iter().zip(&scores).map(|(j, s)| loss.negative(*s, correction(*j), shift)).collect();
             let (terms, slopes) = each.iter().fold((0.0, 0.0), |s, e| (s.0 + e.0, s.1 + e.1));
             let positive = Positive { score: positive, correction: correction(i as usize), shift };
-            let outcome = loss.finish(positive, terms, slopes, of_list.len() as f32);
-            sum += f64::from(outcome.loss);
-            add(&mut by_user, row(i as usize), f64::from(outcome.positive));
-            add(&mut by_seen[i as usize], user, f64::from(outcome.positive));
-            for (j, e) in of_list.iter().zip(&each) {
-                let g = f64::from(outcome.scale * e.1);
+            let mut outcome = loss.finish(positive, terms, slopes, of_list.len() as f32);
+            // Minus λ times the entropy of the softmax over the negatives, from its definition.
+            let shares: Vec<f64> = each.iter().map(|e| f64::from(e.0 / terms)).collect();
+            let entropy: f64 = shares.iter().map(|p| -p * p.ln()).sum();
+            let of_entropy: Vec<f64> = match loss.entropy() {
+                Some(Entropy { weight, inverse_temperature }) => {
+                    outcome.loss -= weight * entropy as f32;
+                    let factor = f64::from(weight * inverse_temperature);
+                    shares.iter().map(|p| factor * p * (p.ln() + entropy)).collect()
+                }
+                None => vec![0.0; each.len()],
+            };
+            sum += f64::from(block.scale * outcome.loss);
+            let weight = f64::from(block.scale * block.weights.get(p).copied().unwrap_or(1.0));
+            let by_positive = weight * f64::from(outcome.positive);
+            add(&mut by_user, row(i as usize), by_positive);
+            add(&mut by_seen[i as usize], user, by_positive);
+            for ((j, e), of_entropy) in of_list.iter().zip(&each).zip(of_entropy) {
+                let g = weight * (f64::from(outcome.scale * e.1) + of_entropy);
                 add(&mut by_user, row(*j), g);
                 add(&mut by_seen[*j], user, g);
             }
@@ -164,7 +177,13 @@ fn rows(side: &mut Side, width: usize, seed: f64, unit: bool) -> Matrix {
 const USERS: usize = 40;
 const ITEMS: usize = 60;
 
-fn check<L: Listwise>(loss: L, how: Update, optimizer: Optimizer, shape: (usize, usize, usize), corrected: bool) {
+fn check<L: Listwise>(
+    loss: L,
+    how: Update,
+    optimizer: Optimizer,
+    shape: (usize, usize, usize),
+    (corrected, weighted): (bool, bool),
+) {
     let (width, positives, negatives) = shape;
     let unit = how.similarity == Similarity::Cosine;
     // Every third item from some number on is a negative; positives hit negatives, other positives and the rest.
@@ -189,6 +208,7 @@ fn check<L: Listwise>(loss: L, how: Update, optimizer: Optimizer, shape: (usize,
     }
     let corrections: Vec<f32> =
         if corrected { (0..items.len()).map(|i| (i % 4) as f32 * 0.3).collect() } else { Vec::new() };
+    let weights: Vec<f32> = if weighted { (0..positives).map(|p| (p % 3) as f32 * 0.7).collect() } else { Vec::new() };
     let block = Block {
         users: &users,
         items: &items,
@@ -197,6 +217,8 @@ fn check<L: Listwise>(loss: L, how: Update, optimizer: Optimizer, shape: (usize,
         item_of: &item_of,
         masked: &masked,
         corrections: &corrections,
+        weights: &weights,
+        scale: if weighted { 1.5 } else { 1.0 },
     };
     for set in InstructionSet::available() {
         let mut tables = Tables::new(USERS, ITEMS, width, false, (optimizer, Precision::F32), [None, None]).unwrap();
@@ -247,7 +269,8 @@ proptest! {
     fn every_kernel_equals_the_oracle(
         width in prop_oneof![Just(5usize), Just(20), Just(64), Just(80)],
         positives in 1usize..140, negatives in 1usize..45, t in 1f32..8.0,
-        (cosine, corrected) in any::<(bool, bool)>(), rule in 0..3, choice in 0..4, regularization in regularization(),
+        cosine: bool, rule in 0..3, (corrected, weighted, spread) in any::<(bool, bool, bool)>(), choice in 0..4,
+        regularization in regularization(),
     ) {
         let optimizer = match rule {
             0 => Optimizer::Sgd,
@@ -258,14 +281,15 @@ proptest! {
         let (similarity, l2) = if cosine { (Similarity::Cosine, 0.0) } else { (Similarity::Dot, 0.01) };
         let how = Update { learning_rate: 0.01, l2, similarity, regularization, seed: width as u64 };
         let shape = (width, positives, negatives);
+        let entropy = spread.then_some(Entropy { weight: 0.4, inverse_temperature: t });
         match choice {
-            0 => check(Softmax { inverse_temperature: t }, how, optimizer, shape, corrected),
-            1 => check(Bsl { inverse_temperature: t, exponent: 1.3 }, how, optimizer, shape, corrected),
+            0 => check(Softmax { inverse_temperature: t, entropy }, how, optimizer, shape, (corrected, weighted)),
+            1 => check(Bsl { inverse_temperature: t, exponent: 1.3, entropy }, how, optimizer, shape, (corrected, weighted)),
             // The margin is where no score comes near: a kink would be crossed by rounding alone.
-            2 => check(Ccl { margin: -9.0, weight: 3.0 }, how, optimizer, shape, false),
+            2 => check(Ccl { margin: -9.0, weight: 3.0 }, how, optimizer, shape, (false, weighted)),
             _ => {
                 let how = Update { similarity: Similarity::Cosine, l2: 0.0, ..how };
-                check(Psl { inverse_temperature: t, surrogate: Tanh }, how, optimizer, shape, false);
+                check(Psl { inverse_temperature: t, surrogate: Tanh }, how, optimizer, shape, (false, weighted));
             }
         }
     }

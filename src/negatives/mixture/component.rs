@@ -6,9 +6,10 @@ use std::sync::Arc;
 use rand::Rng;
 use rkyv::rend::u32_le;
 
-use super::super::select::{Now, choose, normal};
-use super::super::source::{Case, Source};
-use super::super::{Excluded, MixConfig, SameContext, Scores, Select, Weigh, Within};
+use super::super::audit::{Chosen, Trail};
+use super::super::select::{Now, aim, choose, normal};
+use super::super::source::{Case, Refused, Source};
+use super::super::{Excluded, Filtered, MixConfig, SameContext, Scores, Select, Weigh, Within};
 use crate::dataset::Dataset;
 
 /// Candidates that are scored at once until one violates.
@@ -37,6 +38,8 @@ pub(super) struct Room {
     order: Vec<u32>,
     /// Of the positive at hand: which component drew each negative, and how that went.
     pub(super) drawn: Vec<(u8, Outcome)>,
+    /// Of the positive at hand, if somebody asks about it.
+    pub(super) trail: Option<Trail>,
 }
 
 /// How a negative came about.
@@ -67,7 +70,7 @@ pub(super) struct Positive<'a, S> {
 }
 
 impl<S: Scores> Positive<'_, S> {
-    fn score(&mut self) -> f32 {
+    pub(super) fn score(&mut self) -> f32 {
         *self.score.get_or_insert_with(|| {
             let mut out = [0f32];
             self.scores.of_user(self.case.user, &[self.item], &mut out);
@@ -116,28 +119,51 @@ impl Component<'_> {
             };
             if let Some(k) = chosen {
                 let weight = self.weigh(positive, catalogue, (room.items[k], room.scores[k]), tries + k + 1);
+                self.explain(positive, room, (k, tries + k + 1), weight);
                 return Some((room.positions[k], weight, Outcome::Drawn));
             }
             tries += at_once;
         }
         match last {
             // There is nothing to learn from.
-            Some(position) => Some((position, 0.0, Outcome::Void)),
-            None => self.stand_in(|within| Source::Uniform.draw(positive.case, (0, within), excluded, rng)),
+            Some(position) => {
+                if let Some(trail) = &mut room.trail {
+                    trail.make_do(positive.case.block[position as usize]);
+                }
+                Some((position, 0.0, Outcome::Void))
+            }
+            None => self.stand_in(positive.case, excluded, &mut room.trail, rng),
         }
     }
 
     /// What is taken where the component has nothing to propose: an item that `uniform` draws, of the same context where
     /// that is asked for. Where nothing of the context is allowed, any item, and there is nothing to learn from it.
-    fn stand_in(&self, mut uniform: impl FnMut(Option<Within<'_>>) -> Option<u32>) -> Option<(u32, f32, Outcome)> {
+    fn stand_in(
+        &self,
+        case: &Case<'_>,
+        excluded: &Excluded,
+        trail: &mut Option<Trail>,
+        rng: &mut impl Rng,
+    ) -> Option<(u32, f32, Outcome)> {
         let within = self.within();
-        if self.source.may_be_filled()
-            && let Some(position) = uniform(within)
-        {
-            return Some((position, 1.0, Outcome::Filled));
+        let mut uniform = |within: Option<Within<'_>>, trail: &mut Option<Trail>| {
+            Source::Uniform.draw(case, (0, within), excluded, rng, refuse(trail, case.block))
+        };
+        let filled = if self.source.may_be_filled() { uniform(within, trail) } else { None };
+        let (position, weight, outcome) = match filled {
+            Some(position) => (position, 1.0, Outcome::Filled),
+            None => {
+                within?;
+                (uniform(None, trail)?, 0.0, Outcome::Void)
+            }
+        };
+        if let Some(trail) = trail {
+            let (item, context) = (case.block[position as usize], within.is_some());
+            let why = if outcome == Outcome::Filled { Chosen::Filled { context } } else { Chosen::Void { context } };
+            trail.candidate(item, f32::NAN, 0.0, None);
+            trail.choose(item, 0, weight, why);
         }
-        within?;
-        Some((uniform(None)?, 0.0, Outcome::Void))
+        Some((position, weight, outcome))
     }
 
     /// The items of the context of the positive at hand, where candidates must be of it.
@@ -154,18 +180,20 @@ impl Component<'_> {
         room: &mut Room,
         rng: &mut impl Rng,
     ) {
-        let Room { positions, items, scores, .. } = room;
-        let within = self.within();
+        let Room { positions, items, scores, trail, .. } = room;
+        let (block, at) = (positive.case.block, (self.until, self.within()));
         positions.clear();
         for _ in 0..n {
             // Where one draw finds nothing that is allowed, the next hardly will.
-            let Some(position) = self.source.draw(positive.case, (self.until, within), excluded, rng) else { break };
+            let refuse = refuse(trail, block);
+            let Some(position) = self.source.draw(positive.case, at, excluded, rng, refuse) else { break };
             positions.push(position);
         }
         items.clear();
-        items.extend(positions.iter().map(|p| positive.case.block[*p as usize]));
+        items.extend(positions.iter().map(|p| block[*p as usize]));
         scores.resize(items.len(), 0.0);
-        if self.config.select != Select::First || self.config.band.is_some() || self.config.weigh == Weigh::Gap {
+        let asked = trail.is_some() || self.config.band.is_some() || self.config.weigh == Weigh::Gap;
+        if self.config.select != Select::First || asked {
             positive.scores.of_user(positive.case.user, items, scores);
         }
     }
@@ -175,13 +203,19 @@ impl Component<'_> {
         &self,
         positive: &mut Positive<'_, S>,
         catalogue: Catalogue<'_>,
-        room: &Room,
+        room: &mut Room,
         rng: &mut impl Rng,
     ) -> Option<usize> {
         let least = positive.score() - self.now.margin;
         (0..room.positions.len()).find(|k| {
             let noise = if self.now.noise > 0.0 { self.now.noise * normal(rng) } else { 0.0 };
-            room.scores[*k] + noise > least && self.keeps(positive, catalogue, (room.items[*k], room.scores[*k]))
+            let (item, score) = (room.items[*k], room.scores[*k]);
+            let violates = score + noise > least;
+            let filtered = if violates { self.filtered(positive, catalogue, (item, score)) } else { None };
+            if let Some(trail) = &mut room.trail {
+                trail.candidate(item, score, noise, filtered);
+            }
+            violates && filtered.is_none()
         })
     }
 
@@ -197,10 +231,13 @@ impl Component<'_> {
             let mut kept = 0;
             for k in 0..room.positions.len() {
                 let candidate = (room.items[k], room.scores[k]);
-                if self.keeps(positive, catalogue, candidate) {
+                let filtered = self.filtered(positive, catalogue, candidate);
+                if filtered.is_none() {
                     room.positions[kept] = room.positions[k];
                     (room.items[kept], room.scores[kept]) = candidate;
                     kept += 1;
+                } else if let Some(trail) = &mut room.trail {
+                    trail.candidate(candidate.0, candidate.1, 0.0, filtered);
                 }
             }
             room.positions.truncate(kept);
@@ -221,24 +258,63 @@ impl Component<'_> {
         Some(choose(&self.config, &self.now, score, &room.noisy, &mut room.order, rng))
     }
 
-    /// Whether a candidate, an item and its score, passes the filters.
-    fn keeps<S: Scores>(
+    /// Writes down why candidate `k` was chosen of those in the room, as the `tries`th, if somebody asks.
+    fn explain<S: Scores>(
+        &self,
+        positive: &mut Positive<'_, S>,
+        room: &mut Room,
+        (k, tries): (usize, usize),
+        weight: f32,
+    ) {
+        let Some(trail) = &mut room.trail else { return };
+        let (count, select) = (room.positions.len(), self.config.select);
+        let of = count as u32;
+        if select != Select::Violation {
+            for (j, (item, score)) in room.items[..count].iter().zip(&room.scores).enumerate() {
+                let noise = if self.now.noise > 0.0 { room.noisy[j] - score } else { 0.0 };
+                trail.candidate(*item, *score, noise, None);
+            }
+        }
+        let why = match select {
+            Select::First => Chosen::First,
+            Select::Hardest => Chosen::Hardest { of },
+            Select::Top => Chosen::Top { top: of.min(self.now.top as u32), of },
+            Select::Softmax => {
+                let most = room.noisy.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                let part = |s: f32| ((s - most) / self.now.temperature).exp();
+                Chosen::Softmax { chance: part(room.noisy[k]) / room.noisy.iter().map(|s| part(*s)).sum::<f32>(), of }
+            }
+            Select::Adaptive => Chosen::Adaptive { aim: aim(positive.score(), &self.config, self.now.hardness), of },
+            Select::Violation => {
+                let by = room.scores[k] + trail.last_noise() - (positive.score() - self.now.margin);
+                Chosen::Violation { by, tries: tries as u32 }
+            }
+        };
+        let behind = if select == Select::Violation { 0 } else { count - 1 - k };
+        trail.choose(room.items[k], behind, weight, why);
+    }
+
+    /// The filter that a candidate, an item and its score, does not pass.
+    fn filtered<S: Scores>(
         &self,
         positive: &mut Positive<'_, S>,
         catalogue: Catalogue<'_>,
         candidate: (u32, f32),
-    ) -> bool {
+    ) -> Option<Filtered> {
         let plausible = self.config.band.is_none_or(|[low, high]| {
             let gap = positive.score() - candidate.1;
             let p = 1.0 / (1.0 + (catalogue.inverse_temperature * gap).exp());
             (low as f32..=high as f32).contains(&p)
         });
-        plausible
-            && self.config.min_distance.is_none_or(|least| {
-                let mut cosine = [0f32];
-                positive.scores.of_item(positive.item, &[candidate.0], &mut cosine);
-                1.0 - cosine[0] >= least as f32
-            })
+        if !plausible {
+            return Some(Filtered::Band);
+        }
+        let apart = self.config.min_distance.is_none_or(|least| {
+            let mut cosine = [0f32];
+            positive.scores.of_item(positive.item, &[candidate.0], &mut cosine);
+            1.0 - cosine[0] >= least as f32
+        });
+        if apart { None } else { Some(Filtered::MinDistance) }
     }
 
     /// What a negative, an item and its score, counts.
@@ -258,6 +334,15 @@ impl Component<'_> {
             }
             Weigh::Gap => 2.0 / (1.0 + (catalogue.inverse_temperature * (score - positive.score())).exp()),
             Weigh::Rank => (((catalogue.items() - 1) / tries).max(1) as f32).ln().min(clip(f64::INFINITY)),
+        }
+    }
+}
+
+/// Tells the trail, if there is one, which draws were refused.
+fn refuse<'t>(trail: &'t mut Option<Trail>, block: &'t [u32]) -> impl FnMut(u32, Refused) + 't {
+    move |position, why| {
+        if let Some(trail) = trail {
+            trail.refuse(block[position as usize], why);
         }
     }
 }

@@ -8,11 +8,12 @@ use std::sync::Arc;
 use rand::Rng;
 
 use self::component::{Catalogue, Component, Outcome, Positive, Room};
+use super::audit::Trail;
 use super::select::Now;
 use super::source::{Case, Chance, Source};
 use super::{
-    Batch, Excluded, MAX_CANDIDATES, MixConfig, NegativesConfig, Run, SameContext, Scores, Select, Weigh,
-    stretch_length,
+    Auditor, Batch, Excluded, MAX_CANDIDATES, MixConfig, NegativesConfig, Propose, Renewal, Run, SameContext, Scores,
+    Select, Weigh, stretch_length,
 };
 use crate::context::{Context, Interrupted};
 use crate::dataset::{Dataset, Interactions};
@@ -80,7 +81,17 @@ impl<'a> Mixture<'a> {
     pub(crate) fn reads_scores(&self) -> bool {
         self.components
             .iter()
-            .any(|c| c.config.select != Select::First || c.config.filters() || c.config.weigh == Weigh::Gap)
+            .map(|c| &c.config)
+            .any(|c| c.select != Select::First || c.filters() || c.weigh == Weigh::Gap || c.propose == Propose::Nearest)
+    }
+
+    /// Renews what the components have made of the tables, where that is due.
+    pub(crate) fn renew(&self, renewal: Renewal, scores: &(impl Scores + Sync), ctx: &Context) {
+        for component in &self.components {
+            if let Source::Nearest(nearest) = &component.source {
+                nearest.renew(renewal, scores, ctx);
+            }
+        }
     }
 
     /// A block begins, when the share `progress` of the run is over; `bucket` are its pairs.
@@ -92,7 +103,13 @@ impl<'a> Mixture<'a> {
     }
 
     /// Appends a run to `batch`, as [`Sampler::run`](super::Sampler::run) does.
-    pub(crate) fn run(&mut self, run: Run<'_>, scores: &impl Scores, rng: &mut impl Rng, batch: &mut Batch) {
+    pub(crate) fn run(
+        &mut self,
+        run: Run<'_>,
+        (scores, auditor): (&impl Scores, Option<&dyn Auditor>),
+        rng: &mut impl Rng,
+        batch: &mut Batch,
+    ) {
         let needed = if self.with_replacement { 1 } else { self.each };
         let excluded = if self.allow_positives { 1 } else { run.pairs.len() };
         if run.block.len() < excluded + needed {
@@ -101,6 +118,13 @@ impl<'a> Mixture<'a> {
         }
         if !self.allow_positives {
             run.pairs.iter().for_each(|pair| self.excluded.insert(*pair as u32));
+        }
+        for component in &mut self.components {
+            if let Source::Nearest(nearest) = &mut component.source
+                && component.now.share > 0.0
+            {
+                nearest.retrieve(run.user, scores);
+            }
         }
         let before = batch.positives.len();
         for pair in run.pairs {
@@ -111,6 +135,7 @@ impl<'a> Mixture<'a> {
             let first = batch.negatives.len();
             let time = self.time(run.user, run.block[position as usize]);
             let case = Case { user: run.user, position, block: run.block, pool: run.pool, time };
+            self.room.trail = Trail::begin(auditor, run.user, run.block[position as usize]);
             self.negatives(&case, scores, rng, batch);
             if !self.with_replacement {
                 batch.negatives[first..].iter().for_each(|n| self.excluded.remove(*n));
@@ -124,6 +149,9 @@ impl<'a> Mixture<'a> {
                 batch.skipped += 1;
             } else {
                 self.finish(&case, first, batch);
+                if let (Some(trail), Some(auditor)) = (self.room.trail.take(), auditor) {
+                    trail.end(batch.negative_offsets.get(first..).unwrap_or_default(), auditor);
+                }
             }
             for component in &mut self.components {
                 component.source.passed(position, rng);
@@ -184,10 +212,13 @@ impl<'a> Mixture<'a> {
             }
         }
         let mut positive = Positive { case, item, score: None, scores };
-        for _ in 0..self.each {
+        for slot in 0..self.each {
             let c = self.component(rng);
             let most = self.candidates(&self.components[c], case.user);
             let Self { components, catalogue, excluded, room, .. } = self;
+            if let Some(trail) = &mut room.trail {
+                trail.next(slot, c);
+            }
             let negative = components[c].negative(&mut positive, most, *catalogue, excluded, room, rng);
             let Some((position, weight, outcome)) = negative else { return };
             if !self.with_replacement {
@@ -198,6 +229,9 @@ impl<'a> Mixture<'a> {
             if self.weighted {
                 batch.weights.push(weight);
             }
+        }
+        if let Some(trail) = &mut self.room.trail {
+            trail.complete(positive.score(), scores);
         }
     }
 

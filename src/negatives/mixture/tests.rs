@@ -1,11 +1,13 @@
 //! Mixtures against their definitions: proposals, selections, filters, weights, shares, and what must never happen.
 
+mod audited;
+
 use proptest::prelude::*;
 use rand::SeedableRng;
 use rand_xoshiro::Xoshiro256PlusPlus;
 
 use super::super::tests::assert_follows;
-use super::super::{Batch, NegativesConfig, Sampling, Scores};
+use super::super::{Batch, NegativesConfig, Propose, Renewal, Sampling, Scores};
 use crate::context::Context;
 use crate::dataset::{Columns, Dataset, Event, Part};
 use crate::model::Similarity;
@@ -28,6 +30,21 @@ impl Scores for Fixed {
 
     fn of_item(&self, item: u32, items: &[u32], out: &mut [f32]) {
         out.iter_mut().zip(items).for_each(|(out, other)| *out = 1.0 - item.abs_diff(*other) as f32 / ITEMS as f32);
+    }
+
+    fn width(&self) -> usize {
+        2
+    }
+
+    /// sin(a + b) = sin a cos b + cos a sin b.
+    fn user_row(&self, user: u32, out: &mut [f32]) {
+        let (sin, cos) = ((user * 7) as f32).sin_cos();
+        out.copy_from_slice(&[2.0 * sin, 2.0 * cos]);
+    }
+
+    fn item_row(&self, item: u32, out: &mut [f32]) {
+        let (sin, cos) = ((item * 13) as f32).sin_cos();
+        out.copy_from_slice(&[cos, sin]);
     }
 }
 
@@ -75,9 +92,10 @@ fn draw_at(progress: f64, dataset: &Dataset, text: &str, user: u32, rounds: usiz
     let all: Vec<u64> = users().iter().enumerate().flat_map(|(u, items)| pairs(u as u32, items)).collect();
     let own = pairs(user, &users()[user as usize]);
     let mut batch = Batch::default();
+    sampling.renew(Renewal { progress, threads: 1, alone: true }, &Fixed, &Context::default());
     for _ in 0..rounds {
         sampling.begin(progress, &all, &mut rng);
-        sampling.fill((&block, &own, &all), usize::MAX, &Fixed, &mut rng, &mut batch);
+        sampling.fill((&block, &own, &all), usize::MAX, (&Fixed, None), &mut rng, &mut batch);
     }
     batch
 }
@@ -199,6 +217,31 @@ fn the_same_context_is_that_of_the_positive_and_leaves_no_weight_where_it_holds_
     }
     // User 1 lacks a single item, which hardly any stretch holds.
     assert!(check("", 1, &|_, _| 1.0) > 0);
+}
+
+#[test]
+fn nearest_negatives_are_of_the_highest_scores_and_uniform_ones_stand_in_for_positives() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = dataset(&folder);
+    let drawn = |user: u32, neighbours: usize, rounds: usize| {
+        draw(&data, &format!("count = 1\n[[mix]]\npropose = \"nearest\"\nneighbours = {neighbours}"), user, rounds)
+    };
+    for neighbours in [1, 4, 12] {
+        let mut best: Vec<u32> = (0..ITEMS).collect();
+        best.sort_by(|a, b| score(0, *b).total_cmp(&score(0, *a)));
+        best.truncate(neighbours);
+        let batch = drawn(0, neighbours, 10_000);
+        let any = best.iter().any(|i| *i != 3 && *i != 17);
+        assert_eq!(batch.filled, if any { 0 } else { 20_000 });
+        if any {
+            assert_follows(&batch.negatives, &weights(|i| f64::from(u8::from(best.contains(&i)))));
+        }
+    }
+    // User 1 has all items but one, which is not the very best.
+    let best = (0..ITEMS).max_by(|a, b| score(1, *a).total_cmp(&score(1, *b))).unwrap();
+    assert!(best != 21);
+    let batch = drawn(1, 1, 3);
+    assert!(batch.filled == 3 * 39 && batch.negatives.iter().all(|n| *n == 21));
 }
 
 #[test]
@@ -396,12 +439,13 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
     #[test]
     fn never_a_positive_never_a_repeat_and_always_an_end(
-        propose in 0usize..7, context: bool, select in 0usize..6, each in 1usize..5, replacement: bool, noise: bool, filters: bool,
+        propose in 0..Propose::ALL.len(), context: bool, select in 0usize..6, each in 1usize..5, replacement: bool,
+        noise: bool, filters: bool,
         user in 0u32..12,
     ) {
         let folder = tempfile::tempdir().unwrap();
         let data = dataset(&folder);
-        let (propose, select) = (super::super::Propose::ALL[propose].0, super::super::Select::ALL[select].0);
+        let (propose, select) = (Propose::ALL[propose].0, super::super::Select::ALL[select].0);
         let mut text = format!("count = {each}\nwith_replacement = {replacement}\n");
         for component in 0..2 {
             text += &format!("[[mix]]\npropose = \"{propose}\"\nselect = \"{select}\"\n");

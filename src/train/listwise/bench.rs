@@ -8,12 +8,13 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::{Epoch, Lane, WithLoss, all_lanes, epoch, prepare, with_proposal};
-use crate::context::{Context, Unit};
+use crate::context::{Context, Stage, Unit};
 use crate::dataset::Dataset;
 use crate::loss::Listwise;
 use crate::model::{InstructionSet, SquareProduct, Tables};
 use crate::negatives::{Distribution, SharedBlock};
 use crate::train::bench::beside;
+use crate::train::confidence::Confidence;
 use crate::train::config::TrainConfig;
 use crate::train::error::TrainError;
 use crate::train::plan::plan_train;
@@ -62,12 +63,23 @@ pub struct ListwiseBench {
 pub fn bench_listwise(dataset: &Dataset, config: &TrainConfig, ctx: &Context) -> Result<ListwiseBench, TrainError> {
     struct Measure<'a>(&'a Dataset, &'a TrainConfig, &'a Context);
     impl WithLoss for Measure<'_> {
-        type Result = Result<ListwiseBench, TrainError>;
-        fn with<L: Listwise, P: Distribution + Clone>(self, loss: L, proposal: &P) -> Self::Result {
+        type Outcome = ListwiseBench;
+        fn with<L: Listwise, P: Distribution + Clone>(
+            self,
+            loss: L,
+            proposal: &P,
+        ) -> Result<ListwiseBench, TrainError> {
             measure(self.0, self.1, loss, proposal, self.2)
         }
     }
     config.validate()?;
+    if config.loss.kind.is_listwise() && !config.shares_negatives() {
+        return Err(TrainError::Config {
+            key: "negatives.mix".into(),
+            value: format!("{} components", config.negatives.mix.len()),
+            must: "be left out here, where shared negatives are measured".into(),
+        });
+    }
     with_proposal(dataset, config, Measure(dataset, config, ctx))
 }
 
@@ -80,6 +92,7 @@ fn measure<L: Listwise, P: Distribution + Clone>(
 ) -> Result<ListwiseBench, TrainError> {
     let plan = plan_train(dataset, config, ctx)?;
     let (tables, mut lanes) = prepare(dataset, config, proposal, &plan, beside(dataset))?;
+    let confidence = Confidence::new(dataset, &config.confidence, ctx)?;
     let stage = ctx.stage("measuring", None, Unit::Triples);
     let negatives = config.negatives().min(dataset.items().len() as usize);
     let interactions = dataset.train().len();
@@ -89,7 +102,8 @@ fn measure<L: Listwise, P: Distribution + Clone>(
         stage.note(name);
         let mut rates = Vec::new();
         for _ in 0..ROUNDS {
-            let work = epoch(dataset, config, (number % config.epochs, &plan), loss, &tables, (ctx, &stage));
+            let around = (&tables, confidence.as_ref());
+            let work = epoch(dataset, config, (number % config.epochs, &plan), loss, around, (ctx, &stage));
             number += 1;
             rates.push(run(&work, &tables).ok_or(TrainError::Panicked)?);
             ctx.check()?;
@@ -126,6 +140,37 @@ fn measure<L: Listwise, P: Distribution + Clone>(
         shared_by: config.shared_by(),
         dimensions: config.dimensions,
     })
+}
+
+/// Positives a second of producers alone, the median of so many epochs, and the seconds that it took to make them ready.
+pub(in crate::train) fn producers(
+    dataset: &Dataset,
+    config: &TrainConfig,
+    rounds: usize,
+    (ctx, stage): (&Context, &Stage<'_>),
+) -> Result<(f64, f64), TrainError> {
+    struct Produce<'a>(&'a Dataset, &'a TrainConfig, usize, (&'a Context, &'a Stage<'a>), Instant);
+    impl WithLoss for Produce<'_> {
+        type Outcome = (f64, f64);
+        fn with<L: Listwise, P: Distribution + Clone>(self, loss: L, proposal: &P) -> Result<(f64, f64), TrainError> {
+            let Self(dataset, config, rounds, (ctx, stage), began) = self;
+            let plan = plan_train(dataset, config, ctx)?;
+            let (tables, mut lanes) = prepare(dataset, config, proposal, &plan, beside(dataset))?;
+            let setup = began.elapsed().as_secs_f64();
+            let mut rates = Vec::new();
+            for _ in 0..rounds {
+                let work = epoch(dataset, config, (0, &plan), loss, (&tables, None), (ctx, stage));
+                let began = Instant::now();
+                produce_all(&work, &mut lanes);
+                rates.push(dataset.train().len() as f64 / began.elapsed().as_secs_f64());
+                ctx.check()?;
+            }
+            rates.sort_by(f64::total_cmp);
+            Ok((rates.get(rates.len() / 2).copied().unwrap_or_default(), setup))
+        }
+    }
+    config.validate()?;
+    with_proposal(dataset, config, Produce(dataset, config, rounds, (ctx, stage), Instant::now()))
 }
 
 /// Produces an epoch's blocks on every lane, into the same memory again and again.

@@ -3,6 +3,7 @@
 
 mod bench;
 
+pub(super) use bench::producers;
 pub use bench::{ListwiseBench, bench_listwise};
 
 use std::ops::ControlFlow;
@@ -17,33 +18,37 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 
 use crate::context::{Context, Stage};
 use crate::dataset::{Dataset, Interactions};
-use crate::loss::{Atan, Bsl, Ccl, Listwise, LossKind, Psl, Relu, Softmax, Surrogate, Tanh};
+use crate::loss::{Base, Listwise};
 use crate::model::{
     Block, InstructionSet, LossSample, Regularization, Tables, Update, Workspace, stride_of, train_block,
 };
-use crate::negatives::{Distribution, Popularity, Proposal, SharedBlock, SharedSampler, Uniform};
+use crate::negatives::{Auditor, Distribution, Popularity, Proposal, SharedBlock, SharedSampler, Uniform, audit_block};
 use crate::storage::return_large_buffers;
 use crate::stream::{Window, plan as windows};
+use crate::train::audit::Audit;
+use crate::train::confidence::Confidence;
 use crate::train::config::TrainConfig;
 use crate::train::divergence::Alarm;
 use crate::train::error::TrainError;
 use crate::train::lane::{Done, IN_FLIGHT, stream_seed};
+use crate::train::live::Live;
+use crate::train::objective::any_loss;
 use crate::train::paging::{ExactReading, Paging};
 use crate::train::plan::{TrainPlan, windows_of};
-use crate::train::run::{Ran, TrainReport, all_epochs, filled_tables, rate};
+use crate::train::run::{Ran, TrainReport, all_epochs, begin_audit, end_audit, filled_tables, rate};
 
 /// Interactions of a window by default, at most: blocks are drawn from that many.
 pub(super) const WINDOW: u64 = 1 << 23;
 
 /// Something to do with a loss and a proposal, whichever they are.
 trait WithLoss {
-    type Result;
-    fn with<L: Listwise, P: Distribution + Clone>(self, loss: L, proposal: &P) -> Self::Result;
+    type Outcome;
+    fn with<L: Listwise, P: Distribution + Clone>(self, loss: L, proposal: &P) -> Result<Self::Outcome, TrainError>;
 }
 
 /// Makes the proposal and the listwise loss of `config`.
-fn with_proposal<W: WithLoss>(dataset: &Dataset, config: &TrainConfig, then: W) -> W::Result {
-    // No other mixtures pass the configuration's check.
+fn with_proposal<W: WithLoss>(dataset: &Dataset, config: &TrainConfig, then: W) -> Result<W::Outcome, TrainError> {
+    // Other mixtures are not for shared negatives.
     match config.negatives.simple().unwrap_or_default() {
         (Proposal::Uniform, _) => with_loss(config, &Uniform, then),
         (Proposal::Popularity, alpha) => {
@@ -53,23 +58,23 @@ fn with_proposal<W: WithLoss>(dataset: &Dataset, config: &TrainConfig, then: W) 
     }
 }
 
-fn with_loss<W: WithLoss, P: Distribution + Clone>(config: &TrainConfig, proposal: &P, then: W) -> W::Result {
-    let numbers = config.numbers();
-    let inverse_temperature = 1.0 / config.temperature();
-    match numbers.kind {
-        LossKind::Bsl => {
-            then.with(Bsl { inverse_temperature, exponent: numbers.exponent.unwrap_or_default() }, proposal)
-        }
-        LossKind::Ccl => {
-            let (margin, weight) = (numbers.margin.unwrap_or_default(), numbers.weight.unwrap_or_default());
-            then.with(Ccl { margin, weight }, proposal)
-        }
-        LossKind::Psl => match numbers.surrogate.unwrap_or_default() {
-            Surrogate::Tanh => then.with(Psl { inverse_temperature, surrogate: Tanh }, proposal),
-            Surrogate::Atan => then.with(Psl { inverse_temperature, surrogate: Atan }, proposal),
-            Surrogate::Relu => then.with(Psl { inverse_temperature, surrogate: Relu }, proposal),
-        },
-        LossKind::Softmax | LossKind::Bpr | LossKind::Logistic => then.with(Softmax { inverse_temperature }, proposal),
+fn with_loss<W: WithLoss, P: Distribution + Clone>(
+    config: &TrainConfig,
+    proposal: &P,
+    then: W,
+) -> Result<W::Outcome, TrainError> {
+    match any_loss(config).base {
+        Base::Softmax(loss) => then.with(loss, proposal),
+        Base::Bsl(loss) => then.with(loss, proposal),
+        Base::Ccl(loss) => then.with(loss, proposal),
+        Base::Tanh(loss) => then.with(loss, proposal),
+        Base::Atan(loss) => then.with(loss, proposal),
+        Base::Relu(loss) => then.with(loss, proposal),
+        Base::Bpr(_) | Base::Logistic(_) | Base::Focal(_) | Base::Hinge(_) => Err(TrainError::Config {
+            key: "loss.kind".into(),
+            value: config.loss.kind.name().to_string(),
+            must: "be \"softmax\", \"bsl\", \"ccl\" or \"psl\" where negatives are shared".into(),
+        }),
     }
 }
 
@@ -79,15 +84,21 @@ pub(in crate::train) fn train_listwise(
     config: &TrainConfig,
     plan: &TrainPlan,
     place: (&Path, &Context),
+    audit: Option<&mut Audit<'_>>,
 ) -> Result<(Tables, TrainReport), TrainError> {
-    struct Run<'a>(&'a Dataset, &'a TrainConfig, &'a TrainPlan, (&'a Path, &'a Context));
-    impl WithLoss for Run<'_> {
-        type Result = Result<(Tables, TrainReport), TrainError>;
-        fn with<L: Listwise, P: Distribution + Clone>(self, loss: L, proposal: &P) -> Self::Result {
-            run(self.0, self.1, loss, proposal, self.2, self.3)
+    type Place<'a> = (&'a Path, &'a Context);
+    struct Run<'a, 'd>(&'a Dataset, &'a TrainConfig, &'a TrainPlan, Place<'a>, Option<&'a mut Audit<'d>>);
+    impl WithLoss for Run<'_, '_> {
+        type Outcome = (Tables, TrainReport);
+        fn with<L: Listwise, P: Distribution + Clone>(
+            self,
+            loss: L,
+            proposal: &P,
+        ) -> Result<Self::Outcome, TrainError> {
+            run(self.0, self.1, loss, proposal, self.2, (self.3, self.4))
         }
     }
-    with_proposal(dataset, config, Run(dataset, config, plan, place))
+    with_proposal(dataset, config, Run(dataset, config, plan, place, audit))
 }
 
 /// What a producer keeps from epoch to epoch.
@@ -118,6 +129,10 @@ struct Epoch<'a, L> {
     loss: L,
     update: Update,
     shared_by: usize,
+    scale: f32,
+    confidence: Option<&'a Confidence<'a>>,
+    /// Who asks how negatives came about.
+    audit: Option<&'a dyn Auditor>,
     ctx: &'a Context,
     stage: &'a Stage<'a>,
 }
@@ -183,6 +198,9 @@ impl<L: Listwise> Epoch<'_, L> {
                     skipped += pairs.len() as u64;
                     continue;
                 }
+                if let Some(confidence) = self.confidence {
+                    confidence.fill_shared(&mut block);
+                }
                 if self.stopped() || emit(block).is_break() {
                     return skipped;
                 }
@@ -203,6 +221,8 @@ impl<L: Listwise> Epoch<'_, L> {
             item_of: &block.item_of,
             masked: &block.masked,
             corrections: &block.corrections,
+            weights: &block.confidence,
+            scale: self.scale,
         };
         train_block(self.set, self.tables, view, self.loss, update, workspace)
     }
@@ -210,6 +230,10 @@ impl<L: Listwise> Epoch<'_, L> {
     fn train(&self, blocks: &Receiver<SharedBlock>, empty: &Sender<SharedBlock>, workspace: &mut Workspace) -> Done {
         let mut done = Done::default();
         for block in blocks {
+            if let Some(auditor) = self.audit {
+                let similarity = self.update.similarity;
+                audit_block(&block, &Live { tables: self.tables, set: self.set, similarity }, auditor);
+            }
             let sample = self.learn(&block, workspace);
             // A block's first user and item, and its last item, which is a negative.
             let items = block.items.iter().take(1).chain(block.items.last());
@@ -250,6 +274,7 @@ pub(super) fn lane_bytes(config: &TrainConfig, items: u32) -> u64 {
     let masks = [user_dropout.is_on(), item_dropout.is_on()];
     SharedSampler::<Uniform>::bytes(positives, negatives, items)
         + Workspace::bytes(positives, negatives, stride_of(width), masks)
+        + if config.confidence.is_off() { 0 } else { positives as u64 * 4 * (IN_FLIGHT as u64 + 3) }
 }
 
 /// Fills the tables and makes the lanes. Lanes race; deterministic training has one, whatever the threads.
@@ -280,7 +305,7 @@ fn epoch<'a, L: Listwise>(
     config: &TrainConfig,
     (number, plan): (u32, &TrainPlan),
     loss: L,
-    tables: &'a Tables,
+    (tables, confidence): (&'a Tables, Option<&'a Confidence<'a>>),
     (ctx, stage): (&'a Context, &'a Stage<'a>),
 ) -> Epoch<'a, L> {
     let seed = stream_seed(config.seed, 2 + u64::from(number));
@@ -299,6 +324,9 @@ fn epoch<'a, L: Listwise>(
         loss,
         update: config.update(learning_rate),
         shared_by: config.shared_by(),
+        scale: any_loss(config).scale,
+        confidence,
+        audit: None,
         ctx,
         stage,
     }
@@ -310,20 +338,24 @@ fn run<P: Distribution + Clone>(
     loss: impl Listwise,
     proposal: &P,
     plan: &TrainPlan,
-    (folder, ctx): (&Path, &Context),
+    ((folder, ctx), mut audit): ((&Path, &Context), Option<&mut Audit<'_>>),
 ) -> Result<(Tables, TrainReport), TrainError> {
     return_large_buffers();
     let _exact = ExactReading::begin(dataset.train(), plan);
     let (mut tables, mut lanes) = prepare(dataset, config, proposal, plan, folder)?;
+    let confidence = Confidence::new(dataset, &config.confidence, ctx)?;
     let each = config.negatives().min(dataset.items().len() as usize) as u64;
     let why = "no positive with a negative: no item can be proposed";
     let run = (dataset, config, plan);
     let report = all_epochs(run, (each, why), &mut tables, (folder, ctx), |(number, scale), tables, stage| {
-        let work = epoch(dataset, config, (number, plan), loss, tables, (ctx, stage));
+        let mut work = epoch(dataset, config, (number, plan), loss, (tables, confidence.as_ref()), (ctx, stage));
+        work.audit = begin_audit(&mut audit, number);
         let windows = work.windows.len() as f64;
         let rate = |window: usize| scale * rate(config, f64::from(number) + window as f64 / windows);
-        let done = all_lanes(&work, &mut lanes, rate)?;
-        Some(Ran { done, negatives: None, diverged: work.alarm.learning_rate() })
+        let done = all_lanes(&work, &mut lanes, rate).ok_or(TrainError::Panicked)?;
+        let diverged = work.alarm.learning_rate();
+        end_audit(&mut audit)?;
+        Ok(Ran { done, negatives: None, diverged })
     })?;
     Ok((tables, report))
 }

@@ -1,0 +1,70 @@
+//! Losses beside the kernels: a function of its own for each instruction set, called once a group. Kernels compiled for
+//! every loss would take minutes and megabytes; for groups of some rows the call costs next to nothing.
+
+use super::super::kernel::InstructionSet;
+use crate::loss::{AnyLoss, Loss, OfLists, Terms};
+
+/// A loss whose gradient is not compiled into kernels.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Apart {
+    loss: AnyLoss,
+    /// That the machine has.
+    set: InstructionSet,
+    terms: Terms,
+}
+
+impl Apart {
+    /// With the vector instructions of the machine.
+    pub(crate) fn new(loss: AnyLoss) -> Self {
+        Self { loss, set: InstructionSet::detect(), terms: loss.terms() }
+    }
+}
+
+impl Loss for Apart {
+    #[inline(always)]
+    fn terms(&self) -> Terms {
+        self.terms
+    }
+
+    #[inline(always)]
+    fn gradient(&self, positives: &[f32], negatives: &[f32], lists: OfLists<'_>, pg: &mut [f32], ng: &mut [f32]) {
+        // SAFETY: the set was detected, so that the machine has it.
+        unsafe {
+            match self.set {
+                #[cfg(target_arch = "x86_64")]
+                InstructionSet::Avx512 => avx512(&self.loss, positives, negatives, lists, pg, ng),
+                #[cfg(target_arch = "x86_64")]
+                InstructionSet::Avx2 => avx2(&self.loss, positives, negatives, lists, pg, ng),
+                _ => plain(&self.loss, positives, negatives, lists, pg, ng),
+            }
+        }
+    }
+
+    fn value(&self, positives: &[f32], negatives: &[f32], lists: OfLists<'_>) -> f32 {
+        self.loss.value(positives, negatives, lists)
+    }
+}
+
+/// # Safety
+/// The machine has AVX-512F.
+#[cfg(target_arch = "x86_64")]
+#[inline(never)]
+#[target_feature(enable = "avx512f,avx2,fma")]
+unsafe fn avx512(loss: &AnyLoss, ps: &[f32], ns: &[f32], lists: OfLists<'_>, pg: &mut [f32], ng: &mut [f32]) {
+    loss.gradient(ps, ns, lists, pg, ng);
+}
+
+/// # Safety
+/// The machine has AVX2 and FMA.
+#[cfg(target_arch = "x86_64")]
+#[inline(never)]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn avx2(loss: &AnyLoss, ps: &[f32], ns: &[f32], lists: OfLists<'_>, pg: &mut [f32], ng: &mut [f32]) {
+    loss.gradient(ps, ns, lists, pg, ng);
+}
+
+/// NEON included, which every AArch64 has.
+#[inline(never)]
+fn plain(loss: &AnyLoss, ps: &[f32], ns: &[f32], lists: OfLists<'_>, pg: &mut [f32], ng: &mut [f32]) {
+    loss.gradient(ps, ns, lists, pg, ng);
+}
