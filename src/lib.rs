@@ -69,6 +69,7 @@ mod ingest;
 mod loss;
 mod mix;
 mod model;
+mod nearest;
 mod negatives;
 mod rank;
 mod recommend;
@@ -81,8 +82,8 @@ mod train;
 
 pub use context::{ByteSize, Context, Interrupted, Live, Progress, Silent, Stage, Unit};
 pub use dataset::{
-    Chunk, Columns, Dataset, DatasetError, DatasetStatistics, Dictionary, Distribution, FORMAT_VERSION, Interactions,
-    Manifest, Part, PartSummary, Positives, Source, UserItems,
+    Chunk, Columns, Dataset, DatasetError, DatasetStatistics, Dictionary, Distribution, ExposureSummary, Exposures,
+    FORMAT_VERSION, Interactions, Manifest, Part, PartSummary, Positives, Source, UserItems,
 };
 pub use evaluate::{
     Baselines, EvaluateBench, EvaluateError, EvaluateOptions, Evaluation, MetricAt, Metrics, Protocol, bench_evaluate,

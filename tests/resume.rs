@@ -152,7 +152,10 @@ fn killed_at_any_point_and_resumed_gives_the_same_bytes() {
         (&[&["log.csv"][..], &text].concat(), &["--split", "time:0.1", "--valid-split", "leave-one-out"]),
         (&[&["log.csv.gz"][..], &text].concat(), &["--min-user-count", "5", "--min-item-count", "3"]),
         (&["log.parquet", "--event-column", "event"], &["--split", "random:0.2"]),
-        (&[&["log.csv", "--valid", "log.csv.gz"][..], &text].concat(), &["--event-column", "4", "--split", "time:0.3"]),
+        (
+            &[&["log.csv", "--valid", "log.csv.gz"][..], &text].concat(),
+            &["--event-column", "4", "--exposure-events", "b", "--split", "time:0.3"],
+        ),
     ];
     for (inputs, flags) in cases {
         let common = [&["ingest", "--quiet"][..], inputs, flags].concat();

@@ -25,6 +25,7 @@ Examples:
   peccary ingest --output clicks.pec clicks.csv
   peccary ingest --output ml.pec ml-1m/ratings.dat --weight-column 3 --time-column 4 --min-weight 4
   peccary ingest --output shop.pec logs/ --event-column event --keep-events cart,purchase
+  peccary ingest --output feed.pec feed.parquet --event-column event --exposure-events impression,shown
   peccary ingest --output big.pec big.csv.zst --memory 1GiB --split time:0.1 --valid-split time:0.1
   peccary ingest --output big.pec big.csv.zst --memory 2GiB --resume
   peccary ingest --output g.pec train.tsv.gz --test test.tsv.gz
@@ -133,6 +134,9 @@ pub struct Reading {
     /// Keep rows with these event types only
     #[arg(long, value_name = "TYPE,...", value_delimiter = ',', requires = "event_column")]
     keep_events: Vec<String>,
+    /// Rows with these event types are exposures, shown and not taken: no positives, but kept as a list for each user
+    #[arg(long, value_name = "TYPE,...", value_delimiter = ',', requires = "event_column")]
+    exposure_events: Vec<String>,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -168,7 +172,13 @@ impl Reading {
             event: self.event_column,
             time_unit: self.time_unit,
         };
-        IngestOptions { read, min_weight: self.min_weight, keep_events: self.keep_events, ..IngestOptions::default() }
+        IngestOptions {
+            read,
+            min_weight: self.min_weight,
+            keep_events: self.keep_events,
+            exposure_events: self.exposure_events,
+            ..IngestOptions::default()
+        }
     }
 }
 
@@ -213,6 +223,9 @@ fn text(output: &Path, summary: &IngestSummary) -> Result<String, std::fmt::Erro
     for (part, summary) in parts {
         write!(text, ", {} {}", grouped(summary.interactions), part.name())?;
     }
+    if let Some(exposures) = &summary.exposures {
+        write!(text, ", {} exposures", grouped(exposures.exposures))?;
+    }
     write!(
         text,
         "\n{} rows in {:.1} s, {} rows/s, {} of temporary files",
@@ -224,6 +237,7 @@ fn text(output: &Path, summary: &IngestSummary) -> Result<String, std::fmt::Erro
     let dropped = [
         (counts.filtered_by_event, "rows dropped by --keep-events"),
         (counts.filtered_by_weight, "rows dropped by --min-weight"),
+        (counts.exposure_rows, "rows of exposures, shown and not taken"),
         (counts.merged, "repeated rows merged"),
         (counts.filtered_by_count, "interactions dropped as rare"),
         (counts.users_dropped, "users dropped as rare"),

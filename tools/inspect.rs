@@ -111,6 +111,10 @@ fn dataset_text(dataset: &Dataset, statistics: &DatasetStatistics) -> Result<Str
         }
         line(part.name(), &value)?;
     }
+    if let Some(shown) = manifest.exposures {
+        let [pairs, users, items] = [shown.exposures, shown.users.into(), shown.items.into()].map(grouped);
+        line("exposures", &format!("{pairs} shown and not taken, to {users} users, of {items} items"))?;
+    }
     line("density", &format!("{:.4}%", statistics.density * 100.0))?;
     line("activity", &distribution(&statistics.activity, "users"))?;
     line("popularity", &distribution(&statistics.popularity, "items"))?;

@@ -11,7 +11,7 @@ use crate::numbers::grouped;
 const EXAMPLES: &str = "\
 Every file is compared with its checksums. Of a dataset it is checked further that ids are in order and found under their \
 numbers, that the positives are exactly the interactions, that popularity is their count, and that no interaction is in \
-train and another part; of a model, that all factors are finite.
+train and another part, or shown and not taken as well; of a model, that all factors are finite.
 
 Examples:
   peccary verify clicks.pec
@@ -37,7 +37,7 @@ struct Report<'a> {
     files: usize,
     bytes: u64,
     fingerprint: String,
-    checked: &'static [&'static str],
+    checked: Vec<&'static str>,
 }
 
 /// Runs the command.
@@ -56,12 +56,13 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
     let report = match Stored::open(&args.path)? {
         Stored::Dataset(dataset) => {
             dataset.verify(&ctx)?;
-            let checked: &[_] = &["checksums", "dictionaries", "interactions", "positives", "popularity", "parts"];
+            let mut checked = vec!["checksums", "dictionaries", "interactions", "positives", "popularity", "parts"];
+            checked.extend(dataset.exposures().map(|_| "exposures"));
             report("dataset", &dataset.manifest().files, dataset.fingerprint().to_string(), checked)
         }
         Stored::Model(model) => {
             model.verify(&ctx)?;
-            let checked: &[_] = &["checksums", "shapes", "item dictionary", "finite factors"];
+            let checked = vec!["checksums", "shapes", "item dictionary", "finite factors"];
             report("model", &model.manifest().files, model.manifest().fingerprint(), checked)
         }
     };

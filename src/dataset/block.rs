@@ -3,6 +3,7 @@
 use roaring::RoaringBitmap;
 
 use super::Part;
+use super::exposures::ExposureBlock;
 use super::manifest::Columns;
 
 /// A block is full at this many interactions: 256 KiB of item ids, the unit in which training reads.
@@ -101,13 +102,27 @@ pub(crate) struct UserBlock {
     pub(super) id_offsets: Vec<u32>,
     pub(super) ids: Vec<u8>,
     pub(super) parts: Vec<(Part, PartBlock)>,
+    /// What was shown and not taken, in a dataset that has it.
+    pub(super) exposures: Option<ExposureBlock>,
 }
 
 impl UserBlock {
     /// An empty block of a dataset with these columns and parts.
     pub(crate) fn new(columns: Columns, parts: &[Part]) -> Self {
         let parts = parts.iter().map(|p| (*p, PartBlock::new())).collect();
-        Self { columns, id_offsets: vec![0], ids: Vec::new(), parts }
+        Self { columns, id_offsets: vec![0], ids: Vec::new(), parts, exposures: None }
+    }
+
+    /// The same, of a dataset with exposures.
+    pub(crate) fn with_exposures(self) -> Self {
+        Self { exposures: Some(ExposureBlock::new()), ..self }
+    }
+
+    /// Adds an exposure of the user at hand; items must ascend without repeats.
+    pub(crate) fn expose(&mut self, item: u32) {
+        if let Some(block) = &mut self.exposures {
+            block.items.push(item);
+        }
     }
 
     /// Adds an interaction of the user at hand. Per part, items must ascend without repeats.
@@ -124,6 +139,9 @@ impl UserBlock {
         for (_, block) in &mut self.parts {
             block.end_user();
         }
+        if let Some(block) = &mut self.exposures {
+            block.end_user();
+        }
     }
 
     /// Whether it should be appended and a new one begun.
@@ -131,6 +149,7 @@ impl UserBlock {
         self.users() >= MAX_USERS
             || self.ids.len() >= MAX_ID_BYTES
             || self.parts.iter().any(|(_, p)| p.items.len() >= MAX_INTERACTIONS)
+            || self.exposures.as_ref().is_some_and(|e| e.items.len() >= MAX_INTERACTIONS)
     }
 
     /// Users so far.

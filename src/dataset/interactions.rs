@@ -261,34 +261,38 @@ impl<'a> Chunk<'a> {
     /// Offsets ascend from 0 to the end, columns are whole or absent, no item is out of range, and those of each user
     /// ascend without repeats: what readers index by without a second look.
     fn is_valid(&self, items: u32) -> bool {
-        let offsets = self.offsets();
         let n = self.items().len();
         let whole = |len: usize| len == 0 || len == n;
-        offsets.first().is_some_and(|o| o.to_native() == 0)
-            && offsets.last().is_some_and(|o| o.to_native() as usize == n)
-            && offsets.is_sorted()
-            && [self.root.times.len(), self.root.weights.len(), self.root.counts.len(), self.root.events.len()]
-                .into_iter()
-                .all(whole)
-            && (n == 0 || self.items().iter().fold(0, |max, i| i.to_native().max(max)) < items)
-            && self.items_ascend()
+        [self.root.times.len(), self.root.weights.len(), self.root.counts.len(), self.root.events.len()]
+            .into_iter()
+            .all(whole)
+            && are_lists(self.offsets(), self.items(), items)
     }
+}
 
-    /// Counts the places where items do not ascend: they must all be where a user begins. Two passes that vectorize are
-    /// faster than a look at every user.
-    fn items_ascend(&self) -> bool {
-        let items = self.items();
-        let falls = items.iter().zip(items.iter().skip(1)).filter(|(a, b)| a.to_native() >= b.to_native()).count();
-        let mut last = 0;
-        let mut allowed = 0;
-        for start in self.offsets().iter().map(|o| o.to_native() as usize) {
-            if start > last && start < items.len() {
-                allowed += usize::from(items[start - 1].to_native() >= items[start].to_native());
-            }
-            last = start;
+/// Whether `offsets` ascend from 0 to the end and delimit lists of items below `bound`, ascending without repeats.
+pub(super) fn are_lists(offsets: &[u32_le], items: &[u32_le], bound: u32) -> bool {
+    let n = items.len();
+    offsets.first().is_some_and(|o| o.to_native() == 0)
+        && offsets.last().is_some_and(|o| o.to_native() as usize == n)
+        && offsets.is_sorted()
+        && (n == 0 || items.iter().fold(0, |max, i| i.to_native().max(max)) < bound)
+        && lists_ascend(offsets, items)
+}
+
+/// Counts the places where items do not ascend: they must all be where a list begins. Two passes that vectorize are
+/// faster than a look at every list.
+fn lists_ascend(offsets: &[u32_le], items: &[u32_le]) -> bool {
+    let falls = items.iter().zip(items.iter().skip(1)).filter(|(a, b)| a.to_native() >= b.to_native()).count();
+    let mut last = 0;
+    let mut allowed = 0;
+    for start in offsets.iter().map(|o| o.to_native() as usize) {
+        if start > last && start < items.len() {
+            allowed += usize::from(items[start - 1].to_native() >= items[start].to_native());
         }
-        falls == allowed
+        last = start;
     }
+    falls == allowed
 }
 
 /// One user's interactions, sorted by item. Columns that the dataset does not have are empty.

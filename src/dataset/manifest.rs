@@ -42,6 +42,17 @@ pub struct PartSummary {
     pub time_range: Option<(i64, i64)>,
 }
 
+/// Counts of logged exposures: what was shown and never taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExposureSummary {
+    /// Exposures: distinct (user, item) pairs.
+    pub exposures: u64,
+    /// Users with at least one.
+    pub users: u32,
+    /// Items with at least one.
+    pub items: u32,
+}
+
 /// What `manifest.json` of a dataset says.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Manifest {
@@ -55,6 +66,9 @@ pub struct Manifest {
     pub items: u32,
     /// Counts by part; parts that the dataset does not have are absent.
     pub parts: Vec<(Part, PartSummary)>,
+    /// Logged exposures, where they were ingested.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exposures: Option<ExposureSummary>,
     /// The optional columns.
     pub columns: Columns,
     /// Names of event types, by their index.

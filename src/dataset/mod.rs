@@ -3,6 +3,7 @@
 mod block;
 mod dictionary;
 mod error;
+mod exposures;
 mod interactions;
 mod manifest;
 mod open;
@@ -18,8 +19,9 @@ pub(crate) use block::{Event, UserBlock};
 pub use dictionary::Dictionary;
 pub(crate) use dictionary::{DictionaryWriter, id_hash};
 pub use error::DatasetError;
+pub use exposures::Exposures;
 pub use interactions::{Chunk, Interactions, UserItems};
-pub use manifest::{Columns, Manifest, PartSummary, Source};
+pub use manifest::{Columns, ExposureSummary, Manifest, PartSummary, Source};
 pub use open::Dataset;
 pub use positives::Positives;
 pub use statistics::{DatasetStatistics, Distribution};

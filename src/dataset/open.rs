@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use rkyv::rend::u32_le;
 
 use super::dictionary::Dictionary;
+use super::exposures::Exposures;
 use super::interactions::Interactions;
 use super::manifest::Manifest;
 use super::popularity::Popularity;
@@ -20,6 +21,7 @@ pub struct Dataset {
     items: Dictionary,
     popularity: Popularity,
     parts: Vec<(Part, Interactions)>,
+    exposures: Option<Exposures>,
 }
 
 impl Dataset {
@@ -55,7 +57,11 @@ impl Dataset {
         if !parts.is_sorted_by_key(|(p, _)| *p) || parts.windows(2).any(|w| w[0].0 == w[1].0) {
             return Err(inconsistent("the parts are out of order, or one is there twice".to_string()));
         }
-        Ok(Self { path: path.to_path_buf(), manifest, users, items, popularity, parts })
+        let exposures = match manifest.exposures {
+            Some(summary) => Some(Exposures::open(path, &manifest.files, (u, i), summary)?),
+            None => None,
+        };
+        Ok(Self { path: path.to_path_buf(), manifest, users, items, popularity, parts, exposures })
     }
 
     /// Where it lies.
@@ -103,8 +109,13 @@ impl Dataset {
         self.parts.iter().map(|(p, i)| (*p, i))
     }
 
+    /// What was shown and never taken, where that was ingested.
+    pub fn exposures(&self) -> Option<&Exposures> {
+        self.exposures.as_ref()
+    }
+
     /// Checks every invariant beyond those of opening: dictionaries in order, positives equal to the interactions,
-    /// popularity equal to the counts, no pair in two parts. O(interactions).
+    /// popularity equal to the counts, no pair in two parts, no exposure of what was taken. O(interactions + exposures).
     ///
     /// # Errors
     /// Names the first thing that is wrong.
@@ -138,6 +149,21 @@ impl Dataset {
         }
         if counts.iter().zip(self.popularity()).any(|(a, b)| *a != b.to_native()) {
             return Err(inconsistent("popularity differs from the interactions".to_string()));
+        }
+        if let Some(exposures) = &self.exposures {
+            for user in 0..self.users.len() {
+                if user.is_multiple_of(1 << 12) {
+                    ctx.check()?;
+                }
+                let shown = exposures.user(user);
+                for (part, interactions) in self.parts.iter().filter(|_| !shown.is_empty()) {
+                    let taken = interactions.positives(user);
+                    if shown.iter().any(|i| taken.contains(i.to_native())) {
+                        let part = part.name();
+                        return Err(inconsistent(format!("user {user} has an item both in {part} and in exposures")));
+                    }
+                }
+            }
         }
         Ok(())
     }

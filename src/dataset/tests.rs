@@ -90,3 +90,22 @@ fn ids_like_an_unknown_one_come_nearest_first() {
     assert_eq!(dataset.items().similar("I").len(), 5);
     assert!(dataset.items().similar("x").is_empty());
 }
+
+#[test]
+fn exposures_are_checked_against_what_was_taken() {
+    let train: &[(Part, [&[u32]; 2])] = &[(Part::Train, [&[0, 2, 5], &[1, 2]])];
+    let exposed = |offsets: &[u32], items: &[u32]| {
+        let block = |offsets: &[u32], items: &[u32]| super::exposures::ExposureBlock {
+            offsets: offsets.to_vec(),
+            items: items.to_vec(),
+            exposed_users: 1,
+        };
+        spoilt(train, |b| b.exposures = Some(block(offsets, items)))
+    };
+    assert_eq!(exposed(&[0, 2, 3], &[1, 3, 0]), Ok(()));
+    assert!(exposed(&[0, 2, 3], &[1, 3, 2]).unwrap_err().contains("user 1 has an item both in train and in exposures"));
+    for (offsets, items) in [(&[0, 2, 3][..], &[3, 1, 0][..]), (&[0, 2], &[1, 3]), (&[0, 2, 1], &[1, 3, 4])] {
+        let message = exposed(offsets, items).unwrap_err();
+        assert!(message.contains("exposures"), "{message}");
+    }
+}

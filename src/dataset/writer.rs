@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::block::UserBlock;
 use super::dictionary::DictionaryWriter;
+use super::exposures::ExposuresWriter;
 use super::manifest::{Columns, Manifest, PartSummary, Source};
 use super::shard::ShardWriter;
 use super::{DatasetError, FORMAT_VERSION, Part, popularity};
@@ -37,6 +38,7 @@ pub(crate) struct DatasetWriter {
     hash_seed: u64,
     users: DictionaryWriter,
     parts: Vec<PartWriter>,
+    exposures: Option<ExposuresWriter>,
     files: Vec<FileRecord>,
     /// Whether any interaction occurred more than once.
     repeated: bool,
@@ -83,7 +85,7 @@ impl DatasetWriter {
                 shards: 0,
             })
             .collect();
-        Ok(Self { staging, columns, hash_seed, users, parts, files: Vec::new(), repeated: false })
+        Ok(Self { staging, columns, hash_seed, users, parts, exposures: None, files: Vec::new(), repeated: false })
     }
 
     /// Sets the columns, for those who learn them while reading. Before [`DatasetWriter::finish`].
@@ -134,12 +136,22 @@ impl DatasetWriter {
             };
             shard.append(first_user, columns)?;
         }
+        if let Some(exposures) = &block.exposures {
+            let writer = match &mut self.exposures {
+                Some(writer) => writer,
+                none => {
+                    let items = self.parts.first().map_or(0, |part| part.item_counts.len());
+                    none.insert(ExposuresWriter::create(self.staging.path(), items)?)
+                }
+            };
+            writer.append(first_user, exposures)?;
+        }
         Ok(())
     }
 
     /// Ends all files and makes the dataset appear.
     pub(crate) fn finish(self, description: Description) -> Result<Manifest, DatasetError> {
-        let Self { staging, columns, hash_seed, users, parts, mut files, repeated } = self;
+        let Self { staging, columns, hash_seed, users, parts, exposures, mut files, repeated } = self;
         let columns = Columns { count: columns.count && repeated, ..columns };
         let n_users = users.len();
         files.push(users.finish("users.dict")?);
@@ -157,6 +169,13 @@ impl DatasetWriter {
                 files.push(popularity::write(&staging.path().join(name), name, &writer.item_counts)?);
             }
         }
+        let exposures = match exposures.map(ExposuresWriter::finish).transpose()? {
+            Some((more, summary)) => {
+                files.extend(more);
+                Some(summary)
+            }
+            None => None,
+        };
         files.sort_by(|a, b| a.path.cmp(&b.path));
         let manifest = Manifest {
             peccary: env!("CARGO_PKG_VERSION").to_string(),
@@ -164,6 +183,7 @@ impl DatasetWriter {
             users: n_users,
             items: n_items,
             parts: summaries,
+            exposures,
             columns,
             events: description.events,
             options: description.options,

@@ -157,6 +157,7 @@ fn looked_up(
 ) -> Result<f64, ExplainError> {
     let items = u64::from(dataset.items().len());
     let (samplers, each) = config.negatives.bytes(items, 1);
+    let samplers = samplers + dataset.train().len() * config.negatives.context_bytes();
     let shared = SharedSampler::<Uniform>::bytes(config.shared_by(), config.negatives(), dataset.items().len());
     // The block of all items and the user's bits, tables of popularity, and what a run of all the user's positives takes.
     let run = own as u64 * (24 + 16 * config.negatives() as u64) + (BLOCK as u64) * 16;

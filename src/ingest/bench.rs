@@ -149,6 +149,7 @@ fn parse_all(
         sources: sources.to_vec(),
         read: options.read.clone(),
         by_time: false,
+        exposed: options.has_exposures(),
         limits: budget.limits,
         queue: budget.queue,
         leg: std::time::Duration::MAX,

@@ -47,7 +47,7 @@ pub enum IngestError {
     /// Every row was dropped.
     #[error(
         "no rows are left: {read} were read, {rejected} of them rejected, {by_event} removed by --keep-events, \
-         {by_weight} by --min-weight, and {by_count} of the remaining interactions by --min-user-count and \
+         {by_weight} by --min-weight, {exposed} are exposures, and {by_count} of the remaining interactions by --min-user-count and \
          --min-item-count; relax what removed most"
     )]
     NoRows {
@@ -59,6 +59,8 @@ pub enum IngestError {
         by_event: u64,
         /// Rows removed by `--min-weight`.
         by_weight: u64,
+        /// Rows that are exposures and no positives.
+        exposed: u64,
         /// Merged interactions removed by the k-core.
         by_count: u64,
     },

@@ -21,7 +21,7 @@ const FLUSH: usize = 128 << 10;
 pub(super) struct Staged {
     /// For each user: number of items (u32), items (u32 each).
     pairs: Spill,
-    /// For each user: hash (u64), number of rows (u32), rows.
+    /// For each user: hash (u64), number of rows (u32), rows; where there are exposures their number (u32), items (u32 each).
     rows: Spill,
     users: u64,
     count: u64,
@@ -56,6 +56,10 @@ impl Staged {
                     rows.clear();
                     pairs.clear();
                 }
+            }
+            if layout.exposed {
+                rows.extend_from_slice(&(user.exposed.len() as u32).to_le_bytes());
+                user.exposed.iter().for_each(|item| rows.extend_from_slice(&item.to_le_bytes()));
             }
         }
         staged.rows.append(&rows)?;
@@ -224,6 +228,14 @@ impl UserSource for CoreUsers<'_> {
                     distinct += u32::from(last.replace(row.item) != Some(row.item));
                     user.rows.push(row);
                 }
+            }
+            if self.layout.exposed {
+                for _ in 0..read_count(&mut self.reader)?.unwrap_or(0) {
+                    let item = self.reader.need(4)?;
+                    let old = u32::from_le_bytes([item[0], item[1], item[2], item[3]]);
+                    user.exposed.push(self.core.numbers[old as usize]);
+                }
+                user.exposed.retain(|item| *item != u32::MAX);
             }
             if distinct >= self.core.min_user {
                 return Ok(true);

@@ -43,15 +43,26 @@ pub(super) const LARGE_USER: usize = 1 << 16;
 pub(super) struct User {
     pub(super) hash: u64,
     pub(super) rows: Vec<Merged>,
+    /// Items that were shown and not taken, ascending.
+    pub(super) exposed: Vec<u32>,
 }
 
 impl User {
+    /// Whether it is large.
+    pub(super) fn is_large(&self) -> bool {
+        self.rows.len() + self.exposed.len() > LARGE_USER
+    }
+
     /// Makes room for the next user; the buffer of a very active one is given back.
     pub(super) fn clear(&mut self) {
         if self.rows.capacity() > LARGE_USER {
             self.rows = Vec::new();
         }
         self.rows.clear();
+        if self.exposed.capacity() > LARGE_USER {
+            self.exposed = Vec::new();
+        }
+        self.exposed.clear();
     }
 }
 
@@ -69,7 +80,7 @@ pub(super) struct MergeRecords<'a> {
     /// Rows that a user may have.
     most: usize,
     ahead: Option<Record>,
-    /// Distinct pairs so far.
+    /// Distinct pairs so far, without those that are exposures only.
     pub(super) pairs: u64,
 }
 
@@ -89,8 +100,9 @@ impl<'a> MergeRecords<'a> {
     }
 }
 
-impl UserSource for MergeRecords<'_> {
-    fn next_user(&mut self, user: &mut User) -> Result<bool, IngestError> {
+impl MergeRecords<'_> {
+    /// Reads the rows of the next user into `user`; `false` at the end.
+    fn next_rows(&mut self, user: &mut User) -> Result<bool, IngestError> {
         user.clear();
         let first = match self.ahead.take() {
             Some(record) => record,
@@ -104,15 +116,20 @@ impl UserSource for MergeRecords<'_> {
         while let Some(first) = next.take() {
             // One pair a turn.
             let dense = self.items.dense(first.item).ok_or_else(|| lost("item"))?;
-            self.pairs += 1;
             let mut by_part: [Option<Merged>; 3] = [None; 3];
+            let mut exposed = false;
             let mut record = first;
             loop {
                 let part = self.part(&record);
-                let one = Merged::new(dense, part, &record);
-                match &mut by_part[part as usize] {
-                    Some(merged) => merged.absorb(&one),
-                    none => *none = Some(one),
+                if record.exposed {
+                    // What is shown later than train ends must not be known while training.
+                    exposed |= part == Part::Train;
+                } else {
+                    let one = Merged::new(dense, part, &record);
+                    match &mut by_part[part as usize] {
+                        Some(merged) => merged.absorb(&one),
+                        none => *none = Some(one),
+                    }
                 }
                 match self.records.next()? {
                     Some(other) if other.user == first.user && other.item == first.item => record = other,
@@ -126,12 +143,30 @@ impl UserSource for MergeRecords<'_> {
                     }
                 }
             }
+            let before = user.rows.len();
             user.rows.extend(by_part.into_iter().flatten());
-            if user.rows.len() > self.most {
+            if user.rows.len() > before {
+                self.pairs += 1;
+            } else if exposed {
+                user.exposed.push(dense);
+            }
+            if user.rows.len() + user.exposed.len() > self.most {
                 return Err(IngestError::ActiveUser { most: self.most });
             }
         }
         Ok(true)
+    }
+}
+
+impl UserSource for MergeRecords<'_> {
+    fn next_user(&mut self, user: &mut User) -> Result<bool, IngestError> {
+        while self.next_rows(user)? {
+            // Who took nothing is no user.
+            if !user.rows.is_empty() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 }
 

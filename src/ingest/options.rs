@@ -88,6 +88,8 @@ pub struct IngestOptions {
     pub min_weight: Option<f32>,
     /// Rows with other event types are dropped; empty keeps all.
     pub keep_events: Vec<String>,
+    /// Event types that are exposures, shown and not taken, and no positives.
+    pub exposure_events: Vec<String>,
     /// Users with fewer distinct items are dropped, until nothing changes.
     pub min_user_count: u32,
     /// Items with fewer distinct users are dropped, until nothing changes.
@@ -122,6 +124,14 @@ impl IngestOptions {
         if self.keep_events.len() > super::events::MAX_EVENTS {
             return refuse("--keep-events takes at most 255 types");
         }
+        if !self.exposure_events.is_empty() && self.read.event.is_none() {
+            return refuse("--exposure-events needs an event column: name it by --event-column");
+        }
+        if let Some(both) = self.exposure_events.iter().find(|e| self.keep_events.contains(e)) {
+            return Err(IngestError::Options(format!(
+                "{both} is in --exposure-events and in --keep-events: exposures are no positives; name it in one of them"
+            )));
+        }
         if !inputs.test.is_empty() && self.split != Split::None {
             return refuse("--test gives a ready-made test part and --split makes one: pass one of them");
         }
@@ -137,6 +147,11 @@ impl IngestOptions {
             return refuse("--valid-split time must be before that of --split: validation is taken from what is left");
         }
         Ok(())
+    }
+
+    /// Whether some rows are exposures.
+    pub(super) fn has_exposures(&self) -> bool {
+        !self.exposure_events.is_empty()
     }
 
     /// Whether rare users or items are dropped.

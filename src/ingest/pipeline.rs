@@ -166,13 +166,13 @@ impl Work<'_> {
             let sources = if source_count == 1 { "one file".to_string() } else { format!("{source_count} files") };
             return Err(IngestError::Empty { sources });
         }
-        if rows.kept == 0 {
+        if rows.kept == rows.exposed {
             return Err(counts.no_rows());
         }
         counts.thresholds = thresholds(options, histogram.as_ref());
 
         // All items, numbered by hash.
-        let per_item = 4 * parts.len() + if options.has_core() { 13 } else { 0 };
+        let per_item = 4 * parts.len() + usize::from(layout.exposed) + if options.has_core() { 13 } else { 0 };
         let (share, most) = (budget.sort_share(0), budget.item_bytes);
         let items = ItemTable::build(items, options.hash_seed, &space, share, most, per_item, ctx)?;
         let files = (2 * parts.len() + 2) << 20;
@@ -202,14 +202,21 @@ impl Work<'_> {
         };
         let columns = Columns { time: layout.time, weight: layout.weight, count: true, event: layout.event };
         let assign = Assign { split: options.split, valid_split: options.valid_split, seed: options.seed };
-        let encode =
-            Encode { columns, parts: &parts, assign, tally: Tally::default(), range_bits: ranges.ilog2(), ctx };
+        let encode = Encode {
+            columns,
+            exposed: layout.exposed,
+            parts: &parts,
+            assign,
+            tally: Tally::default(),
+            range_bits: ranges.ilog2(),
+            ctx,
+        };
         if options.has_core() {
             sorting.write_core(&encode, &mut writer, &mut counts)?;
         } else {
             sorting.write_all(&encode, &mut writer)?;
         }
-        counts.merged = rows.kept - sorting.pairs.load(Ordering::Relaxed);
+        counts.merged = rows.kept - rows.exposed - sorting.pairs.load(Ordering::Relaxed);
         counts.users_not_split = encode.tally.not_split.load(Ordering::Relaxed);
         if encode.tally.train.load(Ordering::Relaxed) == 0 {
             let flag = match (options.split, options.valid_split) {
@@ -237,6 +244,7 @@ impl Work<'_> {
             users: manifest.users,
             items: manifest.items,
             parts: manifest.parts,
+            exposures: manifest.exposures,
             fingerprint: manifest.fingerprint,
             rejects,
             rows_per_second: counts.rows_read as f64 / seconds,
@@ -254,6 +262,7 @@ fn counts_of(rows: &RowCounts) -> IngestCounts {
         rejected_by_reason: rows.rejected.iter().map(|(reason, count)| (reason.to_string(), *count)).collect(),
         filtered_by_event: rows.by_event,
         filtered_by_weight: rows.by_weight,
+        exposure_rows: rows.exposed,
         ..IngestCounts::default()
     }
 }

@@ -61,7 +61,7 @@ pub fn plan_ingest<T>(
 /// Bytes of the dataset that a log becomes; see `docs/format.md`. Most of it follows from counts; how many containers of
 /// 65,536 items a user's bitmap has is what is expected of a user with an average number of items spread evenly.
 fn dataset_bytes(survey: &Survey) -> u64 {
-    let Survey { rows, users, items, interactions, columns, user_id_bytes, item_id_bytes, .. } = *survey;
+    let Survey { rows, users, items, interactions, exposures, columns, user_id_bytes, item_id_bytes, .. } = *survey;
     let count = u64::from(interactions < rows) * 4;
     let row = 4 + u64::from(columns.time) * 8 + u64::from(columns.weight) * 4 + u64::from(columns.event) + count;
     let containers = (items as f64 / 65_536.0).max(1.0);
@@ -69,7 +69,8 @@ fn dataset_bytes(survey: &Survey) -> u64 {
     let touched = containers * (1.0 - (1.0 - 1.0 / containers).powf(each));
     // Two bytes an item, and a header, keys and offsets: the portable format of roaring bitmaps.
     let positives = interactions as f64 * 2.0 + users as f64 * (8.0 + 8.0 * touched);
-    interactions * row + users * 8 + positives as u64 + user_id_bytes + item_id_bytes + users * 4 + items * 8
+    let shown = if exposures > 0 { (exposures + users) * 4 } else { 0 };
+    shown + interactions * row + users * 8 + positives as u64 + user_id_bytes + item_id_bytes + users * 4 + items * 8
 }
 
 /// How long it takes: what counting took, and for each row what ingesting a sample took longer than counting it.
@@ -86,7 +87,7 @@ fn rehearse<T>(
     }
     let scratch = tempfile::tempdir_in(folder).at(folder, "create a folder for a sample of the log in it")?;
     let log = scratch.path().join("sample.csv");
-    write_sample(inputs, options, &log, ctx)?;
+    let exposure_events = write_sample(inputs, options, &log, ctx)?;
     let columns = survey_of_all.columns;
     let named = |name: &str, is_there: bool| is_there.then(|| Column::Name(name.to_string()));
     let read = ReadOptions {
@@ -101,7 +102,7 @@ fn rehearse<T>(
         ..ReadOptions::default()
     };
     let sample = Inputs::from(vec![Input::Path(log)]);
-    let options = IngestOptions { read, hash_seed: options.hash_seed, ..IngestOptions::default() };
+    let options = IngestOptions { read, exposure_events, hash_seed: options.hash_seed, ..IngestOptions::default() };
     let silent = Context::new(ctx.threads(), ctx.memory());
     let counted = survey(&sample, &options, &silent)?;
     ctx.check()?;
@@ -112,10 +113,16 @@ fn rehearse<T>(
     Ok(Some((survey_of_all.seconds + a_row * survey_of_all.rows as f64, sampled(&data))))
 }
 
-/// Writes the first rows of the log's train part as CSV.
-fn write_sample(inputs: &Inputs, options: &IngestOptions, log: &Path, ctx: &Context) -> Result<(), IngestError> {
+/// Writes the first rows of the log's train part as CSV; returns the types of exposures among them.
+fn write_sample(
+    inputs: &Inputs,
+    options: &IngestOptions,
+    log: &Path,
+    ctx: &Context,
+) -> Result<Vec<String>, IngestError> {
     let file = File::create(log).at(log, "create a sample of the log")?;
-    let mut sink = Sample { out: BufWriter::new(file), rows: 0, log, header: false };
+    let exposures = options.exposure_events.iter().map(|name| (name, false)).collect();
+    let mut sink = Sample { out: BufWriter::new(file), rows: 0, exposures, log, header: false };
     let mut scratch = Scratch::default();
     'sources: for (source, _) in find_sources(inputs, options)?.iter().filter(|(_, part)| *part == Part::Train) {
         for block in open(source, &options.read, Limits::default())? {
@@ -126,12 +133,15 @@ fn write_sample(inputs: &Inputs, options: &IngestOptions, log: &Path, ctx: &Cont
             block?.parse(&mut scratch, &mut sink)?;
         }
     }
-    Ok(sink.out.flush().at(log, "write a sample of the log")?)
+    sink.out.flush().at(log, "write a sample of the log")?;
+    Ok(sink.exposures.into_iter().filter(|(_, came)| *came).map(|(name, _)| name.clone()).collect())
 }
 
 struct Sample<'a> {
     out: BufWriter<File>,
     rows: u64,
+    /// Types of exposures, and whether a row had them.
+    exposures: Vec<(&'a String, bool)>,
     log: &'a Path,
     header: bool,
 }
@@ -159,6 +169,7 @@ impl Sample<'_> {
             write!(out, ",{weight}")?;
         }
         if let Some(event) = row.event {
+            self.exposures.iter_mut().filter(|(name, _)| name.as_bytes() == event).for_each(|(_, came)| *came = true);
             out.write_all(b",")?;
             quoted(out, event)?;
         }

@@ -52,6 +52,8 @@ pub(super) struct Plan {
     pub(super) read: ReadOptions,
     /// Whether times are needed.
     pub(super) by_time: bool,
+    /// Whether some rows are exposures.
+    pub(super) exposed: bool,
     pub(super) limits: Limits,
     /// Blocks that wait for a parser.
     pub(super) queue: usize,
@@ -121,6 +123,7 @@ impl Reader {
             weight: columns.weight.is_some(),
             event: columns.event.is_some(),
             part: sources.iter().any(|(_, part)| *part != Part::Train),
+            exposed: self.plan.exposed,
         };
         self.check(blocks.info(), layout)?;
         while let Some(block) = blocks.next() {

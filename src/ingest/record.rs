@@ -10,6 +10,9 @@ use super::spill::{CHILDREN, Fork, Gather, SPLIT_BUFFER, Spill, TempSpace};
 use crate::context::Context;
 use crate::dataset::Part;
 
+/// The bit of the byte of parts that tells exposures.
+const EXPOSED: u32 = 2;
+
 /// A row, its ids replaced by their hashes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Record {
@@ -19,13 +22,16 @@ pub(super) struct Record {
     pub(super) weight: f32,
     pub(super) event: u8,
     pub(super) part: Part,
+    /// Shown, not taken; then only user, item, time and part mean something.
+    pub(super) exposed: bool,
 }
 
 impl Record {
     /// The key that records are sorted by, as words that compare like numbers. Records with equal keys are equal.
     fn key(&self) -> [u64; 4] {
         // Weights are not negative, so their bits are in their order.
-        let rest = u64::from(self.event) << 40 | u64::from(self.weight.to_bits()) << 8 | u64::from(self.part as u8);
+        let kind = u64::from(self.part as u8) | u64::from(self.exposed) << EXPOSED;
+        let rest = u64::from(self.event) << 40 | u64::from(self.weight.to_bits()) << 8 | kind;
         [self.user, self.item, (self.time as u64) ^ (1 << 63), rest]
     }
 
@@ -43,6 +49,9 @@ pub(super) struct Layout {
     pub(super) event: bool,
     /// Whether there are ready-made parts.
     pub(super) part: bool,
+    /// Whether there are exposures.
+    #[serde(default)]
+    pub(super) exposed: bool,
 }
 
 impl Layout {
@@ -51,7 +60,12 @@ impl Layout {
         16 + 8 * usize::from(self.time)
             + 4 * usize::from(self.weight)
             + usize::from(self.event)
-            + usize::from(self.part)
+            + usize::from(self.has_kind())
+    }
+
+    /// Whether a record has a byte that tells part and exposure.
+    fn has_kind(self) -> bool {
+        self.part || self.exposed
     }
 
     /// Appends a record.
@@ -73,8 +87,8 @@ impl Layout {
             bytes[at] = record.event;
             at += 1;
         }
-        if self.part {
-            bytes[at] = record.part as u8;
+        if self.has_kind() {
+            bytes[at] = record.part as u8 | u8::from(record.exposed) << EXPOSED;
             at += 1;
         }
         out.extend_from_slice(&bytes[..at]);
@@ -89,7 +103,8 @@ impl Layout {
             u64::from_le_bytes(word)
         };
         let mut at = 16;
-        let mut record = Record { user: word(0), item: word(8), time: 0, weight: 0.0, event: 0, part: Part::Train };
+        let mut record =
+            Record { user: word(0), item: word(8), time: 0, weight: 0.0, event: 0, part: Part::Train, exposed: false };
         if self.time {
             record.time = word(at) as i64;
             at += 8;
@@ -102,8 +117,9 @@ impl Layout {
             record.event = places[usize::from(bytes[at])];
             at += 1;
         }
-        if self.part {
-            record.part = Part::ALL[usize::from(bytes[at])];
+        if self.has_kind() {
+            record.part = Part::ALL[usize::from(bytes[at] & ((1 << EXPOSED) - 1))];
+            record.exposed = bytes[at] >> EXPOSED != 0;
         }
         record
     }
@@ -252,19 +268,19 @@ mod tests {
     proptest! {
         #[test]
         fn records_come_in_order_whatever_fits(
-            rows in proptest::collection::vec((0u64..4, 0u64..3, -2i64..2, 0u8..3, 0u8..2), 1..200),
+            rows in proptest::collection::vec((0u64..4, 0u64..3, -2i64..2, 0u8..3, 0u8..4), 1..200),
             spread in any::<bool>(),
             most in 2usize..40,
         ) {
             let folder = tempfile::tempdir().unwrap();
             let space = TempSpace::create(folder.path().join("t")).unwrap();
-            let layout = Layout { time: true, weight: true, event: true, part: true };
+            let layout = Layout { time: true, weight: true, event: true, part: true, exposed: true };
             let scale = if spread { 0x3FFF_0000_1111_2222 } else { 1 };
             let mut records: Vec<Record> = rows
                 .iter()
                 .map(|(u, i, t, e, p)| Record {
                     user: u * scale, item: i * scale, time: *t, weight: f32::from(*e) / 3.0, event: *e,
-                    part: Part::ALL[usize::from(*p)],
+                    part: Part::ALL[usize::from(*p % 2)], exposed: *p > 1,
                 })
                 .collect();
             let spill = Spill::new(&space);

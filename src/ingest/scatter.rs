@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::budget::{Budget, partition_of};
 use super::error::IngestError;
-use super::events::{Events, SeenEvents};
+use super::events::{EXPOSURE, Events, SeenEvents};
 use super::histogram::{Counted, Histogram};
 use super::ids::{self, HEAD, SeenIds};
 use super::options::{IngestOptions, OnError};
@@ -46,7 +46,10 @@ pub(super) struct Scattered {
 /// What became of the rows read.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct RowCounts {
+    /// Rows in the temporary files, exposures included.
     pub(super) kept: u64,
+    #[serde(default)]
+    pub(super) exposed: u64,
     pub(super) rejected: BTreeMap<Cow<'static, str>, u64>,
     pub(super) by_event: u64,
     pub(super) by_weight: u64,
@@ -55,6 +58,7 @@ pub(super) struct RowCounts {
 impl RowCounts {
     fn absorb(&mut self, other: &Self) {
         self.kept += other.kept;
+        self.exposed += other.exposed;
         self.by_event += other.by_event;
         self.by_weight += other.by_weight;
         for (reason, count) in &other.rejected {
@@ -72,6 +76,8 @@ pub(super) struct ReadState {
     counts: RowCounts,
     histogram: Option<Counted>,
     events: Vec<String>,
+    #[serde(default)]
+    exposures: Vec<String>,
     /// Rows of each source so far.
     rows: Vec<u64>,
     /// Bytes of each source so far, as stored.
@@ -155,7 +161,7 @@ pub(super) fn scatter(
         parts: sources.iter().map(|(_, part)| *part).collect(),
         budget,
         spills: [(); 3].map(|()| Spill::several(space, budget.partitions)),
-        events: Events::new(&options.keep_events),
+        events: Events::new(options),
         rejects,
         rows: zeros(),
         bytes: zeros(),
@@ -175,6 +181,7 @@ pub(super) fn scatter(
         let plan = Plan {
             read: options.read.clone(),
             by_time: options.split.is_by_time() || options.valid_split.is_by_time(),
+            exposed: options.has_exposures(),
             limits: budget.limits,
             queue: budget.queue,
             leg: every,
@@ -192,6 +199,9 @@ pub(super) fn scatter(
     let Done { layout, counts, histogram } = done.into_inner().unwrap_or_else(PoisonError::into_inner);
     for spill in records.iter().chain(&users).chain(&items) {
         spill.seal();
+    }
+    if counts.kept > 0 {
+        events.check_exposures()?;
     }
     let (events, places) = events.finish();
     let sources = names
@@ -271,6 +281,7 @@ impl Shared<'_> {
             counts: done.counts.clone(),
             histogram: done.histogram.as_ref().map(Histogram::counted),
             events: self.events.seen(),
+            exposures: self.events.exposures_seen(),
             rows: numbers(&self.rows),
             bytes: numbers(&self.bytes),
             spills: lengths,
@@ -289,7 +300,7 @@ impl Shared<'_> {
                 })?;
             }
         }
-        self.events = Events::restore(&self.options.keep_events, &state.events);
+        self.events = Events::restore(self.options, &state.events, &state.exposures);
         self.rows = state.rows.iter().map(|n| AtomicU64::new(*n)).collect();
         self.bytes = state.bytes.iter().map(|n| AtomicU64::new(*n)).collect();
         self.stage.add(if self.by_bytes { state.bytes.iter().sum() } else { state.rows() });
@@ -415,6 +426,24 @@ impl<'a> Parser<'a> {
     }
 }
 
+impl Parser<'_> {
+    /// Writes an exposure. Its item is one of the dataset's; its user only if there are positives, which say so.
+    fn exposure(&mut self, row: Row<'_>) -> Result<(), IngestError> {
+        let (shared, seed, bits) = (self.shared, self.hash_seed, self.bits);
+        let user = if self.last_user.0 == row.user { self.last_user.1 } else { id_hash(row.user, seed) };
+        let item = id_hash(row.item, seed);
+        note_id(row.item, item, seed, bits, &mut self.seen_items, &mut self.item_ids, &shared.spills[2])?;
+        let time = row.time.unwrap_or(0);
+        let record = Record { user, item, time, weight: 0.0, event: 0, part: self.part, exposed: true };
+        let at = partition_of(user, bits);
+        self.records.make_room(at, self.layout.width(), &shared.spills[0])?;
+        self.layout.put(&record, self.records.buffer(at));
+        self.counts.kept += 1;
+        self.counts.exposed += 1;
+        Ok(())
+    }
+}
+
 /// A hash that knows nothing of the one that orders the dictionary.
 #[inline]
 pub(super) fn check_hash(id: &[u8], seed: u64) -> u64 {
@@ -457,6 +486,9 @@ impl RowSink for Parser<'_> {
             },
             None => 0,
         };
+        if event == EXPOSURE {
+            return self.exposure(row);
+        }
         let weight = row.weight.unwrap_or(1.0);
         if weight < self.min_weight {
             self.counts.by_weight += 1;
@@ -482,7 +514,7 @@ impl RowSink for Parser<'_> {
         note_id(row.item, item, seed, bits, &mut self.seen_items, &mut self.item_ids, &shared.spills[2])?;
         let at = partition_of(user, bits);
         self.records.make_room(at, self.layout.width(), &shared.spills[0])?;
-        let record = Record { user, item, time, weight, event, part: self.part };
+        let record = Record { user, item, time, weight, event, part: self.part, exposed: false };
         self.layout.put(&record, self.records.buffer(at));
         self.counts.kept += 1;
         Ok(())

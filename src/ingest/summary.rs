@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::error::IngestError;
-use crate::dataset::{Part, PartSummary};
+use crate::dataset::{ExposureSummary, Part, PartSummary};
 
 /// Moments at which parts were cut, in milliseconds since 1970-01-01 UTC.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +27,9 @@ pub struct IngestCounts {
     pub filtered_by_event: u64,
     /// Rows dropped by `--min-weight`.
     pub filtered_by_weight: u64,
+    /// Rows that are exposures, shown and not taken; what became of them is in the dataset's counts.
+    #[serde(default)]
+    pub exposure_rows: u64,
     /// Rows merged into another row of the same user and item.
     pub merged: u64,
     /// Interactions (distinct pairs) dropped by `--min-user-count` and `--min-item-count`.
@@ -49,6 +52,7 @@ impl IngestCounts {
             rejected: self.rejected,
             by_event: self.filtered_by_event,
             by_weight: self.filtered_by_weight,
+            exposed: self.exposure_rows,
             by_count: self.filtered_by_count,
         }
     }
@@ -66,6 +70,8 @@ pub struct IngestSummary {
     pub items: u32,
     /// Counts by part.
     pub parts: Vec<(Part, PartSummary)>,
+    /// Counts of exposures, where some rows are.
+    pub exposures: Option<ExposureSummary>,
     /// Identifies the content.
     pub fingerprint: String,
     /// Where the rejected rows are, if there are any.

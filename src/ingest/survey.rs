@@ -26,6 +26,10 @@ pub struct Survey {
     pub rows: u64,
     /// Rows that cannot be used.
     pub rejected: u64,
+    /// Rows that are exposures: shown, not taken.
+    pub exposure_rows: u64,
+    /// Distinct (user, item) pairs of them: at most so many are stored.
+    pub exposures: u64,
     /// Distinct users, before rare ones are dropped.
     pub users: u64,
     /// Distinct items, before rare ones are dropped.
@@ -61,7 +65,8 @@ pub fn survey(inputs: &Inputs, options: &IngestOptions, ctx: &Context) -> Result
     let begun = Instant::now();
     let sources = find_sources(inputs, options)?;
     let budget = Budget::new(ctx, expected_bytes(&sources), None)?;
-    let mut layout = Layout { part: sources.iter().any(|(_, part)| *part != Part::Train), ..Layout::default() };
+    let part = sources.iter().any(|(_, part)| *part != Part::Train);
+    let mut layout = Layout { part, exposed: options.has_exposures(), ..Layout::default() };
     let total = sources.iter().map(|(source, _)| source.bytes()).sum::<Option<u64>>();
     let stage = ctx.stage("counting", total, Unit::Bytes);
     let (send, blocks) = bounded::<Block>(budget.queue);
@@ -107,13 +112,15 @@ pub fn survey(inputs: &Inputs, options: &IngestOptions, ctx: &Context) -> Result
     Ok(Survey {
         rows: tally.rows,
         rejected: tally.rejected,
+        exposure_rows: tally.exposed,
+        exposures: tally.exposures.count().min(tally.exposed),
         users,
         items,
         interactions: tally.pairs.count().min(tally.rows),
         user_id_bytes: (mean(tally.user_bytes) * users as f64) as u64,
         item_id_bytes: (mean(tally.item_bytes) * items as f64) as u64,
         columns: Columns { time: layout.time, weight: layout.weight, count: true, event: layout.event },
-        temporary_bytes: tally.rows * layout.width() as u64 + tally.spilled,
+        temporary_bytes: (tally.rows + tally.exposed) * layout.width() as u64 + tally.spilled,
         bytes: total.unwrap_or_default(),
         seconds: begun.elapsed().as_secs_f64(),
     })
@@ -123,6 +130,7 @@ pub fn survey(inputs: &Inputs, options: &IngestOptions, ctx: &Context) -> Result
 struct Tally {
     rows: u64,
     rejected: u64,
+    exposed: u64,
     user_bytes: u64,
     item_bytes: u64,
     /// Bytes of ids that the caches of ingest let through to temporary files.
@@ -130,18 +138,21 @@ struct Tally {
     users: Distinct,
     items: Distinct,
     pairs: Distinct,
+    exposures: Distinct,
 }
 
 impl Tally {
     fn absorb(&mut self, other: &Self) {
         self.rows += other.rows;
         self.rejected += other.rejected;
+        self.exposed += other.exposed;
         self.user_bytes += other.user_bytes;
         self.item_bytes += other.item_bytes;
         self.spilled += other.spilled;
         self.users.absorb(&other.users);
         self.items.absorb(&other.items);
         self.pairs.absorb(&other.pairs);
+        self.exposures.absorb(&other.exposures);
     }
 }
 
@@ -156,7 +167,17 @@ impl RowSink for Counter<'_> {
     type Error = std::convert::Infallible;
 
     fn row(&mut self, row: Row<'_>) -> Result<(), Self::Error> {
-        let IngestOptions { min_weight, keep_events, hash_seed, .. } = self.options;
+        let IngestOptions { min_weight, keep_events, exposure_events, hash_seed, .. } = self.options;
+        if row.event.is_some_and(|e| exposure_events.iter().any(|x| x.as_bytes() == e)) {
+            let (user, item) = (id_hash(row.user, *hash_seed), id_hash(row.item, *hash_seed));
+            self.tally.exposed += 1;
+            self.tally.exposures.add(mix(user.rotate_left(32) ^ item));
+            self.tally.items.add(item);
+            if self.seen[1].is_new(item, check_hash(row.item, *hash_seed)) {
+                self.tally.spilled += (HEAD + row.item.len()) as u64;
+            }
+            return Ok(());
+        }
         let event = row.event.is_none_or(|e| keep_events.is_empty() || keep_events.iter().any(|k| k.as_bytes() == e));
         if !event || row.weight.is_some_and(|w| w < min_weight.unwrap_or(0.0)) {
             return Ok(());

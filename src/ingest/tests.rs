@@ -27,6 +27,8 @@ struct Row {
 /// Interaction by item: time, weight, count, event.
 type Items = BTreeMap<String, (i64, f32, u32, String)>;
 type Parts = BTreeMap<Part, BTreeMap<String, Items>>;
+/// Exposed items by user.
+type Shown = BTreeMap<String, BTreeSet<String>>;
 
 fn rows() -> impl Strategy<Value = Vec<Row>> {
     let row =
@@ -54,7 +56,8 @@ fn split() -> impl Strategy<Value = Split> {
 }
 
 fn options() -> impl Strategy<Value = (IngestOptions, [bool; 2])> {
-    let filters = (prop_oneof![Just(None), Just(Some(2.0f32))], proptest::bool::weighted(0.3));
+    let filters =
+        (prop_oneof![Just(None), Just(Some(2.0f32))], proptest::bool::weighted(0.3), proptest::bool::weighted(0.4));
     (
         filters,
         0u32..4,
@@ -66,7 +69,16 @@ fn options() -> impl Strategy<Value = (IngestOptions, [bool; 2])> {
         0u64..3,
     )
         .prop_map(
-            |((min_weight, keep), min_user_count, min_item_count, split, valid_split, ready, seed, hash_seed)| {
+            |(
+                (min_weight, keep, expose),
+                min_user_count,
+                min_item_count,
+                split,
+                valid_split,
+                ready,
+                seed,
+                hash_seed,
+            )| {
                 let name = |n: &str| Some(Column::Name(n.into()));
                 let valid_split = match (split, valid_split) {
                     (Split::TimeAt(test), Split::TimeAt(valid)) if valid >= test => Split::None, // is refused
@@ -77,6 +89,7 @@ fn options() -> impl Strategy<Value = (IngestOptions, [bool; 2])> {
                     read,
                     min_weight,
                     keep_events: if keep { vec!["e2".into(), "e0".into()] } else { Vec::new() },
+                    exposure_events: if expose { vec!["e1".into()] } else { Vec::new() },
                     min_user_count,
                     min_item_count,
                     split: if ready[1] { Split::None } else { split },
@@ -148,11 +161,13 @@ fn moment(split: Split, times: &[i64]) -> Option<i64> {
 }
 
 /// What the dataset should hold, or `None` if there should be an error.
-fn oracle(rows: &[Row], options: &IngestOptions, ready: [bool; 2]) -> Option<Parts> {
+fn oracle(rows: &[Row], options: &IngestOptions, ready: [bool; 2]) -> Option<(Parts, Shown)> {
     let weight = |r: &Row| format!("{}.1", r.weight).parse::<f32>().unwrap();
     let event = |r: &Row| format!("e{}", r.event);
+    let exposure = |r: &Row| options.exposure_events.contains(&event(r));
     let kept: Vec<&Row> = rows
         .iter()
+        .filter(|r| !exposure(r))
         .filter(|r| options.keep_events.is_empty() || options.keep_events.contains(&event(r)))
         .filter(|r| options.min_weight.is_none_or(|m| weight(r) >= m))
         .collect();
@@ -164,6 +179,7 @@ fn oracle(rows: &[Row], options: &IngestOptions, ready: [bool; 2]) -> Option<Par
     for row in kept {
         pairs.entry((format!("u{}", row.user), format!("i{}", row.item))).or_default().push(row);
     }
+    let taken: BTreeSet<(String, String)> = pairs.keys().cloned().collect();
     loop {
         let (mut users, mut items) = (BTreeMap::new(), BTreeMap::new());
         for (user, item) in pairs.keys() {
@@ -256,7 +272,19 @@ fn oracle(rows: &[Row], options: &IngestOptions, ready: [bool; 2]) -> Option<Par
             place(Part::ALL[first], &item, merge(&by_part[first]));
         }
     }
-    result.contains_key(&Part::Train).then_some(result)
+    let mut shown = Shown::new();
+    let before = |r: &&Row| [test, valid].into_iter().flatten().all(|t| r.time * 1000 < t);
+    let alive: BTreeSet<&String> = pairs.keys().map(|(_, i)| i).collect();
+    let drops = options.min_user_count > 1 || options.min_item_count > 1;
+    for row in rows.iter().filter(|r| exposure(r) && part_of(r, ready) == Part::Train).filter(before) {
+        let (user, item) = (format!("u{}", row.user), format!("i{}", row.item));
+        let of_user = pairs.keys().any(|(u, _)| *u == user);
+        let taken = taken.contains(&(user.clone(), item.clone()));
+        if of_user && !taken && (!drops || alive.contains(&item)) {
+            shown.entry(user).or_default().insert(item);
+        }
+    }
+    result.contains_key(&Part::Train).then_some((result, shown))
 }
 
 fn content(dataset: &Dataset) -> Parts {
@@ -272,6 +300,19 @@ fn content(dataset: &Dataset) -> Parts {
                 let item = dataset.items().id(item.to_native()).unwrap().to_string();
                 result.entry(part).or_default().entry(id.clone()).or_default().insert(item, value);
             }
+        }
+    }
+    result
+}
+
+fn shown(dataset: &Dataset) -> Shown {
+    let mut result = Shown::new();
+    for (exposures, user) in
+        dataset.exposures().into_iter().flat_map(|e| (0..dataset.users().len()).map(move |u| (e, u)))
+    {
+        for item in exposures.user(user) {
+            let id = dataset.users().id(user).unwrap().to_string();
+            result.entry(id).or_default().insert(dataset.items().id(item.to_native()).unwrap().to_string());
         }
     }
     result
@@ -297,7 +338,11 @@ fn check_counts(rows: &[Row], summary: &IngestSummary, expected: &Parts) {
     let held: u64 = summary.parts.iter().map(|(_, p)| p.interactions).sum();
     assert_eq!(held, expected.values().flat_map(|users| users.values()).map(|items| items.len() as u64).sum::<u64>());
     assert_eq!(counts.rows_read, rows.len() as u64);
-    let removed = counts.filtered_by_event + counts.filtered_by_weight + counts.merged + counts.filtered_by_count;
+    let removed = counts.exposure_rows
+        + counts.filtered_by_event
+        + counts.filtered_by_weight
+        + counts.merged
+        + counts.filtered_by_count;
     assert_eq!(counts.rows_read, removed + held);
 }
 
@@ -316,7 +361,14 @@ proptest! {
         let expected = oracle(&rows, &options, ready);
         let tiny = Budget::tiny(workers, 1 << bits, share);
         let result = ingest_for_test(&inputs, &options, &output, &tiny, &ctx);
-        let Some(expected) = expected else {
+        let exposes = !options.exposure_events.is_empty();
+        let missing = exposes && !rows.iter().any(|r| r.event == 1);
+        if missing {
+            // Which error comes first depends on whether any row is left.
+            prop_assert!(result.is_err() && !output.exists());
+            return Ok(());
+        }
+        let Some((expected, expected_shown)) = expected else {
             let error = result.unwrap_err().to_string();
             prop_assert!(error.contains("no rows") || error.contains("no interactions"), "{}", error);
             prop_assert!(!output.exists());
@@ -327,6 +379,8 @@ proptest! {
         let dataset = Dataset::open(&output).unwrap();
         dataset.verify(&ctx).unwrap();
         prop_assert_eq!(content(&dataset), expected);
+        prop_assert_eq!(shown(&dataset), expected_shown);
+        prop_assert_eq!(dataset.exposures().is_some(), exposes);
 
         // Another order of rows, other threads, other memory: the same bytes.
         let first = files(&output);

@@ -8,7 +8,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::budget::partition_of;
 use super::error::IngestError;
 use super::ids::SortedIds;
-use super::merge::{LARGE_USER, User, UserSource, lost};
+use super::merge::{User, UserSource, lost};
 use super::split::Assign;
 use crate::context::{Context, Interrupted};
 use crate::dataset::{Columns, Event, Part, UserBlock};
@@ -132,6 +132,8 @@ pub(super) struct Tally {
 /// Turns users into blocks of the dataset.
 pub(super) struct Encode<'a> {
     pub(super) columns: Columns,
+    /// Whether there are exposures.
+    pub(super) exposed: bool,
     pub(super) parts: &'a [Part],
     pub(super) assign: Assign,
     pub(super) tally: Tally,
@@ -141,6 +143,11 @@ pub(super) struct Encode<'a> {
 }
 
 impl Encode<'_> {
+    fn block(&self) -> UserBlock {
+        let block = UserBlock::new(self.columns, self.parts);
+        if self.exposed { block.with_exposures() } else { block }
+    }
+
     /// Sends the users of `source`, whose original ids are among `ids`.
     pub(super) fn partition(
         &self,
@@ -150,22 +157,23 @@ impl Encode<'_> {
         outlet: &Outlet<UserBlock>,
     ) -> Result<(), IngestError> {
         let mut user = User::default();
-        let mut block = UserBlock::new(self.columns, self.parts);
+        let mut block = self.block();
         let (mut train, mut held_out, mut not_split) = (0, 0, 0);
         let mut range = None;
         while source.next_user(&mut user)? {
             let last = range.replace(partition_of(user.hash, self.range_bits));
             // A large user begins a block, so that a block is bounded by the usual size or by one user.
-            let ends = last != range || user.rows.len() > LARGE_USER;
+            let ends = last != range || user.is_large();
             if block.is_full() || (ends && block.users() > 0) {
                 self.ctx.check()?;
-                outlet.send(std::mem::replace(&mut block, UserBlock::new(self.columns, self.parts)))?;
+                outlet.send(std::mem::replace(&mut block, self.block()))?;
             }
             let too_few = self.assign.user(&user, &item_hash, |part, row| {
                 *(if part == Part::Train { &mut train } else { &mut held_out }) += 1;
                 let weight = row.weight.min(f64::from(f32::MAX)) as f32;
                 block.push(part, Event { item: row.item, time: row.time, weight, count: row.count, event: row.event });
             });
+            user.exposed.iter().for_each(|item| block.expose(*item));
             not_split += u64::from(too_few);
             block.end_user(ids.find(user.hash)?.ok_or_else(|| lost("user"))?);
         }

@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use super::source::Refused;
 use super::{Scores, SharedBlock};
 
 /// Candidates of one positive that are written down, about: a negative that begins beyond them is left out.
@@ -15,6 +16,8 @@ pub(crate) enum Filtered {
     Positive,
     /// It is a negative of this positive already.
     Repeated,
+    /// It is not of the context of the positive.
+    SameContext,
     /// It is too near to the positive.
     MinDistance,
     /// Its score is outside the band.
@@ -27,9 +30,15 @@ impl Filtered {
         match self {
             Self::Positive => "positive",
             Self::Repeated => "without replacement",
+            Self::SameContext => "same_context",
             Self::MinDistance => "min_distance",
             Self::Band => "band",
         }
+    }
+
+    /// Whether it was refused as it was drawn, before the component looked at it.
+    fn at_the_draw(self) -> bool {
+        matches!(self, Self::Positive | Self::Repeated | Self::SameContext)
     }
 }
 
@@ -57,10 +66,15 @@ pub(crate) enum Chosen {
         tries: u32,
     },
     Shared,
-    /// A uniform one, where the component had nothing to propose.
-    Filled,
-    /// No candidate passed or violated: the last one, without weight.
-    Void,
+    /// A uniform one, where the component had nothing to propose; `context` if it had to be of the same context.
+    Filled {
+        context: bool,
+    },
+    /// No candidate passed or violated: the last one, without weight; with `context` any, because nothing of the same
+    /// context is allowed.
+    Void {
+        context: bool,
+    },
 }
 
 impl fmt::Display for Chosen {
@@ -73,8 +87,10 @@ impl fmt::Display for Chosen {
             Self::Adaptive { aim, of } => write!(f, "nearest of {of} to {aim:.3}"),
             Self::Violation { by, tries } => write!(f, "violates by {by:.3}, try {tries}"),
             Self::Shared => write!(f, "shared by the block"),
-            Self::Filled => write!(f, "filled in: nothing to propose"),
-            Self::Void => write!(f, "no weight: none passed"),
+            Self::Filled { context: false } => write!(f, "filled in: nothing to propose"),
+            Self::Filled { context: true } => write!(f, "filled in of the same context"),
+            Self::Void { context: false } => write!(f, "no weight: none passed"),
+            Self::Void { context: true } => write!(f, "no weight: nothing of the same context"),
         }
     }
 }
@@ -102,12 +118,12 @@ pub(crate) struct Candidate {
 impl Candidate {
     /// Whether it stands in for what its component could not propose.
     pub(crate) fn is_filled(&self) -> bool {
-        self.chosen == Some(Chosen::Filled)
+        matches!(self.chosen, Some(Chosen::Filled { .. }))
     }
 
     /// Whether it has no weight, because no candidate passed.
     pub(crate) fn is_void(&self) -> bool {
-        self.chosen == Some(Chosen::Void)
+        matches!(self.chosen, Some(Chosen::Void { .. }))
     }
 }
 
@@ -160,11 +176,15 @@ impl Trail {
         (self.slot, self.component) = (slot as u32, component as u8);
     }
 
-    /// A draw was refused: the item is a positive, or a negative already.
-    pub(super) fn refuse(&mut self, item: u32) {
+    /// A draw was refused.
+    pub(super) fn refuse(&mut self, item: u32, why: Refused) {
         // So that what is left fits, however often nothing is found.
         if self.decision.candidates.len() < MOST {
-            let filtered = if self.taken.contains(&item) { Filtered::Repeated } else { Filtered::Positive };
+            let filtered = match why {
+                Refused::Outside => Filtered::SameContext,
+                Refused::Excluded if self.taken.contains(&item) => Filtered::Repeated,
+                Refused::Excluded => Filtered::Positive,
+            };
             self.candidate(item, f32::NAN, 0.0, Some(filtered));
         }
     }
@@ -196,9 +216,9 @@ impl Trail {
     /// The negative is the candidate `item`, without weight: none passed.
     pub(super) fn make_do(&mut self, item: u32) {
         // Draws that were refused may have come after it.
-        let looked = |c: &&Candidate| !matches!(c.filtered, Some(Filtered::Positive | Filtered::Repeated));
+        let looked = |c: &&Candidate| !c.filtered.is_some_and(Filtered::at_the_draw);
         let behind = self.decision.candidates.iter().rev().position(|c| c.item == item && looked(&c)).unwrap_or(0);
-        self.choose(item, behind, 0.0, Chosen::Void);
+        self.choose(item, behind, 0.0, Chosen::Void { context: false });
     }
 
     /// All negatives are there: looks up the scores that nobody needed before.
@@ -267,7 +287,7 @@ impl<S: Scores> Onlooker for Looking<'_, S> {
 
     fn refused(&mut self, block: &[u32], position: u32) {
         if let Some(trail) = &mut self.trail {
-            trail.refuse(block[position as usize]);
+            trail.refuse(block[position as usize], Refused::Excluded);
         }
     }
 

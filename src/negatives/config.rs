@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Scheduled;
+use super::{SameContext, Scheduled};
 
 /// Where negatives come from. A user's positives never are negatives, unless they are allowed to be.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -112,6 +112,10 @@ pub struct MixConfig {
     /// temperature.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub band: Option<[f64; 2]>,
+    /// Keeps candidates with a train interaction in the same stretch of time as the positive: `time:` and a length, such as
+    /// `time:1d`, `time:6h`, `time:90m` or `time:2w`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub same_context: Option<String>,
     /// What a negative counts in the loss.
     pub weigh: Weigh,
     /// `propensity`: exponent of the exposure propensity, (popularity / the highest popularity)^γ. Default: 0.5.
@@ -144,6 +148,7 @@ impl Default for MixConfig {
             activity: None,
             min_distance: None,
             band: None,
+            same_context: None,
             weigh: Weigh::One,
             gamma: None,
             clip: None,
@@ -181,6 +186,7 @@ choices! {
         InBatch = "in-batch": "The other positives of the same batch.",
         Reservoir = "reservoir": "The last positives of the stream, size of them, replaced at random as it goes on.",
         Cooccurrence = "cooccurrence": "Items of other users of the positive: a random walk of item, user, item.",
+        Exposures = "exposures": "What was shown to the user and never taken, from ingest --exposure-events.",
         Nearest = "nearest": "One of the neighbours items that score highest for the user, by an approximate index.",
     }
 }
@@ -213,7 +219,7 @@ choices! {
 impl Propose {
     /// Whether it proposes from the whole catalogue, so that all items must be in one block of the stream.
     pub fn needs_whole_catalogue(self) -> bool {
-        matches!(self, Self::Popularity | Self::Recent | Self::Cooccurrence | Self::Nearest)
+        matches!(self, Self::Popularity | Self::Recent | Self::Cooccurrence | Self::Exposures | Self::Nearest)
     }
 }
 
@@ -222,7 +228,7 @@ impl NegativesConfig {
     pub(crate) fn needs_whole_catalogue(&self) -> bool {
         match self.simple() {
             Some((proposal, _)) => proposal == Proposal::Popularity,
-            None => self.mix.iter().any(|c| c.propose.needs_whole_catalogue()),
+            None => self.mix.iter().any(|c| c.propose.needs_whole_catalogue() || c.same_context.is_some()),
         }
     }
 
@@ -235,7 +241,8 @@ impl NegativesConfig {
         let plain = only.select == Select::First
             && only.weigh == Weigh::One
             && only.min_distance.is_none()
-            && only.band.is_none();
+            && only.band.is_none()
+            && only.same_context.is_none();
         match only.propose {
             Propose::Uniform if plain => Some((Proposal::Uniform, 0.0)),
             Propose::Popularity if plain => Some((Proposal::Popularity, only.alpha.unwrap_or(0.75))),
@@ -255,7 +262,10 @@ impl NegativesConfig {
     /// Whether negatives have weights of their own.
     pub(crate) fn weighs(&self) -> bool {
         let weighs = |c: &MixConfig| {
-            !matches!(c.weigh, Weigh::One | Weigh::LogQ) || c.filters() || c.select == Select::Violation
+            !matches!(c.weigh, Weigh::One | Weigh::LogQ)
+                || c.filters()
+                || c.same_context.is_some()
+                || c.select == Select::Violation
         };
         self.mix.iter().any(weighs)
     }
@@ -263,6 +273,16 @@ impl NegativesConfig {
     /// Whether scores are corrected by the chances of the components.
     pub(crate) fn corrects(&self) -> bool {
         self.mix.iter().any(|c| c.weigh == Weigh::LogQ)
+    }
+
+    /// Bytes for each interaction that the filters by context take: all of them, for a sample would drop what belongs there.
+    pub(crate) fn context_bytes(&self) -> u64 {
+        self.mix.iter().filter(|c| c.same_context.is_some()).count() as u64 * SameContext::BYTES
+    }
+
+    /// Whether logged exposures are needed.
+    pub(crate) fn needs_exposures(&self) -> bool {
+        self.mix.iter().any(|c| c.propose == Propose::Exposures)
     }
 
     /// Whether the time of each positive is needed.

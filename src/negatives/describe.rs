@@ -27,6 +27,9 @@ impl MixConfig {
             Propose::Recent => format!("recent, half-life {} days", self.half_life.unwrap_or(30.0)),
             other => other.name().to_string(),
         };
+        if let Some(context) = &self.same_context {
+            line += &format!(", same_context {context}");
+        }
         if let Some(least) = self.min_distance {
             line += &format!(", min_distance {least}");
         }

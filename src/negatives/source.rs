@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use rand::Rng;
+use rand::{Rng, RngExt};
 
 use super::nearest::Nearest;
 use super::neighbours::Neighbours;
 use super::recent::Recent;
 use super::sampler::{TRIES, draw_exactly};
-use super::{Distribution, Excluded, MixConfig, NegativesConfig, Popularity, Propose, Uniform, below};
+use super::{Distribution, Excluded, MixConfig, NegativesConfig, Popularity, Propose, Uniform, Within, below};
 use crate::context::{Context, Interrupted};
-use crate::dataset::Dataset;
+use crate::dataset::{Dataset, Exposures};
 
 /// Positives that a reservoir holds by default.
 const RESERVOIR: usize = 1 << 14;
@@ -31,6 +31,15 @@ pub(super) struct Case<'a> {
     pub(super) time: Option<i64>,
 }
 
+/// Why a draw was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// The item is a positive, or a negative already.
+    Excluded,
+    /// It is not of the context of the positive.
+    Outside,
+}
+
 /// What a component proposes, and by what. What is shared is built once a run.
 #[derive(Clone)]
 pub(super) enum Source<'a> {
@@ -38,8 +47,13 @@ pub(super) enum Source<'a> {
     Popularity(Arc<Popularity>),
     Recent(Arc<Recent>),
     InBatch,
-    Reservoir { held: Vec<u32>, size: usize },
+    Reservoir {
+        held: Vec<u32>,
+        size: usize,
+    },
     Cooccurrence(Arc<Neighbours<'a>>),
+    /// None where the dataset has none; plans refuse that.
+    Exposures(Option<&'a Exposures>),
     Nearest(Nearest),
 }
 
@@ -65,6 +79,7 @@ impl<'a> Source<'a> {
             Propose::Cooccurrence => {
                 Self::Cooccurrence(Arc::new(Neighbours::new(dataset.train(), dataset.items().len(), share, ctx)?))
             }
+            Propose::Exposures => Self::Exposures(dataset.exposures()),
             Propose::Nearest => Self::Nearest(Nearest::new(dataset.items().len(), config, ctx)),
         })
     }
@@ -97,35 +112,70 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// A candidate that is not excluded, by its position. `None` where it found none: then there is nothing to propose,
-    /// or hardly anything that is allowed. `refused` hears of those that are excluded.
+    /// A candidate that is not excluded, by its position; and one of `within`, where that is given, which takes a block of
+    /// all items, whose positions are items. `None` where it found none: then there is nothing to propose, or hardly
+    /// anything that is allowed. `refused` hears of those that are excluded or not of `within`.
     pub(super) fn draw(
         &self,
         case: &Case<'_>,
-        until: usize,
+        (until, within): (usize, Option<Within<'_>>),
         excluded: &Excluded,
         rng: &mut impl Rng,
-        mut refused: impl FnMut(u32),
+        mut refused: impl FnMut(u32, Refused),
     ) -> Option<u32> {
+        let refuse = |position: u32| match within {
+            _ if excluded.contains(position) => Some(Refused::Excluded),
+            Some(within) if !within.contains(position) => Some(Refused::Outside),
+            _ => None,
+        };
         for _ in 0..TRIES {
             let candidate = match self {
-                Self::Uniform => Some(Uniform.draw(case.block, rng)),
+                Self::Uniform => match within {
+                    Some(within) => Some(within.get(below(within.len(), rng))?),
+                    None => Some(Uniform.draw(case.block, rng)),
+                },
                 Self::Popularity(popularity) => Some(popularity.draw(case.block, rng)),
                 Self::Recent(recent) => Some(recent.draw(until, rng)?),
                 Self::InBatch => Some(*case.pool.get(below(case.pool.len(), rng))? as u32),
                 Self::Reservoir { held, .. } => Some(*held.get(below(held.len(), rng))?),
                 Self::Cooccurrence(neighbours) => neighbours.draw(case.user, case.position, rng),
-                Self::Nearest(nearest) => Some(nearest.draw(excluded, rng)?),
+                Self::Exposures(exposures) => {
+                    let shown = exposures.map_or(&[][..], |e| e.user(case.user));
+                    Some(shown.get(below(shown.len(), rng))?.to_native())
+                }
+                Self::Nearest(nearest) => return nearest.draw(refuse, rng, refused),
             };
-            match candidate {
-                Some(position) if !excluded.contains(position) => return Some(position),
-                Some(position) => refused(position),
-                None => {}
+            let Some(position) = candidate else { continue };
+            match refuse(position) {
+                None => return Some(position),
+                Some(why) => refused(position, why),
             }
         }
-        match self {
-            Self::Uniform => draw_exactly(&Uniform, excluded, case.block, rng),
-            Self::Popularity(popularity) => draw_exactly(&**popularity, excluded, case.block, rng),
+        match (self, within) {
+            (Self::Uniform, Some(within)) => {
+                let allowed = || within.iter().filter(|i| !excluded.contains(*i));
+                allowed().nth(below(allowed().count(), rng))
+            }
+            (Self::Popularity(popularity), Some(within)) => {
+                let allowed = || within.iter().filter(|i| !excluded.contains(*i)).map(|i| (i, popularity.weight(i)));
+                let mut left = rng.random::<f64>() * allowed().map(|(_, weight)| weight).sum::<f64>();
+                let mut drawn = None;
+                for (item, weight) in allowed().filter(|(_, weight)| *weight > 0.0) {
+                    drawn = Some(item);
+                    left -= weight;
+                    if left < 0.0 {
+                        break;
+                    }
+                }
+                drawn
+            }
+            (Self::Uniform, None) => draw_exactly(&Uniform, excluded, case.block, rng),
+            (Self::Popularity(popularity), None) => draw_exactly(&**popularity, excluded, case.block, rng),
+            (Self::Exposures(exposures), _) => {
+                let shown = exposures.map_or(&[][..], |e| e.user(case.user));
+                let allowed = || shown.iter().map(|i| i.to_native()).filter(|i| refuse(*i).is_none());
+                allowed().nth(below(allowed().count(), rng))
+            }
             _ => None,
         }
     }
@@ -142,7 +192,7 @@ impl MixConfig {
     fn bytes(&self, items: u64, copies: u64) -> (u64, u64) {
         match self.propose {
             // What `nearest` takes depends on the rows: see `index_bytes`.
-            Propose::Uniform | Propose::InBatch | Propose::Nearest => (0, 0),
+            Propose::Uniform | Propose::InBatch | Propose::Exposures | Propose::Nearest => (0, 0),
             Propose::Popularity => (items * WEIGHT, 0),
             Propose::Recent => (0, Recent::BYTES),
             Propose::Reservoir => (copies * self.size.unwrap_or(RESERVOIR) as u64 * 4, 0),

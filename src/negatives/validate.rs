@@ -1,6 +1,6 @@
 //! Checks of the negatives' configuration: every value in its range, no key without effect, no impossible combination.
 
-use super::{MixConfig, NegativesConfig, Proposal, Propose, Scheduled, Select, Weigh};
+use super::{MixConfig, NegativesConfig, Proposal, Propose, Scheduled, Select, Weigh, stretch_length};
 
 /// Candidates for one negative, at most.
 pub(crate) const MAX_CANDIDATES: usize = 4096;
@@ -137,6 +137,13 @@ impl MixConfig {
             let must = "be two numbers from 0 to 1, the lower one first: what is kept of sigma((s- - s+) / T)";
             return Some(("band", format!("[{low}, {high}]"), must.into()));
         }
+        if let Some(text) = &self.same_context
+            && stretch_length(text).is_none()
+        {
+            let must = "be \"time:\" and a length in minutes, hours, days or weeks, such as \"time:90m\", \"time:6h\", \
+                        \"time:1d\" or \"time:2w\"";
+            return Some(("same_context", format!("{text:?}"), must.into()));
+        }
         if self.weigh == Weigh::Rank && self.select != Select::Violation {
             let must =
                 "go with select = \"violation\", whose tries it counts; \"gap\" weighs by scores for every select";
@@ -144,11 +151,11 @@ impl MixConfig {
         }
         if self.weigh == Weigh::LogQ {
             let nearest = "; \"propensity\" weighs by popularity whatever is proposed";
-            if self.select != Select::First || self.filters() {
+            if self.select != Select::First || self.filters() || self.same_context.is_some() {
                 let must = "go with select = \"first\" and no filter, for only then the chance of a draw is known";
                 return Some(("weigh", "\"log-q\"".into(), format!("{must}{nearest}")));
             }
-            if matches!(self.propose, Propose::Recent | Propose::Cooccurrence | Propose::Nearest) {
+            if matches!(self.propose, Propose::Recent | Propose::Cooccurrence | Propose::Exposures | Propose::Nearest) {
                 let must = "go with propose = \"uniform\", \"popularity\", \"in-batch\" or \"reservoir\", whose chances are known";
                 return Some(("weigh", "\"log-q\"".into(), format!("{must}{nearest}")));
             }
@@ -195,9 +202,12 @@ mod tests {
                 "50.0 %",
             ),
             ("[[mix]]\nband = [0.9, 0.1]", "negatives.mix[0].band", "lower"),
+            ("[[mix]]\nsame_context = \"time:1y\"", "negatives.mix[0].same_context", "time:1d"),
+            ("[[mix]]\nsame_context = \"time:1d\"\nweigh = \"log-q\"", "negatives.mix[0].weigh", "no filter"),
             ("[[mix]]\nweigh = \"rank\"", "negatives.mix[0].weigh", "violation"),
             ("[[mix]]\nweigh = \"log-q\"\nselect = \"hardest\"", "negatives.mix[0].weigh", "first"),
             ("[[mix]]\nweigh = \"log-q\"\npropose = \"recent\"", "negatives.mix[0].weigh", "propensity"),
+            ("[[mix]]\nweigh = \"log-q\"\npropose = \"exposures\"", "negatives.mix[0].weigh", "propensity"),
             ("[[mix]]\nweigh = \"log-q\"\n[[mix]]", "negatives.mix[1].weigh", "every"),
         ] {
             let found = mistake(text).unwrap_or_else(|| panic!("{text} passes"));
@@ -216,6 +226,7 @@ mod tests {
             ("[[mix]]\nselect = \"violation\"\nweigh = \"rank\"\nclip = 5", false),
             ("[[mix]]\nweigh = \"log-q\"\npropose = \"in-batch\"", false),
             ("[[mix]]\nmin_distance = 0.1\ncandidates = 4", false),
+            ("[[mix]]\nsame_context = \"time:6h\"", false),
         ] {
             assert!(mistake(text).is_none_or(|m| panic!("{text}: {} {}", m.key, m.must)));
             assert_eq!(toml::from_str::<NegativesConfig>(text).unwrap().simple().is_some(), simple, "{text}");

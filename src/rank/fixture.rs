@@ -36,6 +36,17 @@ pub(crate) fn dataset_with(
     columns: Columns,
     event: impl Fn(usize, u32) -> Event,
 ) -> Dataset {
+    dataset_exposed(target, items, parts, (columns, event), None)
+}
+
+/// As [`dataset_with`]; `exposed` holds what was shown to each user and not taken, ascending.
+pub(crate) fn dataset_exposed(
+    target: &Path,
+    items: usize,
+    parts: &[(Part, Vec<Vec<u32>>)],
+    (columns, event): (Columns, impl Fn(usize, u32) -> Event),
+    exposed: Option<&[Vec<u32>]>,
+) -> Dataset {
     let names: Vec<Part> = parts.iter().map(|(part, _)| *part).collect();
     let mut writer = DatasetWriter::create(target, false, columns, &names, HASH_SEED).unwrap();
     let mut dictionary = writer.start_items().unwrap();
@@ -46,7 +57,8 @@ pub(crate) fn dataset_with(
     }
     dictionary.append(&offsets, &bytes).unwrap();
     writer.finish_items(dictionary).unwrap();
-    let mut block = UserBlock::new(columns, &names);
+    let block = UserBlock::new(columns, &names);
+    let mut block = if exposed.is_some() { block.with_exposures() } else { block };
     for (u, id) in ids("u", parts[0].1.len()).iter().enumerate() {
         for (part, users) in parts {
             let mut items = users[u].clone();
@@ -54,6 +66,7 @@ pub(crate) fn dataset_with(
             items.dedup();
             items.into_iter().for_each(|item| block.push(*part, event(u, item)));
         }
+        exposed.iter().flat_map(|of| &of[u]).for_each(|item| block.expose(*item));
         block.end_user(id.as_bytes());
     }
     writer.append(&block).unwrap();

@@ -140,6 +140,7 @@ fn kinds() -> Vec<(&'static str, String, String)> {
     }
     add("filter", "without replacement", "with_replacement = false".into());
     add("filter", "positives allowed", "allow_positives = true".into());
+    add("filter", "same context", "[[mix]]\nsame_context = \"time:1d\"".into());
     add("filter", "minimum distance", "[[mix]]\nmin_distance = 0.1".into());
     add("filter", "band", "[[mix]]\nband = [0.05, 0.95]".into());
     for (name, _) in Weigh::ALL.iter().filter(|(name, _)| *name != Weigh::One.name()) {

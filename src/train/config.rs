@@ -294,7 +294,8 @@ impl TrainConfig {
             return fail(
                 "stream.block_items",
                 self.stream.block_items.unwrap_or_default().to_string(),
-                "be 0 or absent with popularity, recent, cooccurrence and nearest negatives, which are drawn from all items",
+                "be 0 or absent with popularity, recent, cooccurrence, exposures and nearest negatives and with same_context, \
+                 which draw from all items",
             );
         }
         if self.stream.window == Some(0) {

@@ -137,7 +137,8 @@ pub struct ValidationPlan {
 /// What training on `dataset` takes with `config`; [`train`](super::train()) does the same. No interaction is read.
 ///
 /// # Errors
-/// If the configuration makes no sense, or the budget of `ctx` cannot hold even the smallest windows.
+/// If the configuration makes no sense or asks for exposures or times that the dataset has not, or the budget of `ctx`
+/// cannot hold even the smallest windows.
 pub fn plan_train(dataset: &Dataset, config: &TrainConfig, ctx: &Context) -> Result<TrainPlan, TrainError> {
     plan_beside(0, dataset, config, ctx)
 }
@@ -149,6 +150,24 @@ pub(super) fn plan_beside(
     config: &TrainConfig,
     ctx: &Context,
 ) -> Result<TrainPlan, TrainError> {
+    if config.negatives.needs_exposures() && dataset.exposures().is_none() {
+        return Err(TrainError::Config {
+            key: "negatives.mix.propose".into(),
+            value: "\"exposures\"".into(),
+            must: "be another one, such as \"popularity\": the dataset has no exposures; or ingest the log again with \
+                   --exposure-events and the types of event that are shown, not taken"
+                .into(),
+        });
+    }
+    if let Some(text) = config.negatives.mix.iter().find_map(|c| c.same_context.as_ref())
+        && !dataset.manifest().columns.time
+    {
+        return Err(TrainError::Config {
+            key: "negatives.mix.same_context".into(),
+            value: format!("{text:?}"),
+            must: "be left out: the dataset has no times; or ingest the log again with --time-column".into(),
+        });
+    }
     if let Some(validation) = &config.validation {
         validation.check(dataset)?;
     }
@@ -281,6 +300,7 @@ impl Sizes {
         // Two words an item for the partition, a bit for the positives of a user.
         let arrays = deals * items * 8 + lanes * block_items / 8;
         let mixture = config.negatives.simple().is_none();
+        let filters = counts.interactions * config.negatives.context_bytes();
         let (samplers, each) = if mixture { config.negatives.bytes(items, lanes) } else { (0, 0) };
         // A single lane, and strata, wait while an index is built: there is one of each then.
         let goes_on = lanes > 1 && !config.deterministic;
@@ -304,7 +324,7 @@ impl Sizes {
             model: (users + items) * stride_of(width) as u64 * 4,
             batches: lanes * batches,
             audit: 0,
-            samplers,
+            samplers: samplers + filters,
             looked_up: counts.interactions * each,
             interaction: if listwise { INTERACTION + 8 } else { INTERACTION },
             item_arrays: arrays + weights,

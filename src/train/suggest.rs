@@ -1,6 +1,7 @@
 //! Reading a configuration: what it got wrong is named with the nearest right one.
 
 use super::{TrainConfig, TrainError};
+use crate::nearest::{did_you_mean, distance, near};
 
 /// A key that no table has: asking for it makes serde list those that there are.
 const NO_KEY: &str = "-";
@@ -37,8 +38,7 @@ fn suggestion(message: &str) -> Option<String> {
     let words = quoted(message);
     let (wrong, right) = words.split_first()?;
     if message.starts_with("unknown variant") {
-        let nearest = right.iter().min_by_key(|r| distance(wrong, r))?;
-        return near(wrong, nearest).then(|| format!("did you mean \"{nearest}\"?"));
+        return did_you_mean(wrong, right.iter().copied());
     }
     if !message.starts_with("unknown field") {
         return None;
@@ -74,28 +74,6 @@ fn suggestion(message: &str) -> Option<String> {
     }
 }
 
-/// Whether one may be meant by the other: at most a third of it, and one letter more, is different.
-fn near(a: &str, b: &str) -> bool {
-    distance(a, b) <= 1 + a.chars().count().max(b.chars().count()) / 3
-}
-
-/// Insertions, deletions and substitutions from one to the other (Levenshtein 1966), hyphens being underscores.
-fn distance(a: &str, b: &str) -> usize {
-    let fold = |c: char| if c == '-' { '_' } else { c.to_ascii_lowercase() };
-    let b: Vec<char> = b.chars().map(fold).collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().map(fold).enumerate() {
-        let mut corner = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let substituted = corner + usize::from(x != *y);
-            corner = row[j + 1];
-            row[j + 1] = substituted.min(row[j] + 1).min(corner + 1);
-        }
-    }
-    row[b.len()]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -127,14 +105,5 @@ mod tests {
         let error = TrainConfig::from_toml("zzzzzzzz = 1").unwrap_err().to_string();
         assert!(!error.contains("did you mean"), "{error}");
         assert!(TrainConfig::from_toml("epochs = \"x\"").unwrap_err().to_string().contains("line 1"));
-    }
-
-    #[test]
-    fn distances_are_those_of_the_definition() {
-        for (a, b, d) in
-            [("", "abc", 3), ("kitten", "sitting", 3), ("same", "same", 0), ("a-b", "A_b", 0), ("ab", "ba", 2)]
-        {
-            assert_eq!((distance(a, b), distance(b, a)), (d, d), "{a} {b}");
-        }
     }
 }

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::{Column, ReadError, ReadOptions};
+use crate::nearest::did_you_mean;
 
 /// What a column is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -221,7 +222,7 @@ pub(super) fn resolve(
             .position(|n| n == name)
             .or_else(|| names.iter().position(|n| n.trim() == name.trim()))
             .map(Some)
-            .ok_or_else(|| missing(role, format!("there is no column '{name}'"))),
+            .ok_or_else(|| missing(role, format!("there is no column '{name}'{}", guess(name, names)))),
         Some(&Column::Position(position)) if position == 0 || position > names.len() => {
             Err(missing(role, format!("there is no column {position}")))
         }
@@ -253,6 +254,11 @@ pub(super) fn resolve(
         weight: by_flag(Role::Weight)?,
         event: by_flag(Role::Event)?,
     })
+}
+
+/// The nearest to a name that is not there.
+fn guess(name: &str, names: &[String]) -> String {
+    did_you_mean(name, names.iter().map(String::as_str)).map_or(String::new(), |guess| format!(", {guess}"))
 }
 
 /// The columns there are, for messages; at most 40 of them.
@@ -313,6 +319,7 @@ mod tests {
             "log: there is no column 'stars'; its 3 columns are 'user', 'item', 'time'; \
              name the weight column by --weight-column"
         );
+        assert!(found(&options, "user,item,star", true).unwrap_err().contains("'stars', did you mean \"star\"?"));
         let text = found(&ReadOptions::default(), "user,thing", true).unwrap_err();
         assert!(text.contains("no item column found") && text.contains("--item-column"), "{text}");
         assert!(found(&options, "a,b", false).unwrap_err().contains("no header"));

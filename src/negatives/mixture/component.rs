@@ -1,12 +1,15 @@
 //! One component of a mixture: how one negative comes about.
 
+use std::ops::Range;
+use std::sync::Arc;
+
 use rand::Rng;
 use rkyv::rend::u32_le;
 
 use super::super::audit::{Chosen, Trail};
 use super::super::select::{Now, aim, choose, normal};
-use super::super::source::{Case, Source};
-use super::super::{Excluded, Filtered, MixConfig, Scores, Select, Weigh};
+use super::super::source::{Case, Refused, Source};
+use super::super::{Excluded, Filtered, MixConfig, SameContext, Scores, Select, Weigh, Within};
 use crate::dataset::Dataset;
 
 /// Candidates that are scored at once until one violates.
@@ -20,6 +23,9 @@ pub(super) struct Component<'a> {
     pub(super) now: Now,
     /// Of the positive at hand (see [`Source::until`]).
     pub(super) until: usize,
+    /// The filter by context, and where the items of the context of the positive at hand are.
+    pub(super) context: Option<Arc<SameContext>>,
+    pub(super) around: Range<usize>,
 }
 
 /// Room to work in.
@@ -126,18 +132,43 @@ impl Component<'_> {
                 }
                 Some((position, 0.0, Outcome::Void))
             }
-            None if self.source.may_be_filled() => {
-                let trail = &mut room.trail;
-                let block = positive.case.block;
-                let position = Source::Uniform.draw(positive.case, 0, excluded, rng, refuse(trail, block))?;
-                if let Some(trail) = trail {
-                    trail.candidate(block[position as usize], f32::NAN, 0.0, None);
-                    trail.choose(block[position as usize], 0, 1.0, Chosen::Filled);
-                }
-                Some((position, 1.0, Outcome::Filled))
-            }
-            None => None,
+            None => self.stand_in(positive.case, excluded, &mut room.trail, rng),
         }
+    }
+
+    /// What is taken where the component has nothing to propose: an item that `uniform` draws, of the same context where
+    /// that is asked for. Where nothing of the context is allowed, any item, and there is nothing to learn from it.
+    fn stand_in(
+        &self,
+        case: &Case<'_>,
+        excluded: &Excluded,
+        trail: &mut Option<Trail>,
+        rng: &mut impl Rng,
+    ) -> Option<(u32, f32, Outcome)> {
+        let within = self.within();
+        let mut uniform = |within: Option<Within<'_>>, trail: &mut Option<Trail>| {
+            Source::Uniform.draw(case, (0, within), excluded, rng, refuse(trail, case.block))
+        };
+        let filled = if self.source.may_be_filled() { uniform(within, trail) } else { None };
+        let (position, weight, outcome) = match filled {
+            Some(position) => (position, 1.0, Outcome::Filled),
+            None => {
+                within?;
+                (uniform(None, trail)?, 0.0, Outcome::Void)
+            }
+        };
+        if let Some(trail) = trail {
+            let (item, context) = (case.block[position as usize], within.is_some());
+            let why = if outcome == Outcome::Filled { Chosen::Filled { context } } else { Chosen::Void { context } };
+            trail.candidate(item, f32::NAN, 0.0, None);
+            trail.choose(item, 0, weight, why);
+        }
+        Some((position, weight, outcome))
+    }
+
+    /// The items of the context of the positive at hand, where candidates must be of it.
+    fn within(&self) -> Option<Within<'_>> {
+        self.context.as_ref().map(|context| context.items(self.around.clone()))
     }
 
     /// Puts up to `n` candidates into the room, with their scores where they count.
@@ -150,12 +181,12 @@ impl Component<'_> {
         rng: &mut impl Rng,
     ) {
         let Room { positions, items, scores, trail, .. } = room;
-        let block = positive.case.block;
+        let (block, at) = (positive.case.block, (self.until, self.within()));
         positions.clear();
         for _ in 0..n {
             // Where one draw finds nothing that is allowed, the next hardly will.
             let refuse = refuse(trail, block);
-            let Some(position) = self.source.draw(positive.case, self.until, excluded, rng, refuse) else { break };
+            let Some(position) = self.source.draw(positive.case, at, excluded, rng, refuse) else { break };
             positions.push(position);
         }
         items.clear();
@@ -308,10 +339,10 @@ impl Component<'_> {
 }
 
 /// Tells the trail, if there is one, which draws were refused.
-fn refuse<'t>(trail: &'t mut Option<Trail>, block: &'t [u32]) -> impl FnMut(u32) + 't {
-    move |position| {
+fn refuse<'t>(trail: &'t mut Option<Trail>, block: &'t [u32]) -> impl FnMut(u32, Refused) + 't {
+    move |position, why| {
         if let Some(trail) = trail {
-            trail.refuse(block[position as usize]);
+            trail.refuse(block[position as usize], why);
         }
     }
 }

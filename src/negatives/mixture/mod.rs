@@ -3,6 +3,8 @@
 
 mod component;
 
+use std::sync::Arc;
+
 use rand::Rng;
 
 use self::component::{Catalogue, Component, Outcome, Positive, Room};
@@ -10,7 +12,8 @@ use super::audit::Trail;
 use super::select::Now;
 use super::source::{Case, Chance, Source};
 use super::{
-    Auditor, Batch, Excluded, MAX_CANDIDATES, MixConfig, NegativesConfig, Propose, Renewal, Run, Scores, Select, Weigh,
+    Auditor, Batch, Excluded, MAX_CANDIDATES, MixConfig, NegativesConfig, Propose, Renewal, Run, SameContext, Scores,
+    Select, Weigh, stretch_length,
 };
 use crate::context::{Context, Interrupted};
 use crate::dataset::{Dataset, Interactions};
@@ -22,7 +25,7 @@ pub(crate) struct Mixture<'a> {
     interactions: &'a Interactions,
     components: Vec<Component<'a>>,
     /// For log-q: the chances of the components.
-    chances: std::sync::Arc<Vec<Chance>>,
+    chances: Arc<Vec<Chance>>,
     each: usize,
     with_replacement: bool,
     allow_positives: bool,
@@ -50,7 +53,9 @@ impl<'a> Mixture<'a> {
         let margin = similarity.margin();
         let component = |c: &MixConfig| {
             let source = Source::new(dataset, c, share, ctx)?;
-            Ok(Component { config: c.clone(), source, now: Now::at(c, 0.0, margin), until: 0 })
+            let length = c.same_context.as_deref().and_then(stretch_length);
+            let context = length.map(|length| SameContext::new(dataset, length, ctx).map(Arc::new)).transpose()?;
+            Ok(Component { config: c.clone(), source, now: Now::at(c, 0.0, margin), until: 0, context, around: 0..0 })
         };
         let chances =
             if config.corrects() { config.mix.iter().map(|c| Chance::new(dataset, c)).collect() } else { Vec::new() };
@@ -58,7 +63,7 @@ impl<'a> Mixture<'a> {
         Ok(Self {
             interactions: dataset.train(),
             components: config.mix.iter().map(component).collect::<Result<_, _>>()?,
-            chances: std::sync::Arc::new(chances),
+            chances: Arc::new(chances),
             each,
             with_replacement: config.with_replacement,
             allow_positives: config.allow_positives,
@@ -199,10 +204,13 @@ impl<'a> Mixture<'a> {
     /// Pushes the positions of the negatives of one positive, and their weights; fewer where none is left.
     fn negatives(&mut self, case: &Case<'_>, scores: &impl Scores, rng: &mut impl Rng, batch: &mut Batch) {
         self.room.drawn.clear();
+        let item = case.block[case.position as usize];
         for component in &mut self.components {
             component.until = component.source.until(case);
+            if let Some(context) = &component.context {
+                component.around = context.around(self.interactions, case.user, item);
+            }
         }
-        let item = case.block[case.position as usize];
         let mut positive = Positive { case, item, score: None, scores };
         for slot in 0..self.each {
             let c = self.component(rng);

@@ -11,7 +11,7 @@ use super::super::{Batch, NegativesConfig, Propose, Renewal, Sampling, Scores};
 use crate::context::Context;
 use crate::dataset::{Columns, Dataset, Event, Part};
 use crate::model::Similarity;
-use crate::rank::fixture::dataset_with;
+use crate::rank::fixture::dataset_exposed;
 
 const ITEMS: u32 = 40;
 const DAY: i64 = 86_400_000;
@@ -64,10 +64,17 @@ fn time(user: usize, item: u32) -> i64 {
     DAY * (i64::from(item) + if user == 1 || user == 2 { 100 } else { (user as i64 * 5 + i64::from(item)) % 50 })
 }
 
+/// What was shown and not taken: a third of that, and nothing to users 3 and 4.
+fn exposed() -> Vec<Vec<u32>> {
+    let shown = |u: u32, of: &[u32], i: u32| !(3..5).contains(&u) && !of.contains(&i) && (u + i * i).is_multiple_of(3);
+    users().iter().enumerate().map(|(u, of)| (0..ITEMS).filter(|i| shown(u as u32, of, *i)).collect()).collect()
+}
+
 fn dataset(folder: &tempfile::TempDir) -> Dataset {
     let columns = Columns { time: true, ..Columns::default() };
     let event = |u: usize, item: u32| Event { item, time: time(u, item), weight: 1.0, count: 1, event: 0 };
-    dataset_with(&folder.path().join("d"), ITEMS as usize, &[(Part::Train, users())], columns, event)
+    let parts = [(Part::Train, users())];
+    dataset_exposed(&folder.path().join("d"), ITEMS as usize, &parts, (columns, event), Some(&exposed()))
 }
 
 fn pairs(user: u32, items: &[u32]) -> Vec<u64> {
@@ -128,6 +135,88 @@ fn proposals_follow_their_definitions() {
         };
         assert_follows(&drawn, &weights(walk));
     }
+}
+
+#[test]
+fn exposures_are_drawn_alike_and_uniform_items_stand_in_for_users_without() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = dataset(&folder);
+    let shown = |user: usize| (0..ITEMS).map(move |i| f64::from(u8::from(exposed()[user].contains(&i)))).collect();
+    for user in [0usize, 8, 11] {
+        let weights: Vec<f64> = shown(user);
+        assert!(weights.iter().sum::<f64>() > 3.0);
+        let batch = draw(&data, "count = 2\n[[mix]]\npropose = \"exposures\"", user as u32, 4_000);
+        assert_follows(&batch.negatives, &weights);
+        assert_eq!((batch.filled, batch.drawn[0]), (0, batch.negatives.len() as u64));
+    }
+    // Without replacement and as many as there are: every one of them, each time.
+    let all = exposed()[8].clone();
+    let text = format!("count = {}\nwith_replacement = false\n[[mix]]\npropose = \"exposures\"", all.len());
+    let batch = draw(&data, &text, 8, 50);
+    for negatives in batch.negatives.chunks(all.len()) {
+        let mut sorted = negatives.to_vec();
+        sorted.sort_unstable();
+        assert_eq!(sorted, all);
+    }
+    // One more is a uniform one.
+    let more = text.replace(&format!("count = {}", all.len()), &format!("count = {}", all.len() + 1));
+    let batch = draw(&data, &more, 8, 20);
+    assert_eq!(batch.filled as usize, batch.positives.len());
+    // To user 3 nothing was shown.
+    let batch = draw(&data, "count = 1\n[[mix]]\npropose = \"exposures\"", 3, 2_000);
+    assert_eq!((batch.filled, batch.drawn[0]), (batch.negatives.len() as u64, 0));
+    let own = &users()[3];
+    let uniform: Vec<f64> = (0..ITEMS).map(|i| f64::from(u8::from(!own.contains(&i)))).collect();
+    assert_follows(&batch.negatives, &uniform);
+}
+
+#[test]
+fn the_same_context_is_that_of_the_positive_and_leaves_no_weight_where_it_holds_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = dataset(&folder);
+    let all = users();
+    let stretch = |user: usize, item: u32| time(user, item).div_euclid(5 * DAY);
+    // Items with an interaction in the stretch of a positive of the user.
+    let around = |user: usize, positive: u32| {
+        let now = stretch(user, positive);
+        let there = |i: u32| (0..60).any(|u| all[u].contains(&i) && stretch(u, i) == now);
+        (0..ITEMS).filter(|i| there(*i) && !all[user].contains(i)).collect::<Vec<u32>>()
+    };
+    let check = |keys: &str, user: usize, weight: &dyn Fn(u32, u32) -> f64| {
+        let text = format!("count = 2\n[[mix]]\nsame_context = \"time:5d\"\n{keys}");
+        let batch = draw(&data, &text, user as u32, 6_000);
+        let rows = batch.positives.iter().zip(batch.negatives.chunks(2).zip(batch.weights.chunks(2)));
+        let mut void = 0;
+        for positive in &all[user] {
+            let of = || rows.clone().filter(|(p, _)| *p == positive).flat_map(|(_, (n, w))| n.iter().zip(w));
+            let kept: Vec<u32> = of().filter(|(_, w)| **w > 0.0).map(|(n, _)| *n).collect();
+            let allowed = around(user, *positive);
+            let weights: Vec<f64> =
+                (0..ITEMS).map(|i| if allowed.contains(&i) { weight(*positive, i) } else { 0.0 }).collect();
+            if weights.iter().sum::<f64>() > 0.0 {
+                assert_follows(&kept, &weights);
+            } else {
+                assert!(kept.is_empty(), "{positive} of {user}: {kept:?} are not of its context");
+                void += of().count() as u64;
+            }
+        }
+        assert_eq!(batch.void, void);
+        assert_eq!(batch.skipped, 0);
+        assert!(batch.negatives.iter().all(|n| !all[user].contains(n)));
+        void
+    };
+    for user in [0, 8, 11] {
+        check("", user, &|_, _| 1.0);
+        check("propose = \"popularity\"\nalpha = 0.7", user, &|_, i| popularity(i).powf(0.7));
+        // What in-batch proposes of the stretch, or a uniform item of it: whatever comes is of the stretch.
+        let batch =
+            draw(&data, "count = 1\n[[mix]]\nsame_context = \"time:5d\"\npropose = \"in-batch\"", user as u32, 50);
+        for ((positive, negative), weight) in batch.positives.iter().zip(&batch.negatives).zip(&batch.weights) {
+            assert!(*weight == 0.0 || around(user, *positive).contains(negative), "{negative} for {positive}");
+        }
+    }
+    // User 1 lacks a single item, which hardly any stretch holds.
+    assert!(check("", 1, &|_, _| 1.0) > 0);
 }
 
 #[test]
@@ -350,7 +439,8 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
     #[test]
     fn never_a_positive_never_a_repeat_and_always_an_end(
-        propose in 0..Propose::ALL.len(), select in 0usize..6, each in 1usize..5, replacement: bool, noise: bool, filters: bool,
+        propose in 0..Propose::ALL.len(), context: bool, select in 0usize..6, each in 1usize..5, replacement: bool,
+        noise: bool, filters: bool,
         user in 0u32..12,
     ) {
         let folder = tempfile::tempdir().unwrap();
@@ -361,6 +451,9 @@ proptest! {
             text += &format!("[[mix]]\npropose = \"{propose}\"\nselect = \"{select}\"\n");
             if noise && select != "first" {
                 text += "noise = 0.5\n";
+            }
+            if context {
+                text += "same_context = \"time:5d\"\n";
             }
             if filters && component == 1 {
                 text += "band = [0.1, 0.8]\nmin_distance = 0.1\n";

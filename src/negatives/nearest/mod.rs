@@ -11,7 +11,8 @@ use rand::Rng;
 
 use self::index::Index;
 use super::sampler::TRIES;
-use super::{Excluded, MixConfig, NegativesConfig, Propose, Scheduled, Scores, below};
+use super::source::Refused;
+use super::{MixConfig, NegativesConfig, Propose, Scheduled, Scores, below};
 use crate::context::Context;
 
 /// Neighbours that are retrieved for a user by default.
@@ -107,19 +108,24 @@ impl Nearest {
         }
     }
 
-    /// One of them that is not excluded, each with the same chance; `None` if there is none. Items are positions, in the
-    /// single block of the whole catalogue.
-    pub(super) fn draw(&self, excluded: &Excluded, rng: &mut impl Rng) -> Option<u32> {
-        let allowed = |item: &&u32| !excluded.contains(**item);
+    /// One of them that nothing speaks against, each with the same chance; `None` if there is none. Items are positions, in
+    /// the single block of the whole catalogue. `refused` hears of those that `refuse` gives a reason against.
+    pub(super) fn draw(
+        &self,
+        refuse: impl Fn(u32) -> Option<Refused>,
+        rng: &mut impl Rng,
+        mut refused: impl FnMut(u32, Refused),
+    ) -> Option<u32> {
         for _ in 0..TRIES.min(self.found.len()) {
-            let item = &self.found[below(self.found.len(), rng)];
-            if allowed(&item) {
-                return Some(*item);
+            let item = self.found[below(self.found.len(), rng)];
+            match refuse(item) {
+                None => return Some(item),
+                Some(why) => refused(item, why),
             }
         }
         // A trained model has a user's own items in front: hardly any may be left.
-        let left = self.found.iter().filter(allowed).count();
-        self.found.iter().filter(allowed).nth(below(left, rng)).copied()
+        let allowed = || self.found.iter().copied().filter(|item| refuse(*item).is_none());
+        allowed().nth(below(allowed().count(), rng))
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use rand::SeedableRng;
 use rand_xoshiro::Xoshiro256PlusPlus;
 
+use super::super::Excluded;
 use super::super::tests::assert_follows;
 use super::*;
 use crate::context::ByteSize;
@@ -113,6 +114,12 @@ fn the_index_finds_what_exact_ranking_does_for_dot_products_with_biases_and_for_
     }
 }
 
+/// A draw that is not of `excluded`.
+fn drawn(nearest: &Nearest, excluded: &Excluded, rng: &mut Xoshiro256PlusPlus) -> Option<u32> {
+    let refuse = |item| excluded.contains(item).then_some(Refused::Excluded);
+    nearest.draw(refuse, rng, |item, _| assert!(excluded.contains(item)))
+}
+
 #[test]
 fn draws_are_uniform_among_those_retrieved_that_are_allowed() {
     let mut nearest = nearest(500, "neighbours = 40");
@@ -124,13 +131,13 @@ fn draws_are_uniform_among_those_retrieved_that_are_allowed() {
     for allowed in [(462..500).filter(|i| i % 5 != 0).collect::<Vec<u32>>(), vec![463, 499]] {
         let mut excluded = Excluded::new(500);
         (0..500).filter(|i| !allowed.contains(i)).for_each(|i| excluded.insert(i));
-        let drawn: Vec<u32> = (0..40_000).map(|_| nearest.draw(&excluded, &mut rng).unwrap()).collect();
+        let drawn: Vec<u32> = (0..40_000).map(|_| drawn(&nearest, &excluded, &mut rng).unwrap()).collect();
         let weights: Vec<f64> = (0..500).map(|i| f64::from(u8::from(allowed.contains(&i)))).collect();
         assert_follows(&drawn, &weights);
     }
     let mut all = Excluded::new(500);
     (460..500).for_each(|i| all.insert(i));
-    assert_eq!(nearest.draw(&all, &mut rng), None);
+    assert_eq!(drawn(&nearest, &all, &mut rng), None);
 }
 
 #[test]
@@ -175,6 +182,6 @@ fn without_an_index_and_with_factors_that_are_no_numbers_there_is_nothing_to_pro
             renew(&nearest, 0.0, 1, &Lost);
         }
         nearest.retrieve(0, &Lost);
-        assert_eq!(nearest.draw(&Excluded::new(50), &mut rng), None);
+        assert_eq!(drawn(&nearest, &Excluded::new(50), &mut rng), None);
     }
 }

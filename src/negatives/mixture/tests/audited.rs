@@ -29,6 +29,7 @@ fn audited(dataset: &Dataset, text: &str, user: u32, rounds: usize) -> (Batch, V
     let all: Vec<u64> = users().iter().enumerate().flat_map(|(u, items)| pairs(u as u32, items)).collect();
     let own = pairs(user, &users()[user as usize]);
     let (mut batch, auditor) = (Batch::default(), All::default());
+    sampling.renew(Renewal { progress: 0.0, threads: 1, alone: true }, &Fixed, &Context::default());
     for _ in 0..rounds {
         sampling.begin(0.0, &all, &mut rng);
         sampling.fill((&block, &own, &all), usize::MAX, (&Fixed, Some(&auditor)), &mut rng, &mut batch);
@@ -51,7 +52,8 @@ fn audited(dataset: &Dataset, text: &str, user: u32, rounds: usize) -> (Batch, V
         for (k, c) in decision.candidates.iter().enumerate() {
             assert_eq!(c.score, score_of(user, c.item), "{text}");
             let before = &decision.candidates[..k];
-            let taken = before.iter().any(|b| b.slot != c.slot && b.chosen.is_some() && b.item == c.item);
+            // Candidates for the same negative may repeat.
+            let taken = before.iter().any(|b| b.slot < c.slot && b.chosen.is_some() && b.item == c.item);
             let own = users()[user as usize].contains(&c.item);
             match c.filtered {
                 Some(Filtered::Positive) => assert!(own && c.chosen.is_none()),
@@ -80,7 +82,7 @@ fn the_hardest_of_the_candidates_that_pass_is_chosen() {
                 min_distance = 0.2\n[[mix]]\nselect = \"hardest\"\ncandidates = 2\npropose = \"popularity\"";
     let (batch, decisions) = audited(&data, text, 5, 200);
     assert!(batch.void > 0, "some have nothing that passes");
-    let mut dropped = [0; 4];
+    let mut dropped = Vec::new();
     for (decision, slot) in slots(&decisions) {
         let passed: Vec<_> = slot.iter().filter(|c| c.filtered.is_none()).collect();
         let chosen = slot.iter().find(|c| c.chosen.is_some()).unwrap();
@@ -102,9 +104,11 @@ fn the_hardest_of_the_candidates_that_pass_is_chosen() {
                 _ => {}
             }
         }
-        slot.iter().filter_map(|c| c.filtered).for_each(|f| dropped[f as usize] += 1);
+        dropped.extend(slot.iter().filter_map(|c| c.filtered));
     }
-    assert!(dropped.iter().all(|n| *n > 0), "every filter is seen at work: {dropped:?}");
+    for filter in [Filtered::Positive, Filtered::Repeated, Filtered::MinDistance, Filtered::Band] {
+        assert!(dropped.contains(&filter), "{filter:?} is seen at work");
+    }
 }
 
 #[test]
@@ -177,22 +181,61 @@ fn plain_samplers_say_what_they_refused_and_what_is_filled_in_says_so() {
 }
 
 #[test]
+fn what_is_of_another_context_is_dropped_and_what_stands_in_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = dataset(&folder);
+    let stretch = |user: usize, item: u32| time(user, item).div_euclid(5 * DAY);
+    let all: std::collections::HashSet<(i64, u32)> =
+        users().iter().enumerate().flat_map(|(u, of)| of.iter().map(move |i| (stretch(u, *i), *i))).collect();
+    let within = |user: usize, positive: u32, item: u32| all.contains(&(stretch(user, positive), item));
+    let mut seen = Vec::new();
+    for (propose, user) in [("popularity", 8usize), ("reservoir", 8), ("exposures", 11), ("nearest", 9), ("uniform", 1)]
+    {
+        let size = if propose == "reservoir" { "size = 2" } else { "" };
+        let text = format!("count = 2\n[[mix]]\npropose = \"{propose}\"\nsame_context = \"time:5d\"\n{size}");
+        let (batch, decisions) = audited(&data, &text, user as u32, 20);
+        let mut counts = (0, 0);
+        for (decision, slot) in slots(&decisions) {
+            for c in slot {
+                let there = within(user, decision.positive, c.item);
+                match c.filtered {
+                    Some(Filtered::SameContext) => assert!(!there && c.chosen.is_none()),
+                    Some(filtered) => assert_eq!(filtered, Filtered::Positive),
+                    None => assert!(there || c.is_void()),
+                }
+                counts = (counts.0 + u64::from(c.is_filled()), counts.1 + u64::from(c.is_void()));
+                seen.extend(c.filtered.map(|f| f.name().to_string()));
+                seen.extend(c.chosen.map(|why| why.to_string()));
+            }
+        }
+        assert_eq!(counts, (batch.filled, batch.void), "{propose}");
+    }
+    for reason in ["same_context", "filled in of the same context", "no weight: nothing of the same context"] {
+        assert!(seen.iter().any(|s| s == reason), "{reason} is seen");
+    }
+}
+
+#[test]
 fn every_combination_is_told_as_it_was_drawn() {
     let folder = tempfile::tempdir().unwrap();
     let data = dataset(&folder);
-    let proposals = ["uniform", "popularity", "recent", "in-batch", "reservoir", "cooccurrence"];
     for (propose, select) in
-        proposals.iter().flat_map(|p| super::super::super::Select::ALL.iter().map(move |s| (p, s.0)))
+        Propose::ALL.iter().flat_map(|p| super::super::super::Select::ALL.iter().map(move |s| (p.0, s.0)))
     {
-        for replacement in [true, false] {
-            let size = if *propose == "reservoir" { "size = 2" } else { "" };
+        for (replacement, context) in [(true, false), (true, true), (false, false), (false, true)] {
+            let size = match propose {
+                "reservoir" => "size = 2",
+                "nearest" => "neighbours = 12",
+                _ => "",
+            };
+            let context = if context { "same_context = \"time:5d\"" } else { "" };
             let text = format!(
-                "count = 3\nwith_replacement = {replacement}\n[[mix]]\npropose = \"{propose}\"\n{size}\n\
+                "count = 3\nwith_replacement = {replacement}\n[[mix]]\npropose = \"{propose}\"\n{size}\n{context}\n\
                  select = \"{select}\"\ncandidates = 6\nband = [0.2, 0.9]"
             );
             // User 0 has two items, user 1 all but one, so that there is hardly ever anything to propose.
             for user in [0, 1, 9] {
-                audited(&data, &text, user, 20);
+                audited(&data, &text, user, 5);
             }
         }
     }
