@@ -17,6 +17,7 @@ fn of(slice: &[f32], k: usize, each: usize) -> &[f32] {
 #[inline(always)]
 fn load(slice: &[f32], first: usize, out: &mut [f32; LANES]) {
     if let Some(whole) = slice.get(first..first + LANES) {
+        #[allow(clippy::manual_memcpy)] // a library call would be compiled without the instruction set
         for l in 0..LANES {
             out[l] = whole[l];
         }

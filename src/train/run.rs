@@ -92,8 +92,8 @@ pub struct TrainReport {
 /// race and results differ within noise, unless [`TrainConfig::deterministic`] is set.
 ///
 /// # Errors
-/// If the configuration makes no sense, memory or disk does not suffice (see [`plan_train`]), `output` exists and not `force`, training diverges, is
-/// interrupted, or the model cannot be written; nothing is published then.
+/// If the configuration makes no sense, memory or disk does not suffice (see [`plan_train`](crate::plan_train)), `output`
+/// exists and not `force`, training diverges, is interrupted, or the model cannot be written; nothing is published then.
 pub fn train(
     dataset: &Dataset,
     config: &TrainConfig,
