@@ -1,5 +1,6 @@
 //! What an audit says of a mixture, against the configuration and what was drawn; that it is there changes nothing.
 
+use std::collections::HashMap;
 use std::sync::Mutex;
 
 use super::super::super::{Auditor, Candidate, Decision, Filtered};
@@ -49,11 +50,12 @@ fn audited(dataset: &Dataset, text: &str, user: u32, rounds: usize) -> (Batch, V
     }
     for decision in &decisions {
         assert_eq!((decision.user, decision.score), (user, score_of(user, decision.positive)));
-        for (k, c) in decision.candidates.iter().enumerate() {
+        let first_taken: HashMap<u32, u32> =
+            decision.candidates.iter().rev().filter(|c| c.chosen.is_some()).map(|c| (c.item, c.slot)).collect();
+        for c in &decision.candidates {
             assert_eq!(c.score, score_of(user, c.item), "{text}");
-            let before = &decision.candidates[..k];
             // Candidates for the same negative may repeat.
-            let taken = before.iter().any(|b| b.slot < c.slot && b.chosen.is_some() && b.item == c.item);
+            let taken = first_taken.get(&c.item).is_some_and(|slot| *slot < c.slot);
             let own = users()[user as usize].contains(&c.item);
             match c.filtered {
                 Some(Filtered::Positive) => assert!(own && c.chosen.is_none()),
