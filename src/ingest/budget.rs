@@ -16,7 +16,7 @@ const WORKER: usize = 28 * MIB;
 const USER_BLOCK: usize = 5 * MIB;
 /// Bytes of a row of the user being split, and of one in a block: the columns and its share of the positives.
 const USER_ROW: usize = size_of::<Merged>();
-const BLOCK_ROW: usize = 4 + 8 + 4 + 4 + 1 + 4;
+const BLOCK_ROW: usize = 4 + 8 + 4 + 4 + 1 + 4 + 4;
 
 /// Sizes that follow from the budget, the threads and the size of the input. The result never depends on them.
 #[derive(Clone, Debug)]
