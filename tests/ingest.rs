@@ -675,3 +675,61 @@ fn negatives_come_from_exposures_where_there_are_any() {
     let listed = bench.run(&["train", "--list-samplers"]);
     assert!(String::from_utf8(listed.stdout).unwrap().contains("exposures"));
 }
+
+#[test]
+fn context_is_kept_and_negatives_are_of_the_same() {
+    let mut log = String::from("user,item,device,page,time\n");
+    for user in 0..40 {
+        for k in 0..6 {
+            let (item, device) = ((user * 7 + k * 3) % 50, ["tv", "phone", ""][(user + k) % 3]);
+            log += &format!("u{user},i{item},{device},p{},{}\n", k % 2, 1_600_000_000 + k);
+        }
+    }
+    let bench = Bench::new(&log);
+    let columns = serde_json::json!([{ "name": "device", "values": 3 }, { "name": "page", "values": 2 }]);
+    let summary = bench.ingest(&["--context", "device,page"]);
+    assert_eq!(summary["contexts"], serde_json::json!({ "columns": columns, "combinations": 6 }));
+    let text = |words: &[&str]| {
+        let output = bench.run(words);
+        assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert!(text(&["inspect", "out.pec"]).contains("device (3 values), page (2 values); 6 combinations"));
+    assert!(text(&["verify", "out.pec"]).contains("context"));
+    bench.write(
+        "run.toml",
+        "epochs = 1\ndimensions = 8\n[[negatives.mix]]\nsame_context = \"device\"\n\
+                             propose = \"popularity\"\n",
+    );
+    let train = ["train", "out.pec", "--output", "m.model", "--force", "--quiet", "--config"];
+    for more in [&[][..], &["--deterministic"], &["--loss", "softmax", "--negatives", "20"]] {
+        text(&[&train[..], &["run.toml"], more].concat());
+    }
+    let planned = text(&["plan", "log.csv", "--context", "device,page", "--config", "run.toml", "--json", "--quiet"]);
+    assert_eq!(serde_json::from_str::<Value>(&planned).unwrap()["ingest"]["survey"]["context_columns"], 2);
+    let told = text(&["explain", "m.model", "out.pec", "--user", "u3", "--positives", "6", "--json", "--quiet"]);
+    let told: Value = serde_json::from_str(&told).unwrap();
+    assert_eq!(told["components"][0]["makes"], "popularity^0.75, same_context device, first");
+    assert!(told["components"][0]["dropped"]["same_context"].as_u64() > Some(0), "{told}");
+    // The same rows as NDJSON and without a header.
+    let rows = log.lines().skip(1).map(|line| line.split(',').collect::<Vec<_>>());
+    let json = |row: Vec<&str>| serde_json::json!({ "user": row[0], "item": row[1], "at": { "device": row[2], "page": row[3] }, "time": row[4] });
+    bench.write("log.ndjson", rows.clone().map(|row| format!("{}\n", json(row))).collect::<String>());
+    let flags = ["--output", "json.pec", "--json", "--quiet", "--context", "at.device,at.page"];
+    let other: Value = serde_json::from_str(&text(&[&["ingest", "log.ndjson"][..], &flags].concat())).unwrap();
+    assert_eq!((&other["contexts"]["combinations"], &other["users"]), (&6.into(), &summary["users"]));
+    // What is misspelt, or is not there.
+    let refused = |config: &str, words: &[&str]| {
+        bench.write("wrong.toml", format!("[[negatives.mix]]\nsame_context = \"{config}\"\n"));
+        let output = bench.run(&[&train[..], &["wrong.toml"]].concat());
+        let message = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{message}");
+        words.iter().for_each(|word| assert!(message.contains(word), "'{word}' is not in: {message}"));
+    };
+    refused("devise", &["same_context", "device, page", "did you mean \"device\"?", "--context devise", "time:1d"]);
+    bench.ingest(&["--force"]);
+    refused("device", &["no columns of context", "--context device"]);
+    bench.fails(&["--force", "--context", "devise"], &["--context", "did you mean \"device\"?"]);
+    bench.fails(&["--force", "--context", "device,device"], &["--context", "twice"]);
+    bench.fails(&["--force", "--context", "device", "--memory", "64MiB"], &["72MiB"]);
+}

@@ -26,6 +26,7 @@ Examples:
   peccary ingest --output ml.pec ml-1m/ratings.dat --weight-column 3 --time-column 4 --min-weight 4
   peccary ingest --output shop.pec logs/ --event-column event --keep-events cart,purchase
   peccary ingest --output feed.pec feed.parquet --event-column event --exposure-events impression,shown
+  peccary ingest --output feed.pec feed.parquet --context device,category
   peccary ingest --output big.pec big.csv.zst --memory 1GiB --split time:0.1 --valid-split time:0.1
   peccary ingest --output big.pec big.csv.zst --memory 2GiB --resume
   peccary ingest --output g.pec train.tsv.gz --test test.tsv.gz
@@ -137,6 +138,9 @@ pub struct Reading {
     /// Rows with these event types are exposures, shown and not taken: no positives, but kept as a list for each user
     #[arg(long, value_name = "TYPE,...", value_delimiter = ',', requires = "event_column")]
     exposure_events: Vec<String>,
+    /// Columns of context to keep, such as the device, for filters of negatives; at most 8
+    #[arg(long, value_name = "COLUMN,...", value_delimiter = ',')]
+    context: Vec<Column>,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -170,6 +174,7 @@ impl Reading {
             time: self.time_column,
             weight: self.weight_column,
             event: self.event_column,
+            context: self.context,
             time_unit: self.time_unit,
         };
         IngestOptions {
@@ -225,6 +230,9 @@ fn text(output: &Path, summary: &IngestSummary) -> Result<String, std::fmt::Erro
     }
     if let Some(exposures) = &summary.exposures {
         write!(text, ", {} exposures", grouped(exposures.exposures))?;
+    }
+    if let Some(contexts) = &summary.contexts {
+        write!(text, ", {} combinations of context", grouped(contexts.combinations.into()))?;
     }
     write!(
         text,

@@ -3,7 +3,10 @@
 use std::fmt::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use peccary::{ByteSize, Dataset, DatasetStatistics, Distribution, FileRecord, Manifest, Model, ModelManifest, Stored};
+use peccary::{
+    ByteSize, ContextColumn, Dataset, DatasetStatistics, Distribution, FileRecord, Manifest, Model, ModelManifest,
+    Stored,
+};
 use serde::Serialize;
 use serde_json::Value;
 use time::OffsetDateTime;
@@ -114,6 +117,12 @@ fn dataset_text(dataset: &Dataset, statistics: &DatasetStatistics) -> Result<Str
     if let Some(shown) = manifest.exposures {
         let [pairs, users, items] = [shown.exposures, shown.users.into(), shown.items.into()].map(grouped);
         line("exposures", &format!("{pairs} shown and not taken, to {users} users, of {items} items"))?;
+    }
+    if let Some(contexts) = &manifest.contexts {
+        let column = |c: &ContextColumn| format!("{} ({} values)", c.name, grouped(c.values.into()));
+        let columns: Vec<String> = contexts.columns.iter().map(column).collect();
+        let combinations = grouped(contexts.combinations.into());
+        line("context", &format!("{}; {combinations} combinations", columns.join(", ")))?;
     }
     line("density", &format!("{:.4}%", statistics.density * 100.0))?;
     line("activity", &distribution(&statistics.activity, "users"))?;

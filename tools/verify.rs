@@ -58,6 +58,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
             dataset.verify(&ctx)?;
             let mut checked = vec!["checksums", "dictionaries", "interactions", "positives", "popularity", "parts"];
             checked.extend(dataset.exposures().map(|_| "exposures"));
+            checked.extend(dataset.contexts().map(|_| "context"));
             report("dataset", &dataset.manifest().files, dataset.fingerprint().to_string(), checked)
         }
         Stored::Model(model) => {

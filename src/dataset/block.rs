@@ -19,6 +19,8 @@ pub(crate) struct Event {
     pub(crate) weight: f32,
     pub(crate) count: u32,
     pub(crate) event: u8,
+    /// The number of its combination of context, if it has any.
+    pub(crate) context: u32,
 }
 
 /// The columns of one part.
@@ -104,18 +106,25 @@ pub(crate) struct UserBlock {
     pub(super) parts: Vec<(Part, PartBlock)>,
     /// What was shown and not taken, in a dataset that has it.
     pub(super) exposures: Option<ExposureBlock>,
+    /// The context of each train interaction, in a dataset that has it.
+    pub(super) contexts: Option<Vec<u32>>,
 }
 
 impl UserBlock {
     /// An empty block of a dataset with these columns and parts.
     pub(crate) fn new(columns: Columns, parts: &[Part]) -> Self {
         let parts = parts.iter().map(|p| (*p, PartBlock::new())).collect();
-        Self { columns, id_offsets: vec![0], ids: Vec::new(), parts, exposures: None }
+        Self { columns, id_offsets: vec![0], ids: Vec::new(), parts, exposures: None, contexts: None }
     }
 
     /// The same, of a dataset with exposures.
     pub(crate) fn with_exposures(self) -> Self {
         Self { exposures: Some(ExposureBlock::new()), ..self }
+    }
+
+    /// The same, of a dataset with context.
+    pub(crate) fn with_contexts(self) -> Self {
+        Self { contexts: Some(Vec::new()), ..self }
     }
 
     /// Adds an exposure of the user at hand; items must ascend without repeats.
@@ -127,6 +136,9 @@ impl UserBlock {
 
     /// Adds an interaction of the user at hand. Per part, items must ascend without repeats.
     pub(crate) fn push(&mut self, part: Part, event: Event) {
+        if let Some(contexts) = self.contexts.as_mut().filter(|_| part == Part::Train) {
+            contexts.push(event.context);
+        }
         if let Some((_, block)) = self.parts.iter_mut().find(|(p, _)| *p == part) {
             block.push(event, self.columns);
         }

@@ -114,7 +114,7 @@ impl Interactions {
     }
 
     /// The index of the chunk that `user` is in.
-    fn chunk_of(&self, user: u32) -> usize {
+    pub(crate) fn chunk_of(&self, user: u32) -> usize {
         self.index.partition_point(|(first, _, _)| *first <= user).saturating_sub(1)
     }
 

@@ -53,6 +53,24 @@ pub struct ExposureSummary {
     pub items: u32,
 }
 
+/// Columns of context of the train interactions.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContextSummary {
+    /// In the order in which they were asked for.
+    pub columns: Vec<ContextColumn>,
+    /// Distinct combinations of the values of all columns.
+    pub combinations: u32,
+}
+
+/// A column of context.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContextColumn {
+    /// Its name in the log, or its position there.
+    pub name: String,
+    /// Distinct values.
+    pub values: u32,
+}
+
 /// What `manifest.json` of a dataset says.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Manifest {
@@ -69,6 +87,9 @@ pub struct Manifest {
     /// Logged exposures, where they were ingested.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exposures: Option<ExposureSummary>,
+    /// Columns of context, where they were ingested.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contexts: Option<ContextSummary>,
     /// The optional columns.
     pub columns: Columns,
     /// Names of event types, by their index.

@@ -1,6 +1,7 @@
 //! What a dataset is on disk: manifest, interaction shards, roaring positives, id dictionaries, popularity.
 
 mod block;
+mod contexts;
 mod dictionary;
 mod error;
 mod exposures;
@@ -16,12 +17,14 @@ mod tests;
 mod writer;
 
 pub(crate) use block::{Event, UserBlock};
+pub(crate) use contexts::ContextTable;
+pub use contexts::Contexts;
 pub use dictionary::Dictionary;
 pub(crate) use dictionary::{DictionaryWriter, id_hash};
 pub use error::DatasetError;
 pub use exposures::Exposures;
 pub use interactions::{Chunk, Interactions, UserItems};
-pub use manifest::{Columns, ExposureSummary, Manifest, PartSummary, Source};
+pub use manifest::{Columns, ContextColumn, ContextSummary, ExposureSummary, Manifest, PartSummary, Source};
 pub use open::Dataset;
 pub use positives::Positives;
 pub use statistics::{DatasetStatistics, Distribution};

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use rkyv::rend::u32_le;
 
+use super::contexts::Contexts;
 use super::dictionary::Dictionary;
 use super::exposures::Exposures;
 use super::interactions::Interactions;
@@ -22,6 +23,7 @@ pub struct Dataset {
     popularity: Popularity,
     parts: Vec<(Part, Interactions)>,
     exposures: Option<Exposures>,
+    contexts: Option<Contexts>,
 }
 
 impl Dataset {
@@ -61,7 +63,11 @@ impl Dataset {
             Some(summary) => Some(Exposures::open(path, &manifest.files, (u, i), summary)?),
             None => None,
         };
-        Ok(Self { path: path.to_path_buf(), manifest, users, items, popularity, parts, exposures })
+        let contexts = match &manifest.contexts {
+            Some(summary) => Some(Contexts::open(path, &manifest.files, &parts[0].1, summary)?),
+            None => None,
+        };
+        Ok(Self { path: path.to_path_buf(), manifest, users, items, popularity, parts, exposures, contexts })
     }
 
     /// Where it lies.
@@ -112,6 +118,11 @@ impl Dataset {
     /// What was shown and never taken, where that was ingested.
     pub fn exposures(&self) -> Option<&Exposures> {
         self.exposures.as_ref()
+    }
+
+    /// The context of the train interactions, where that was ingested.
+    pub fn contexts(&self) -> Option<&Contexts> {
+        self.contexts.as_ref()
     }
 
     /// Checks every invariant beyond those of opening: dictionaries in order, positives equal to the interactions,

@@ -33,7 +33,7 @@ fn write(target: &Path, parts: &[(Part, [&[u32]; 2])], spoil: impl Fn(&mut UserB
     for (user, id) in ids("u", 2).iter().enumerate() {
         for (part, rows) in parts {
             for item in rows[user] {
-                block.push(*part, Event { item: *item, time: 0, weight: 1.0, count: 1, event: 0 });
+                block.push(*part, Event { item: *item, time: 0, weight: 1.0, count: 1, event: 0, context: 0 });
             }
         }
         block.end_user(id.as_bytes());

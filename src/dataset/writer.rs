@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::block::UserBlock;
+use super::contexts::{ContextTable, ContextsWriter};
 use super::dictionary::DictionaryWriter;
 use super::exposures::ExposuresWriter;
 use super::manifest::{Columns, Manifest, PartSummary, Source};
@@ -19,6 +20,8 @@ pub(crate) struct Description {
     pub(crate) ingest: Value,
     pub(crate) sources: Vec<Source>,
     pub(crate) events: Vec<String>,
+    /// What the numbers of combinations mean, in a dataset with context.
+    pub(crate) contexts: Option<ContextTable>,
 }
 
 struct PartWriter {
@@ -39,6 +42,7 @@ pub(crate) struct DatasetWriter {
     users: DictionaryWriter,
     parts: Vec<PartWriter>,
     exposures: Option<ExposuresWriter>,
+    contexts: Option<ContextsWriter>,
     files: Vec<FileRecord>,
     /// Whether any interaction occurred more than once.
     repeated: bool,
@@ -85,7 +89,8 @@ impl DatasetWriter {
                 shards: 0,
             })
             .collect();
-        Ok(Self { staging, columns, hash_seed, users, parts, exposures: None, files: Vec::new(), repeated: false })
+        let (exposures, contexts) = (None, None);
+        Ok(Self { staging, columns, hash_seed, users, parts, exposures, contexts, files: Vec::new(), repeated: false })
     }
 
     /// Sets the columns, for those who learn them while reading. Before [`DatasetWriter::finish`].
@@ -146,12 +151,16 @@ impl DatasetWriter {
             };
             writer.append(first_user, exposures)?;
         }
+        if let Some(codes) = &block.contexts {
+            let writer = self.contexts.get_or_insert_with(|| ContextsWriter::new(self.staging.path()));
+            writer.append(first_user, codes)?;
+        }
         Ok(())
     }
 
     /// Ends all files and makes the dataset appear.
     pub(crate) fn finish(self, description: Description) -> Result<Manifest, DatasetError> {
-        let Self { staging, columns, hash_seed, users, parts, exposures, mut files, repeated } = self;
+        let Self { staging, columns, hash_seed, users, parts, exposures, contexts, mut files, repeated } = self;
         let columns = Columns { count: columns.count && repeated, ..columns };
         let n_users = users.len();
         files.push(users.finish("users.dict")?);
@@ -176,6 +185,15 @@ impl DatasetWriter {
             }
             None => None,
         };
+        let contexts = match (contexts, description.contexts) {
+            (Some(writer), Some(table)) => {
+                files.extend(writer.finish()?);
+                let (record, summary) = table.write(staging.path())?;
+                files.push(record);
+                Some(summary)
+            }
+            _ => None,
+        };
         files.sort_by(|a, b| a.path.cmp(&b.path));
         let manifest = Manifest {
             peccary: env!("CARGO_PKG_VERSION").to_string(),
@@ -184,6 +202,7 @@ impl DatasetWriter {
             items: n_items,
             parts: summaries,
             exposures,
+            contexts,
             columns,
             events: description.events,
             options: description.options,

@@ -88,11 +88,12 @@ impl Budget {
     }
 
     /// Rows that one user may have after merging, while `held` bytes are in use by others. They are held once as rows,
-    /// and as blocks that are being filled, wait or are being written, each of which may hold a large user.
-    pub(super) fn user_rows(&self, held: usize) -> usize {
+    /// and as blocks that are being filled, wait or are being written, each of which may hold a large user, with its `context`.
+    pub(super) fn user_rows(&self, held: usize, context: bool) -> usize {
         let blocks = self.waiting + 2;
         let share = self.worker_share(held) / 2 + blocks * USER_BLOCK;
-        (share / (USER_ROW + blocks * BLOCK_ROW)).max(LARGE_USER)
+        let block_row = BLOCK_ROW + if context { size_of::<u32>() } else { 0 };
+        (share / (USER_ROW + blocks * block_row)).max(LARGE_USER)
     }
 
     /// What each worker may use besides blocks of users of the usual size.

@@ -72,6 +72,21 @@ pub enum IngestError {
         /// The flag that holds out too much.
         flag: &'static str,
     },
+    /// There are too many combinations of context.
+    #[error(
+        "--context {columns}: more than {number} combinations of values, the next is {example}; {remedy}leave out the column with \
+         the most values, such as sessions, or make it coarser in the log"
+    )]
+    Contexts {
+        /// The columns.
+        columns: String,
+        /// Combinations that there is room for.
+        number: usize,
+        /// One more.
+        example: String,
+        /// What else helps.
+        remedy: &'static str,
+    },
     /// The memory budget is too small for any log.
     #[error("--memory {given} is too small: ingest needs at least {smallest}")]
     Budget {

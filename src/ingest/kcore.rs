@@ -72,7 +72,7 @@ impl Staged {
 
 /// Bytes of a row.
 fn width(layout: Layout) -> usize {
-    10 + 8 * usize::from(layout.time) + 8 * usize::from(layout.weight)
+    10 + 8 * usize::from(layout.time) + 8 * usize::from(layout.weight) + 4 * usize::from(layout.context)
 }
 
 fn put(layout: Layout, row: &Merged, out: &mut Vec<u8>) {
@@ -85,6 +85,9 @@ fn put(layout: Layout, row: &Merged, out: &mut Vec<u8>) {
     if layout.weight {
         out.extend_from_slice(&row.weight.to_le_bytes());
     }
+    if layout.context {
+        out.extend_from_slice(&row.context.to_le_bytes());
+    }
 }
 
 fn get(layout: Layout, bytes: &[u8]) -> Merged {
@@ -94,10 +97,12 @@ fn get(layout: Layout, bytes: &[u8]) -> Merged {
         word.copy_from_slice(&bytes[at..at + 8]);
         word
     };
+    let end = width(layout);
     Merged {
         item: u32::from_le_bytes(four(0)),
         part: Part::ALL[usize::from(bytes[4])],
         event: bytes[5],
+        context: if layout.context { u32::from_le_bytes(four(end - 4)) } else { 0 },
         count: u32::from_le_bytes(four(6)),
         time: if layout.time { i64::from_le_bytes(eight(10)) } else { 0 },
         weight: if layout.weight { f64::from_le_bytes(eight(10 + 8 * usize::from(layout.time))) } else { 0.0 },

@@ -14,6 +14,8 @@ pub(super) struct Merged {
     pub(super) part: Part,
     /// Of the last row.
     pub(super) event: u8,
+    /// Of the last row.
+    pub(super) context: u32,
     pub(super) count: u32,
     /// Of the last row.
     pub(super) time: i64,
@@ -23,15 +25,16 @@ pub(super) struct Merged {
 
 impl Merged {
     fn new(item: u32, part: Part, record: &Record) -> Self {
-        let Record { time, weight, event, .. } = *record;
-        Self { item, part, event, count: 1, time, weight: f64::from(weight) }
+        let Record { time, weight, tags, .. } = *record;
+        let (event, context) = (tags.event(), tags.context());
+        Self { item, part, event, context, count: 1, time, weight: f64::from(weight) }
     }
 
     /// Adds what comes later.
     pub(super) fn absorb(&mut self, later: &Self) {
         self.count = self.count.saturating_add(later.count);
         self.weight += later.weight;
-        (self.time, self.event) = (later.time, later.event);
+        (self.time, self.event, self.context) = (later.time, later.event, later.context);
     }
 }
 
@@ -92,7 +95,7 @@ impl<'a> MergeRecords<'a> {
 
     /// The part that a row belongs to by itself.
     fn part(&self, record: &Record) -> Part {
-        match record.part {
+        match record.tags.part() {
             Part::Train if self.thresholds.test.is_some_and(|t| record.time >= t) => Part::Test,
             Part::Train if self.thresholds.valid.is_some_and(|t| record.time >= t) => Part::Valid,
             part => part,
@@ -121,7 +124,7 @@ impl MergeRecords<'_> {
             let mut record = first;
             loop {
                 let part = self.part(&record);
-                if record.exposed {
+                if record.tags.exposed() {
                     // What is shown later than train ends must not be known while training.
                     exposed |= part == Part::Train;
                 } else {

@@ -4,6 +4,7 @@
 
 mod bench;
 mod budget;
+mod contexts;
 mod distinct;
 mod error;
 mod events;

@@ -132,6 +132,7 @@ impl IngestOptions {
                 "{both} is in --exposure-events and in --keep-events: exposures are no positives; name it in one of them"
             )));
         }
+        super::contexts::check(self)?;
         if !inputs.test.is_empty() && self.split != Split::None {
             return refuse("--test gives a ready-made test part and --split makes one: pass one of them");
         }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use super::budget::Budget;
+use super::contexts;
 use super::error::IngestError;
 use super::items::ItemTable;
 use super::journal::{Journal, Mark};
@@ -95,8 +96,10 @@ pub(super) fn ingest_with(
         journal.check(&marks, options, partial.folder())?;
     }
     let resume = journal.map(|journal| journal.read);
-    let budget = budget(ctx, expected_bytes(&sources), resume.as_ref().map(ReadState::partitions))?;
-    let work = Work { inputs, options, output, run, budget: &budget, partial: &partial, marks: &marks, ctx };
+    let (rest, context_bytes) = contexts::shared_out(options, ctx)?;
+    let budget = budget(&rest, expected_bytes(&sources), resume.as_ref().map(ReadState::partitions))?;
+    let budget = (&budget, context_bytes);
+    let work = Work { inputs, options, output, run, budget, partial: &partial, marks: &marks, ctx };
     let result = work.run(sources, resume);
     match result {
         Ok(_) => partial.discard(),
@@ -116,7 +119,8 @@ struct Work<'a> {
     options: &'a IngestOptions,
     output: &'a Path,
     run: IngestRun,
-    budget: &'a Budget,
+    /// And bytes beside it for combinations of context.
+    budget: (&'a Budget, usize),
     partial: &'a Partial,
     marks: &'a [Mark],
     ctx: &'a Context,
@@ -158,7 +162,9 @@ impl Work<'_> {
         let checkpoints = Checkpoints { resume, every: self.run.checkpoint, save: &save };
         let source_count = sources.len();
         let scattered = scatter(sources, options, budget, &space, &rejects, checkpoints, ctx)?;
-        let Scattered { layout, records, users, items, counts: rows, histogram, sources, events, places } = scattered;
+        let budget = budget.0;
+        let Scattered { layout, records, users, items, counts: rows, histogram, sources, .. } = scattered;
+        let Scattered { events, contexts, places, .. } = scattered;
         let mut counts = counts_of(&rows);
         let reading_seconds = begun.elapsed().as_secs_f64();
         counts.rows_read = sources.iter().map(|s| s.rows).sum();
@@ -192,7 +198,7 @@ impl Work<'_> {
             thresholds: counts.thresholds,
             record_share: share / 4 * 3,
             id_share: share / 4,
-            user_rows: budget.user_rows(held),
+            user_rows: budget.user_rows(held, layout.context),
             rows: rows.kept,
             pairs: AtomicU64::new(0),
             options,
@@ -205,6 +211,7 @@ impl Work<'_> {
         let encode = Encode {
             columns,
             exposed: layout.exposed,
+            context: layout.context,
             parts: &parts,
             assign,
             tally: Tally::default(),
@@ -237,6 +244,7 @@ impl Work<'_> {
             ingest: serde_json::to_value(&counts).map_err(|e| IngestError::Options(e.to_string()))?,
             sources,
             events,
+            contexts,
         })?;
         let rejects = rejects.publish()?;
         let seconds = begun.elapsed().as_secs_f64();
@@ -245,6 +253,7 @@ impl Work<'_> {
             items: manifest.items,
             parts: manifest.parts,
             exposures: manifest.exposures,
+            contexts: manifest.contexts,
             fingerprint: manifest.fingerprint,
             rejects,
             rows_per_second: counts.rows_read as f64 / seconds,

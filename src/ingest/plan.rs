@@ -62,7 +62,7 @@ pub fn plan_ingest<T>(
 /// 65,536 items a user's bitmap has is what is expected of a user with an average number of items spread evenly.
 fn dataset_bytes(survey: &Survey) -> u64 {
     let Survey { rows, users, items, interactions, exposures, columns, user_id_bytes, item_id_bytes, .. } = *survey;
-    let count = u64::from(interactions < rows) * 4;
+    let count = u64::from(interactions < rows) * 4 + u64::from(survey.context_columns > 0) * 4;
     let row = 4 + u64::from(columns.time) * 8 + u64::from(columns.weight) * 4 + u64::from(columns.event) + count;
     let containers = (items as f64 / 65_536.0).max(1.0);
     let each = interactions as f64 / users.max(1) as f64;
@@ -93,11 +93,12 @@ fn rehearse<T>(
     let read = ReadOptions {
         format: Some(Format::Csv),
         header: Some(true),
-        user: named("user", true),
-        item: named("item", true),
-        time: named("time", columns.time),
-        weight: named("weight", columns.weight),
-        event: named("event", columns.event),
+        user: named("sampled user", true),
+        item: named("sampled item", true),
+        time: named("sampled time", columns.time),
+        weight: named("sampled weight", columns.weight),
+        event: named("sampled event", columns.event),
+        context: options.read.context.iter().map(|column| Column::Name(column.to_string())).collect(),
         time_unit: TimeUnit::Milliseconds,
         ..ReadOptions::default()
     };
@@ -122,7 +123,8 @@ fn write_sample(
 ) -> Result<Vec<String>, IngestError> {
     let file = File::create(log).at(log, "create a sample of the log")?;
     let exposures = options.exposure_events.iter().map(|name| (name, false)).collect();
-    let mut sink = Sample { out: BufWriter::new(file), rows: 0, exposures, log, header: false };
+    let mut sink =
+        Sample { out: BufWriter::new(file), rows: 0, exposures, context: &options.read.context, log, header: false };
     let mut scratch = Scratch::default();
     'sources: for (source, _) in find_sources(inputs, options)?.iter().filter(|(_, part)| *part == Part::Train) {
         for block in open(source, &options.read, Limits::default())? {
@@ -142,6 +144,7 @@ struct Sample<'a> {
     rows: u64,
     /// Types of exposures, and whether a row had them.
     exposures: Vec<(&'a String, bool)>,
+    context: &'a [Column],
     log: &'a Path,
     header: bool,
 }
@@ -151,11 +154,18 @@ impl Sample<'_> {
         let out = &mut self.out;
         if !self.header {
             self.header = true;
-            out.write_all(b"user,item")?;
+            // Columns of context have their own names, which must be no other's.
+            out.write_all(b"sampled user,sampled item")?;
             for (name, is_there) in
-                [(",time", row.time.is_some()), (",weight", row.weight.is_some()), (",event", row.event.is_some())]
+                [("time", row.time.is_some()), ("weight", row.weight.is_some()), ("event", row.event.is_some())]
             {
-                out.write_all(if is_there { name.as_bytes() } else { b"" })?;
+                if is_there {
+                    write!(out, ",sampled {name}")?;
+                }
+            }
+            for column in self.context {
+                out.write_all(b",")?;
+                quoted(out, column.to_string().as_bytes())?;
             }
             out.write_all(b"\n")?;
         }
@@ -172,6 +182,10 @@ impl Sample<'_> {
             self.exposures.iter_mut().filter(|(name, _)| name.as_bytes() == event).for_each(|(_, came)| *came = true);
             out.write_all(b",")?;
             quoted(out, event)?;
+        }
+        for value in row.context.iter().flat_map(|context| context.values()) {
+            out.write_all(b",")?;
+            quoted(out, value)?;
         }
         out.write_all(b"\n")
     }

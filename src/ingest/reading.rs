@@ -124,6 +124,7 @@ impl Reader {
             event: columns.event.is_some(),
             part: sources.iter().any(|(_, part)| *part != Part::Train),
             exposed: self.plan.exposed,
+            context: !columns.context.is_empty(),
         };
         self.check(blocks.info(), layout)?;
         while let Some(block) = blocks.next() {
@@ -196,13 +197,16 @@ fn describe(info: &SourceInfo) -> String {
         let header = if info.header { "a header" } else { "no header" };
         text += &format!(" with {header}, delimiter '{delimiter}'");
     }
-    if let Some(Roles { user, item, time, weight, event }) = &info.columns {
+    if let Some(Roles { user, item, time, weight, event, context }) = &info.columns {
         text += &format!("; users from column {user}, items from {item}");
         for (what, column) in [("times", time), ("weights", weight), ("events", event)] {
             match column {
                 Some(column) => text += &format!(", {what} from {column}"),
                 None => text += &format!(", no {what}"),
             }
+        }
+        for column in context {
+            text += &format!(", context from {column}");
         }
     }
     text

@@ -13,6 +13,61 @@ use crate::dataset::Part;
 /// The bit of the byte of parts that tells exposures.
 const EXPOSED: u32 = 2;
 
+/// Combinations of context that records can tell apart: what is left of a word beside the other tags.
+pub(super) const MAX_CONTEXTS: usize = 1 << 20;
+
+/// Event type (8 bits), combination of context (20), exposure (1) and part (2) of a row: one word, so that a record takes
+/// 32 bytes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Tags(u32);
+
+impl Tags {
+    /// Those of a positive.
+    #[inline]
+    pub(super) fn new(part: Part, event: u8, context: u32) -> Self {
+        debug_assert!((context as usize) < MAX_CONTEXTS);
+        Self(u32::from(event) << 23 | context << 3 | part as u32)
+    }
+
+    /// Those of an exposure: shown, not taken. Then event, context and weight mean nothing.
+    pub(super) fn exposure(part: Part) -> Self {
+        Self(part as u32 | 1 << EXPOSED)
+    }
+
+    #[inline]
+    pub(super) fn event(self) -> u8 {
+        (self.0 >> 23) as u8
+    }
+
+    #[inline]
+    pub(super) fn context(self) -> u32 {
+        self.0 >> 3 & (MAX_CONTEXTS as u32 - 1)
+    }
+
+    /// Part and exposure, as in the byte of parts.
+    #[inline]
+    fn kind(self) -> u8 {
+        (self.0 & 7) as u8
+    }
+
+    #[inline]
+    pub(super) fn part(self) -> Part {
+        Part::ALL[usize::from(self.kind() & ((1 << EXPOSED) - 1))]
+    }
+
+    #[inline]
+    pub(super) fn exposed(self) -> bool {
+        self.kind() >> EXPOSED != 0
+    }
+}
+
+/// Places in the dataset of the numbers that events and combinations of context have in temporary files.
+#[derive(Debug, Default)]
+pub(super) struct Places {
+    pub(super) events: Vec<u8>,
+    pub(super) contexts: Vec<u32>,
+}
+
 /// A row, its ids replaced by their hashes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Record {
@@ -20,18 +75,16 @@ pub(super) struct Record {
     pub(super) item: u64,
     pub(super) time: i64,
     pub(super) weight: f32,
-    pub(super) event: u8,
-    pub(super) part: Part,
-    /// Shown, not taken; then only user, item, time and part mean something.
-    pub(super) exposed: bool,
+    pub(super) tags: Tags,
 }
 
 impl Record {
     /// The key that records are sorted by, as words that compare like numbers. Records with equal keys are equal.
     fn key(&self) -> [u64; 4] {
         // Weights are not negative, so their bits are in their order.
-        let kind = u64::from(self.part as u8) | u64::from(self.exposed) << EXPOSED;
-        let rest = u64::from(self.event) << 40 | u64::from(self.weight.to_bits()) << 8 | kind;
+        let Tags(tags) = self.tags;
+        let (event, kind, context) = (u64::from(tags >> 23), u64::from(tags & 7), u64::from(self.tags.context()));
+        let rest = event << 55 | u64::from(self.weight.to_bits()) << 23 | kind << 20 | context;
         [self.user, self.item, (self.time as u64) ^ (1 << 63), rest]
     }
 
@@ -52,6 +105,9 @@ pub(super) struct Layout {
     /// Whether there are exposures.
     #[serde(default)]
     pub(super) exposed: bool,
+    /// Whether there are columns of context.
+    #[serde(default)]
+    pub(super) context: bool,
 }
 
 impl Layout {
@@ -61,6 +117,7 @@ impl Layout {
             + 4 * usize::from(self.weight)
             + usize::from(self.event)
             + usize::from(self.has_kind())
+            + 4 * usize::from(self.context)
     }
 
     /// Whether a record has a byte that tells part and exposure.
@@ -71,7 +128,7 @@ impl Layout {
     /// Appends a record.
     #[inline]
     pub(super) fn put(self, record: &Record, out: &mut Vec<u8>) {
-        let mut bytes = [0u8; 32];
+        let mut bytes = [0u8; 40];
         bytes[..8].copy_from_slice(&record.user.to_le_bytes());
         bytes[8..16].copy_from_slice(&record.item.to_le_bytes());
         let mut at = 16;
@@ -84,44 +141,53 @@ impl Layout {
             at += 4;
         }
         if self.event {
-            bytes[at] = record.event;
+            bytes[at] = record.tags.event();
             at += 1;
         }
         if self.has_kind() {
-            bytes[at] = record.part as u8 | u8::from(record.exposed) << EXPOSED;
+            bytes[at] = record.tags.kind();
             at += 1;
+        }
+        if self.context {
+            bytes[at..at + 4].copy_from_slice(&record.tags.context().to_le_bytes());
+            at += 4;
         }
         out.extend_from_slice(&bytes[..at]);
     }
 
-    /// Reads a record of [`Layout::width`] bytes; `places` translates events.
+    /// Reads a record of [`Layout::width`] bytes; `places` translates events and contexts.
     #[inline]
-    fn get(self, bytes: &[u8], places: &[u8]) -> Record {
+    fn get(self, bytes: &[u8], places: &Places) -> Record {
         let word = |at: usize| {
             let mut word = [0; 8];
             word.copy_from_slice(&bytes[at..at + 8]);
             u64::from_le_bytes(word)
         };
         let mut at = 16;
-        let mut record =
-            Record { user: word(0), item: word(8), time: 0, weight: 0.0, event: 0, part: Part::Train, exposed: false };
+        let half = |at: usize| [bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]];
+        let (mut time, mut weight, mut event, mut kind, mut context) = (0, 0.0, 0, 0u8, 0);
         if self.time {
-            record.time = word(at) as i64;
+            time = word(at) as i64;
             at += 8;
         }
         if self.weight {
-            record.weight = f32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+            weight = f32::from_le_bytes(half(at));
             at += 4;
         }
         if self.event {
-            record.event = places[usize::from(bytes[at])];
+            event = places.events[usize::from(bytes[at])];
             at += 1;
         }
         if self.has_kind() {
-            record.part = Part::ALL[usize::from(bytes[at] & ((1 << EXPOSED) - 1))];
-            record.exposed = bytes[at] >> EXPOSED != 0;
+            kind = bytes[at];
+            at += 1;
         }
-        record
+        if self.context {
+            context = places.contexts[u32::from_le_bytes(half(at)) as usize];
+        }
+        let part = Part::ALL[usize::from(kind & ((1 << EXPOSED) - 1))];
+        let tags = if kind >> EXPOSED != 0 { Tags::exposure(part) } else { Tags::new(part, event, context) };
+        Record { user: word(0), item: word(8), time, weight, tags }
     }
 }
 
@@ -129,7 +195,7 @@ impl Layout {
 /// bits in which their records differ, and so on, down to records that are all equal.
 pub(super) struct SortedRecords<'a> {
     layout: Layout,
-    places: &'a [u8],
+    places: &'a Places,
     space: &'a Arc<TempSpace>,
     ctx: &'a Context,
     /// Records that may be held.
@@ -149,7 +215,7 @@ impl<'a> SortedRecords<'a> {
     pub(super) fn new(
         mut spills: Vec<Spill>,
         layout: Layout,
-        places: &'a [u8],
+        places: &'a Places,
         space: &'a Arc<TempSpace>,
         share: usize,
         ctx: &'a Context,
@@ -268,28 +334,30 @@ mod tests {
     proptest! {
         #[test]
         fn records_come_in_order_whatever_fits(
-            rows in proptest::collection::vec((0u64..4, 0u64..3, -2i64..2, 0u8..3, 0u8..4), 1..200),
+            rows in proptest::collection::vec((0u64..4, 0u64..3, -2i64..2, 0u8..3, 0u8..4, 0u32..3), 1..200),
             spread in any::<bool>(),
             most in 2usize..40,
         ) {
             let folder = tempfile::tempdir().unwrap();
             let space = TempSpace::create(folder.path().join("t")).unwrap();
-            let layout = Layout { time: true, weight: true, event: true, part: true, exposed: true };
+            let layout = Layout { time: true, weight: true, event: true, part: true, exposed: true, context: true };
             let scale = if spread { 0x3FFF_0000_1111_2222 } else { 1 };
             let mut records: Vec<Record> = rows
                 .iter()
-                .map(|(u, i, t, e, p)| Record {
-                    user: u * scale, item: i * scale, time: *t, weight: f32::from(*e) / 3.0, event: *e,
-                    part: Part::ALL[usize::from(*p % 2)], exposed: *p > 1,
+                .map(|(u, i, t, e, p, c)| {
+                    let part = Part::ALL[usize::from(*p % 2)];
+                    let tags = if *p > 1 { Tags::exposure(part) } else { Tags::new(part, *e, c * 0x7_FFFF) };
+                    Record { user: u * scale, item: i * scale, time: *t, weight: f32::from(*e) / 3.0, tags }
                 })
                 .collect();
+            let places = Places { events: vec![0, 1, 2], contexts: (0..MAX_CONTEXTS as u32).collect() };
             let spill = Spill::new(&space);
             let mut bytes = Vec::new();
             records.iter().for_each(|r| layout.put(r, &mut bytes));
             spill.append(&bytes).unwrap();
             let ctx = Context::new(1, ByteSize(1 << 20));
             let share = most * size_of::<Record>();
-            let mut sorted = SortedRecords::new(vec![spill], layout, &[0, 1, 2], &space, share, &ctx, Vec::new());
+            let mut sorted = SortedRecords::new(vec![spill], layout, &places, &space, share, &ctx, Vec::new());
             let mut found = Vec::new();
             while let Some(record) = sorted.next().unwrap() {
                 found.push(record);

@@ -12,6 +12,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use serde::{Deserialize, Serialize};
 
 use super::budget::{Budget, partition_of};
+use super::contexts::{Contexts, SeenContexts};
 use super::error::IngestError;
 use super::events::{EXPOSURE, Events, SeenEvents};
 use super::histogram::{Counted, Histogram};
@@ -19,11 +20,11 @@ use super::ids::{self, HEAD, SeenIds};
 use super::options::{IngestOptions, OnError};
 use super::read::{BadRow, Reason, Row, RowSink, Scratch, Source};
 use super::reading::{Job, Message, Place, Plan, Reader};
-use super::record::{Layout, Record};
+use super::record::{Layout, Places, Record, Tags};
 use super::rejects::{self, Rejects, RejectsState};
 use super::spill::{Gather, Spill, TempSpace};
 use crate::context::{Context, Stage, Unit};
-use crate::dataset::{self, Part, id_hash};
+use crate::dataset::{self, ContextTable, Part, id_hash};
 use crate::storage::StorageError;
 
 /// How long a thread waits before it looks whether it should stop.
@@ -39,8 +40,9 @@ pub(super) struct Scattered {
     pub(super) histogram: Option<Histogram>,
     pub(super) sources: Vec<dataset::Source>,
     pub(super) events: Vec<String>,
-    /// Place in `events` of each number in the records.
-    pub(super) places: Vec<u8>,
+    /// What combinations of context there are, if any are asked for.
+    pub(super) contexts: Option<ContextTable>,
+    pub(super) places: Places,
 }
 
 /// What became of the rows read.
@@ -78,6 +80,9 @@ pub(super) struct ReadState {
     events: Vec<String>,
     #[serde(default)]
     exposures: Vec<String>,
+    /// Values of the combinations of context, by number.
+    #[serde(default)]
+    contexts: Vec<Vec<String>>,
     /// Rows of each source so far.
     rows: Vec<u64>,
     /// Bytes of each source so far, as stored.
@@ -118,6 +123,9 @@ struct Shared<'a> {
     /// Records, users' ids and items' ids.
     spills: [Vec<Spill>; 3],
     events: Events,
+    contexts: Contexts,
+    /// Bytes that combinations of context may take.
+    context_bytes: usize,
     rejects: &'a Rejects,
     rows: Vec<AtomicU64>,
     bytes: Vec<AtomicU64>,
@@ -137,11 +145,11 @@ struct Done {
     histogram: Option<Histogram>,
 }
 
-/// Reads `sources` in turn; rows of the second of each pair belong to that part. `rejects` goes on where `checkpoints` do.
+/// Reads `sources` in turn, with `context_bytes` beside the budget for combinations of context; rows of the second of each pair belong to that part. `rejects` goes on where `checkpoints` do.
 pub(super) fn scatter(
     sources: Vec<(Source, Part)>,
     options: &IngestOptions,
-    budget: &Budget,
+    (budget, context_bytes): (&Budget, usize),
     space: &Arc<TempSpace>,
     rejects: &Rejects,
     checkpoints: Checkpoints<'_>,
@@ -162,6 +170,8 @@ pub(super) fn scatter(
         budget,
         spills: [(); 3].map(|()| Spill::several(space, budget.partitions)),
         events: Events::new(options),
+        contexts: Contexts::new(options, context_bytes),
+        context_bytes,
         rejects,
         rows: zeros(),
         bytes: zeros(),
@@ -194,7 +204,7 @@ pub(super) fn scatter(
             save(shared.state(Place::end(names.len()), space)?)?;
         }
     }
-    let Shared { spills: [records, users, items], events, rows, bytes, done, stage, .. } = shared;
+    let Shared { spills: [records, users, items], events, contexts, rows, bytes, done, stage, .. } = shared;
     drop(stage);
     let Done { layout, counts, histogram } = done.into_inner().unwrap_or_else(PoisonError::into_inner);
     for spill in records.iter().chain(&users).chain(&items) {
@@ -203,7 +213,9 @@ pub(super) fn scatter(
     if counts.kept > 0 {
         events.check_exposures()?;
     }
-    let (events, places) = events.finish();
+    let (events, places_of_events) = events.finish();
+    let (contexts, places_of_contexts) = contexts.finish();
+    let places = Places { events: places_of_events, contexts: places_of_contexts };
     let sources = names
         .into_iter()
         .zip(rows.iter().zip(&bytes))
@@ -213,7 +225,7 @@ pub(super) fn scatter(
             rows: rows.load(Ordering::Relaxed),
         })
         .collect();
-    Ok(Scattered { layout, records, users, items, counts, histogram, sources, events, places })
+    Ok(Scattered { layout, records, users, items, counts, histogram, sources, events, contexts, places })
 }
 
 /// Stops the other parsers when one panics: they may be waiting for the turn of a block that will never be handed in.
@@ -282,6 +294,7 @@ impl Shared<'_> {
             histogram: done.histogram.as_ref().map(Histogram::counted),
             events: self.events.seen(),
             exposures: self.events.exposures_seen(),
+            contexts: self.contexts.seen(),
             rows: numbers(&self.rows),
             bytes: numbers(&self.bytes),
             spills: lengths,
@@ -301,6 +314,7 @@ impl Shared<'_> {
             }
         }
         self.events = Events::restore(self.options, &state.events, &state.exposures);
+        self.contexts = Contexts::restore(self.options, self.context_bytes, &state.contexts);
         self.rows = state.rows.iter().map(|n| AtomicU64::new(*n)).collect();
         self.bytes = state.bytes.iter().map(|n| AtomicU64::new(*n)).collect();
         self.stage.add(if self.by_bytes { state.bytes.iter().sum() } else { state.rows() });
@@ -361,6 +375,7 @@ struct Parser<'a> {
     /// The last row's user and its hash; ids are not empty.
     last_user: (Vec<u8>, u64),
     events: SeenEvents,
+    contexts: SeenContexts,
     counts: RowCounts,
     histogram: Option<Histogram>,
     rejected: Vec<u8>,
@@ -386,6 +401,7 @@ impl<'a> Parser<'a> {
             seen_items: SeenIds::new(cache_slots),
             last_user: (Vec::new(), 0),
             events: SeenEvents::default(),
+            contexts: SeenContexts::default(),
             counts: RowCounts::default(),
             histogram: (is_fraction(options.split) || is_fraction(options.valid_split)).then(Histogram::default),
             rejected: Vec::new(),
@@ -434,7 +450,7 @@ impl Parser<'_> {
         let item = id_hash(row.item, seed);
         note_id(row.item, item, seed, bits, &mut self.seen_items, &mut self.item_ids, &shared.spills[2])?;
         let time = row.time.unwrap_or(0);
-        let record = Record { user, item, time, weight: 0.0, event: 0, part: self.part, exposed: true };
+        let record = Record { user, item, time, weight: 0.0, tags: Tags::exposure(self.part) };
         let at = partition_of(user, bits);
         self.records.make_room(at, self.layout.width(), &shared.spills[0])?;
         self.layout.put(&record, self.records.buffer(at));
@@ -494,6 +510,7 @@ impl RowSink for Parser<'_> {
             self.counts.by_weight += 1;
             return Ok(());
         }
+        let context = row.context.map_or(Ok(0), |key| self.contexts.number(key, &shared.contexts))?;
         let time = row.time.unwrap_or(0);
         if let Some(histogram) = &mut self.histogram
             && self.part == Part::Train
@@ -514,7 +531,7 @@ impl RowSink for Parser<'_> {
         note_id(row.item, item, seed, bits, &mut self.seen_items, &mut self.item_ids, &shared.spills[2])?;
         let at = partition_of(user, bits);
         self.records.make_room(at, self.layout.width(), &shared.spills[0])?;
-        let record = Record { user, item, time, weight, event, part: self.part, exposed: false };
+        let record = Record { user, item, time, weight, tags: Tags::new(self.part, event, context) };
         self.layout.put(&record, self.records.buffer(at));
         self.counts.kept += 1;
         Ok(())

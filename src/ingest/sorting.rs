@@ -10,7 +10,7 @@ use super::items::ItemTable;
 use super::kcore::{self, Core, Staged};
 use super::merge::MergeRecords;
 use super::options::IngestOptions;
-use super::record::{Layout, Record, SortedRecords};
+use super::record::{Layout, Places, Record, SortedRecords};
 use super::spill::{Spill, TempSpace};
 use super::summary::{IngestCounts, Thresholds};
 use super::users::{Encode, in_order, in_parallel};
@@ -26,7 +26,7 @@ pub(super) struct Sorting<'a> {
     /// Units of work.
     pub(super) units: usize,
     pub(super) layout: Layout,
-    pub(super) places: &'a [u8],
+    pub(super) places: &'a Places,
     pub(super) items: &'a ItemTable,
     pub(super) thresholds: Thresholds,
     /// Bytes a worker may use for rows.

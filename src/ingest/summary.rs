@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::error::IngestError;
-use crate::dataset::{ExposureSummary, Part, PartSummary};
+use crate::dataset::{ContextSummary, ExposureSummary, Part, PartSummary};
 
 /// Moments at which parts were cut, in milliseconds since 1970-01-01 UTC.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,6 +72,8 @@ pub struct IngestSummary {
     pub parts: Vec<(Part, PartSummary)>,
     /// Counts of exposures, where some rows are.
     pub exposures: Option<ExposureSummary>,
+    /// Columns of context, where some are kept.
+    pub contexts: Option<ContextSummary>,
     /// Identifies the content.
     pub fingerprint: String,
     /// Where the rejected rows are, if there are any.

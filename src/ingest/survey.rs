@@ -42,6 +42,8 @@ pub struct Survey {
     pub item_id_bytes: u64,
     /// Whether there are times, weights, event types: what an interaction is stored with.
     pub columns: Columns,
+    /// Columns of context, whose combination is stored with each train interaction.
+    pub context_columns: usize,
     /// Bytes of temporary files that ingest writes with the budget and threads that the log was counted with.
     pub temporary_bytes: u64,
     /// Bytes of the inputs as stored.
@@ -64,9 +66,11 @@ pub fn survey(inputs: &Inputs, options: &IngestOptions, ctx: &Context) -> Result
     }
     let begun = Instant::now();
     let sources = find_sources(inputs, options)?;
-    let budget = Budget::new(ctx, expected_bytes(&sources), None)?;
+    let (rest, _) = super::contexts::shared_out(options, ctx)?;
+    let budget = Budget::new(&rest, expected_bytes(&sources), None)?;
     let part = sources.iter().any(|(_, part)| *part != Part::Train);
     let mut layout = Layout { part, exposed: options.has_exposures(), ..Layout::default() };
+    layout.context = !options.read.context.is_empty();
     let total = sources.iter().map(|(source, _)| source.bytes()).sum::<Option<u64>>();
     let stage = ctx.stage("counting", total, Unit::Bytes);
     let (send, blocks) = bounded::<Block>(budget.queue);
@@ -120,6 +124,7 @@ pub fn survey(inputs: &Inputs, options: &IngestOptions, ctx: &Context) -> Result
         user_id_bytes: (mean(tally.user_bytes) * users as f64) as u64,
         item_id_bytes: (mean(tally.item_bytes) * items as f64) as u64,
         columns: Columns { time: layout.time, weight: layout.weight, count: true, event: layout.event },
+        context_columns: options.read.context.len(),
         temporary_bytes: (tally.rows + tally.exposed) * layout.width() as u64 + tally.spilled,
         bytes: total.unwrap_or_default(),
         seconds: begun.elapsed().as_secs_f64(),

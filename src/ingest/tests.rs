@@ -20,6 +20,8 @@ struct Row {
     time: i64,
     weight: u8,
     event: u8,
+    /// Values of two columns of context.
+    context: (u8, u8),
     /// 0 for the main input, 1 for a ready-made validation part, 2 for test.
     source: u8,
 }
@@ -27,15 +29,18 @@ struct Row {
 /// Interaction by item: time, weight, count, event.
 type Items = BTreeMap<String, (i64, f32, u32, String)>;
 type Parts = BTreeMap<Part, BTreeMap<String, Items>>;
+/// Values of the columns of context of each train interaction.
+type Around = BTreeMap<(String, String), Vec<String>>;
 /// Exposed items by user.
 type Shown = BTreeMap<String, BTreeSet<String>>;
 
 fn rows() -> impl Strategy<Value = Vec<Row>> {
-    let row =
-        (0u8..12, 0u8..10, 0i64..40, 0u8..6, 0u8..3, 0u8..3).prop_map(|(user, item, time, weight, event, source)| {
+    let row = (0u8..12, 0u8..10, 0i64..40, 0u8..6, 0u8..3, 0u8..3, (0u8..3, 0u8..4)).prop_map(
+        |(user, item, time, weight, event, source, context)| {
             // Some users and items are much more frequent than others.
-            Row { user: user / 2 * (user % 2), item: item / 2, time, weight, event, source }
-        });
+            Row { user: user / 2 * (user % 2), item: item / 2, time, weight, event, context, source }
+        },
+    );
     prop_oneof![
         proptest::collection::vec(row.clone(), 1..120),
         proptest::collection::vec(
@@ -56,8 +61,12 @@ fn split() -> impl Strategy<Value = Split> {
 }
 
 fn options() -> impl Strategy<Value = (IngestOptions, [bool; 2])> {
-    let filters =
-        (prop_oneof![Just(None), Just(Some(2.0f32))], proptest::bool::weighted(0.3), proptest::bool::weighted(0.4));
+    let filters = (
+        prop_oneof![Just(None), Just(Some(2.0f32))],
+        proptest::bool::weighted(0.3),
+        proptest::bool::weighted(0.4),
+        any::<bool>(),
+    );
     (
         filters,
         0u32..4,
@@ -70,7 +79,7 @@ fn options() -> impl Strategy<Value = (IngestOptions, [bool; 2])> {
     )
         .prop_map(
             |(
-                (min_weight, keep, expose),
+                (min_weight, keep, expose, context),
                 min_user_count,
                 min_item_count,
                 split,
@@ -84,7 +93,8 @@ fn options() -> impl Strategy<Value = (IngestOptions, [bool; 2])> {
                     (Split::TimeAt(test), Split::TimeAt(valid)) if valid >= test => Split::None, // is refused
                     _ => valid_split,
                 };
-                let read = ReadOptions { weight: name("weight"), event: name("event"), ..Default::default() };
+                let context = if context { vec![name("device").unwrap(), name("page").unwrap()] } else { Vec::new() };
+                let read = ReadOptions { weight: name("weight"), event: name("event"), context, ..Default::default() };
                 let options = IngestOptions {
                     read,
                     min_weight,
@@ -119,10 +129,11 @@ fn ingest_for_test(
 fn write(folder: &Path, rows: &[Row], ready: [bool; 2]) -> Inputs {
     let mut inputs = Inputs::default();
     let file = |name: &str, rows: &mut dyn Iterator<Item = &Row>| {
-        let mut text = "user,item,time,weight,event\n".to_string();
+        let mut text = "user,item,time,weight,event,device,page\n".to_string();
         for row in rows {
             let Row { user, item, time, weight, event, .. } = row;
-            text += &format!("u{user},i{item},{time},{}.1,e{event}\n", weight);
+            let [device, page] = values(row);
+            text += &format!("u{user},i{item},{time},{}.1,e{event},{device},{page}\n", weight);
         }
         let path = folder.join(name);
         std::fs::write(&path, text).unwrap();
@@ -137,6 +148,11 @@ fn write(folder: &Path, rows: &[Row], ready: [bool; 2]) -> Inputs {
         inputs.test = file("test.csv", &mut rows.iter().filter(|r| part(r) == Part::Test));
     }
     inputs
+}
+
+/// Values of context; one of them is empty, and one is the beginning of another.
+fn values(row: &Row) -> [String; 2] {
+    [["", "tv", "t"][usize::from(row.context.0)].into(), format!("p{}", row.context.1)]
 }
 
 fn part_of(row: &Row, ready: [bool; 2]) -> Part {
@@ -161,7 +177,7 @@ fn moment(split: Split, times: &[i64]) -> Option<i64> {
 }
 
 /// What the dataset should hold, or `None` if there should be an error.
-fn oracle(rows: &[Row], options: &IngestOptions, ready: [bool; 2]) -> Option<(Parts, Shown)> {
+fn oracle(rows: &[Row], options: &IngestOptions, ready: [bool; 2]) -> Option<(Parts, Shown, Around)> {
     let weight = |r: &Row| format!("{}.1", r.weight).parse::<f32>().unwrap();
     let event = |r: &Row| format!("e{}", r.event);
     let exposure = |r: &Row| options.exposure_events.contains(&event(r));
@@ -195,11 +211,17 @@ fn oracle(rows: &[Row], options: &IngestOptions, ready: [bool; 2]) -> Option<(Pa
     let hash = |id: &str| id_hash(id.as_bytes(), options.hash_seed);
     let merge = |rows: &[&Row]| {
         let mut rows = rows.to_vec();
-        rows.sort_by_key(|r| (r.time, r.event, r.weight));
+        // Of rows that agree in all else the one with the last combination, in the order of lengths and bytes, comes last.
+        let key = |r: &Row| {
+            let values = values(r).map(|value| ((value.len() as u32).to_le_bytes(), value));
+            (r.time, r.event, r.weight, r.source.min(part_of(r, ready) as u8), values)
+        };
+        rows.sort_by_key(|r| key(r));
         let last = rows.last().unwrap();
         let sum: f64 = rows.iter().map(|r| f64::from(weight(r))).sum();
-        (last.time * 1000, sum as f32, rows.len() as u32, event(last))
+        ((last.time * 1000, sum as f32, rows.len() as u32, event(last)), values(last))
     };
+    let mut around = Around::new();
     let mut result = Parts::new();
     let users: BTreeSet<String> = pairs.keys().map(|(u, _)| u.clone()).collect();
     for user in users {
@@ -217,7 +239,10 @@ fn oracle(rows: &[Row], options: &IngestOptions, ready: [bool; 2]) -> Option<(Pa
             }
             left.push((item.clone(), by_part));
         }
-        let mut place = |part: Part, item: &str, merged: (i64, f32, u32, String)| {
+        let mut place = |part: Part, item: &str, (merged, context): ((i64, f32, u32, String), [String; 2])| {
+            if part == Part::Train {
+                around.insert((user.clone(), item.into()), context.to_vec());
+            }
             result.entry(part).or_default().entry(user.clone()).or_default().insert(item.into(), merged);
         };
         let both_ones = options.split == Split::LeaveOneOut && options.valid_split == Split::LeaveOneOut;
@@ -231,14 +256,14 @@ fn oracle(rows: &[Row], options: &IngestOptions, ready: [bool; 2]) -> Option<(Pa
         };
         let draw = |part: Part, item: &str| pair_hash(options.seed, part as u8, hash(&user), hash(item));
         let open = candidates(&left);
-        let whole = |p: &[Vec<&Row>; 3]| -> (i64, f32, u32, String) {
+        let whole = |p: &[Vec<&Row>; 3]| -> ((i64, f32, u32, String), [String; 2]) {
             let valid = if valid.is_some() { &p[1][..] } else { &[] };
             merge(&p[0].iter().chain(valid).copied().collect::<Vec<_>>())
         };
         let mut chosen: Vec<usize> = match options.split {
             Split::LeaveOneOut => {
                 leave = open.len() >= if both_ones { 3 } else { 2 };
-                let latest = open.into_iter().max_by_key(|i| (whole(&left[*i].1).0, draw(Part::Test, &left[*i].0)));
+                let latest = open.into_iter().max_by_key(|i| (whole(&left[*i].1).0.0, draw(Part::Test, &left[*i].0)));
                 latest.filter(|_| leave).into_iter().collect()
             }
             Split::Random(f) => {
@@ -254,7 +279,8 @@ fn oracle(rows: &[Row], options: &IngestOptions, ready: [bool; 2]) -> Option<(Pa
         let open: Vec<usize> = (0..left.len()).filter(|i| !left[*i].1[0].is_empty()).collect();
         let mut chosen: Vec<usize> = match options.valid_split {
             Split::LeaveOneOut if leave && open.len() >= 2 => {
-                let latest = open.into_iter().max_by_key(|i| (merge(&left[*i].1[0]).0, draw(Part::Valid, &left[*i].0)));
+                let latest =
+                    open.into_iter().max_by_key(|i| (merge(&left[*i].1[0]).0.0, draw(Part::Valid, &left[*i].0)));
                 latest.into_iter().collect()
             }
             Split::Random(f) => {
@@ -284,7 +310,7 @@ fn oracle(rows: &[Row], options: &IngestOptions, ready: [bool; 2]) -> Option<(Pa
             shown.entry(user).or_default().insert(item);
         }
     }
-    result.contains_key(&Part::Train).then_some((result, shown))
+    result.contains_key(&Part::Train).then_some((result, shown, around))
 }
 
 fn content(dataset: &Dataset) -> Parts {
@@ -300,6 +326,23 @@ fn content(dataset: &Dataset) -> Parts {
                 let item = dataset.items().id(item.to_native()).unwrap().to_string();
                 result.entry(part).or_default().entry(id.clone()).or_default().insert(item, value);
             }
+        }
+    }
+    result
+}
+
+fn around(dataset: &Dataset) -> Around {
+    let mut result = Around::new();
+    let Some(contexts) = dataset.contexts() else { return result };
+    let columns = contexts.summary().columns.len();
+    for user in 0..dataset.users().len() {
+        let items = dataset.train().user(user).items;
+        for (item, code) in items.iter().zip(contexts.user(dataset.train(), user)) {
+            let value =
+                |k: usize| contexts.value(k, contexts.values(k)[code.to_native() as usize].to_native()).into_owned();
+            let key = (user, item.to_native());
+            let key = (dataset.users().id(key.0).unwrap().into(), dataset.items().id(key.1).unwrap().into());
+            result.insert(key, (0..columns).map(value).collect());
         }
     }
     result
@@ -368,7 +411,7 @@ proptest! {
             prop_assert!(result.is_err() && !output.exists());
             return Ok(());
         }
-        let Some((expected, expected_shown)) = expected else {
+        let Some((expected, expected_shown, expected_around)) = expected else {
             let error = result.unwrap_err().to_string();
             prop_assert!(error.contains("no rows") || error.contains("no interactions"), "{}", error);
             prop_assert!(!output.exists());
@@ -380,6 +423,8 @@ proptest! {
         dataset.verify(&ctx).unwrap();
         prop_assert_eq!(content(&dataset), expected);
         prop_assert_eq!(shown(&dataset), expected_shown);
+        let contexts = !options.read.context.is_empty();
+        prop_assert_eq!(around(&dataset), if contexts { expected_around } else { Around::new() });
         prop_assert_eq!(dataset.exposures().is_some(), exposes);
 
         // Another order of rows, other threads, other memory: the same bytes.

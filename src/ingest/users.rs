@@ -8,7 +8,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::budget::partition_of;
 use super::error::IngestError;
 use super::ids::SortedIds;
-use super::merge::{User, UserSource, lost};
+use super::merge::{Merged, User, UserSource, lost};
 use super::split::Assign;
 use crate::context::{Context, Interrupted};
 use crate::dataset::{Columns, Event, Part, UserBlock};
@@ -134,6 +134,8 @@ pub(super) struct Encode<'a> {
     pub(super) columns: Columns,
     /// Whether there are exposures.
     pub(super) exposed: bool,
+    /// Whether there are columns of context.
+    pub(super) context: bool,
     pub(super) parts: &'a [Part],
     pub(super) assign: Assign,
     pub(super) tally: Tally,
@@ -145,6 +147,7 @@ pub(super) struct Encode<'a> {
 impl Encode<'_> {
     fn block(&self) -> UserBlock {
         let block = UserBlock::new(self.columns, self.parts);
+        let block = if self.context { block.with_contexts() } else { block };
         if self.exposed { block.with_exposures() } else { block }
     }
 
@@ -171,7 +174,8 @@ impl Encode<'_> {
             let too_few = self.assign.user(&user, &item_hash, |part, row| {
                 *(if part == Part::Train { &mut train } else { &mut held_out }) += 1;
                 let weight = row.weight.min(f64::from(f32::MAX)) as f32;
-                block.push(part, Event { item: row.item, time: row.time, weight, count: row.count, event: row.event });
+                let Merged { item, time, count, event, context, .. } = *row;
+                block.push(part, Event { item, time, weight, count, event, context });
             });
             user.exposed.iter().for_each(|item| block.expose(*item));
             not_split += u64::from(too_few);

@@ -112,8 +112,9 @@ pub struct MixConfig {
     /// temperature.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub band: Option<[f64; 2]>,
-    /// Keeps candidates with a train interaction in the same stretch of time as the positive: `time:` and a length, such as
-    /// `time:1d`, `time:6h`, `time:90m` or `time:2w`.
+    /// Keeps candidates with a train interaction in the same context as the positive: a column that was ingested by
+    /// `--context`, such as `device`; or a stretch of time, `time:` and a length, such as `time:1d`, `time:6h`, `time:90m`
+    /// or `time:2w`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub same_context: Option<String>,
     /// What a negative counts in the loss.

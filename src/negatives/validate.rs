@@ -138,10 +138,11 @@ impl MixConfig {
             return Some(("band", format!("[{low}, {high}]"), must.into()));
         }
         if let Some(text) = &self.same_context
+            && (text.is_empty() || text.starts_with("time:"))
             && stretch_length(text).is_none()
         {
-            let must = "be \"time:\" and a length in minutes, hours, days or weeks, such as \"time:90m\", \"time:6h\", \
-                        \"time:1d\" or \"time:2w\"";
+            let must = "be a column of context, or \"time:\" and a length in minutes, hours, days or weeks, such as \
+                        \"time:90m\", \"time:6h\", \"time:1d\" or \"time:2w\"";
             return Some(("same_context", format!("{text:?}"), must.into()));
         }
         if self.weigh == Weigh::Rank && self.select != Select::Violation {
@@ -202,6 +203,7 @@ mod tests {
                 "50.0 %",
             ),
             ("[[mix]]\nband = [0.9, 0.1]", "negatives.mix[0].band", "lower"),
+            ("[[mix]]\nsame_context = \"\"", "negatives.mix[0].same_context", "column"),
             ("[[mix]]\nsame_context = \"time:1y\"", "negatives.mix[0].same_context", "time:1d"),
             ("[[mix]]\nsame_context = \"time:1d\"\nweigh = \"log-q\"", "negatives.mix[0].weigh", "no filter"),
             ("[[mix]]\nweigh = \"rank\"", "negatives.mix[0].weigh", "violation"),
@@ -227,6 +229,7 @@ mod tests {
             ("[[mix]]\nweigh = \"log-q\"\npropose = \"in-batch\"", false),
             ("[[mix]]\nmin_distance = 0.1\ncandidates = 4", false),
             ("[[mix]]\nsame_context = \"time:6h\"", false),
+            ("[[mix]]\nsame_context = \"device\"", false),
         ] {
             assert!(mistake(text).is_none_or(|m| panic!("{text}: {} {}", m.key, m.must)));
             assert_eq!(toml::from_str::<NegativesConfig>(text).unwrap().simple().is_some(), simple, "{text}");

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use super::Scorer;
-use crate::dataset::{Columns, Dataset, DatasetWriter, Description, Event, Part, UserBlock, id_hash};
+use crate::dataset::{Columns, ContextTable, Dataset, DatasetWriter, Description, Event, Part, UserBlock, id_hash};
 use crate::model::{Model, ModelManifest, Similarity, publish};
 use crate::storage::Staging;
 
@@ -25,6 +25,7 @@ pub(crate) fn dataset(target: &Path, items: usize, parts: &[(Part, Vec<Vec<u32>>
         weight: 1.0,
         count: 1,
         event: 0,
+        context: 0,
     })
 }
 
@@ -36,16 +37,17 @@ pub(crate) fn dataset_with(
     columns: Columns,
     event: impl Fn(usize, u32) -> Event,
 ) -> Dataset {
-    dataset_exposed(target, items, parts, (columns, event), None)
+    dataset_of_all(target, items, parts, (columns, event), (None, None))
 }
 
-/// As [`dataset_with`]; `exposed` holds what was shown to each user and not taken, ascending.
-pub(crate) fn dataset_exposed(
+/// As [`dataset_with`]; `exposed` holds what was shown to each user and not taken, ascending, and `contexts` what the
+/// numbers of combinations mean.
+pub(crate) fn dataset_of_all(
     target: &Path,
     items: usize,
     parts: &[(Part, Vec<Vec<u32>>)],
     (columns, event): (Columns, impl Fn(usize, u32) -> Event),
-    exposed: Option<&[Vec<u32>]>,
+    (exposed, contexts): (Option<&[Vec<u32>]>, Option<ContextTable>),
 ) -> Dataset {
     let names: Vec<Part> = parts.iter().map(|(part, _)| *part).collect();
     let mut writer = DatasetWriter::create(target, false, columns, &names, HASH_SEED).unwrap();
@@ -58,6 +60,7 @@ pub(crate) fn dataset_exposed(
     dictionary.append(&offsets, &bytes).unwrap();
     writer.finish_items(dictionary).unwrap();
     let block = UserBlock::new(columns, &names);
+    let block = if contexts.is_some() { block.with_contexts() } else { block };
     let mut block = if exposed.is_some() { block.with_exposures() } else { block };
     for (u, id) in ids("u", parts[0].1.len()).iter().enumerate() {
         for (part, users) in parts {
@@ -70,7 +73,7 @@ pub(crate) fn dataset_exposed(
         block.end_user(id.as_bytes());
     }
     writer.append(&block).unwrap();
-    writer.finish(Description::default()).unwrap();
+    writer.finish(Description { contexts, ..Description::default() }).unwrap();
     Dataset::open(target).unwrap()
 }
 

@@ -245,8 +245,14 @@ mod tests {
         let columns = Columns { time: true, weight: true, ..Columns::default() };
         let (weight, days) =
             (|u: usize, i: u32| (u as f32 + 1.0) * i as f32, |u: usize, i: u32| u as i64 + i64::from(i));
-        let event =
-            |u, item| Event { item, time: days(u, item) * DAY as i64, weight: weight(u, item), count: 1, event: 0 };
+        let event = |u, item| Event {
+            item,
+            time: days(u, item) * DAY as i64,
+            weight: weight(u, item),
+            count: 1,
+            event: 0,
+            context: 0,
+        };
         let users: Vec<Vec<u32>> = vec![vec![0, 1, 4], vec![2], vec![1, 3, 4, 5]];
         let data = dataset_with(&folder.path().join("d"), 6, &[(Part::Train, users.clone())], columns, event);
         let config = ConfidenceConfig {

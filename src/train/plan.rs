@@ -137,8 +137,8 @@ pub struct ValidationPlan {
 /// What training on `dataset` takes with `config`; [`train`](super::train()) does the same. No interaction is read.
 ///
 /// # Errors
-/// If the configuration makes no sense or asks for exposures or times that the dataset has not, or the budget of `ctx`
-/// cannot hold even the smallest windows.
+/// If the configuration makes no sense or asks for exposures, times or context that the dataset has not, or the budget of
+/// `ctx` cannot hold even the smallest windows.
 pub fn plan_train(dataset: &Dataset, config: &TrainConfig, ctx: &Context) -> Result<TrainPlan, TrainError> {
     plan_beside(0, dataset, config, ctx)
 }
@@ -159,14 +159,9 @@ pub(super) fn plan_beside(
                 .into(),
         });
     }
-    if let Some(text) = config.negatives.mix.iter().find_map(|c| c.same_context.as_ref())
-        && !dataset.manifest().columns.time
-    {
-        return Err(TrainError::Config {
-            key: "negatives.mix.same_context".into(),
-            value: format!("{text:?}"),
-            must: "be left out: the dataset has no times; or ingest the log again with --time-column".into(),
-        });
+    if let Some((text, must)) = config.negatives.missing_context(dataset) {
+        let (key, value) = ("negatives.mix.same_context".into(), format!("{text:?}"));
+        return Err(TrainError::Config { key, value, must });
     }
     if let Some(validation) = &config.validation {
         validation.check(dataset)?;

@@ -68,6 +68,7 @@ pub struct RowCount {
 pub struct Scratch {
     pub(super) text: Vec<u8>,
     pub(super) fields: Vec<(usize, usize)>,
+    pub(super) context: Vec<u8>,
 }
 
 /// Some records of a source.

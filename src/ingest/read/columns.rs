@@ -20,6 +20,8 @@ pub enum Role {
     Weight,
     /// Type of the event, such as `click`.
     Event,
+    /// A column of context, such as the device.
+    Context,
 }
 
 impl Role {
@@ -31,6 +33,7 @@ impl Role {
             Self::Time => "--time-column",
             Self::Weight => "--weight-column",
             Self::Event => "--event-column",
+            Self::Context => "--context",
         }
     }
 
@@ -106,6 +109,7 @@ impl Role {
             ],
             Self::Weight => &["weight", "rating"],
             Self::Event => &["event", "eventtype"],
+            Self::Context => &[],
         }
     }
 }
@@ -118,6 +122,7 @@ impl fmt::Display for Role {
             Self::Time => "time",
             Self::Weight => "weight",
             Self::Event => "event",
+            Self::Context => "context",
         })
     }
 }
@@ -135,6 +140,8 @@ pub struct Roles<T> {
     pub weight: Option<T>,
     /// Event types, if they are read.
     pub event: Option<T>,
+    /// Columns of context.
+    pub context: Vec<T>,
 }
 
 impl<T> Roles<T> {
@@ -146,11 +153,17 @@ impl<T> Roles<T> {
             time: self.time.as_ref().map(&mut f),
             weight: self.weight.as_ref().map(&mut f),
             event: self.event.as_ref().map(&mut f),
+            context: self.context.iter().map(&mut f).collect(),
         }
     }
 
     /// Those there are.
     pub(super) fn each(&self) -> impl Iterator<Item = (Role, &T)> {
+        self.fixed().chain(self.context.iter().map(|value| (Role::Context, value)))
+    }
+
+    /// Those there are but for context.
+    pub(super) fn fixed(&self) -> impl Iterator<Item = (Role, &T)> {
         [
             (Role::User, Some(&self.user)),
             (Role::Item, Some(&self.item)),
@@ -163,7 +176,7 @@ impl<T> Roles<T> {
     }
 }
 
-/// The column asked for by flag.
+/// The column asked for by flag, but for context.
 pub(super) fn asked(options: &ReadOptions, role: Role) -> Option<&Column> {
     match role {
         Role::User => options.user.as_ref(),
@@ -171,6 +184,7 @@ pub(super) fn asked(options: &ReadOptions, role: Role) -> Option<&Column> {
         Role::Time => options.time.as_ref(),
         Role::Weight => options.weight.as_ref(),
         Role::Event => options.event.as_ref(),
+        Role::Context => None,
     }
 }
 
@@ -212,7 +226,7 @@ pub(super) fn resolve(
         wanted,
         available: available(names, header),
     };
-    let by_flag = |role| match asked(options, role) {
+    let find = |role, column: Option<&Column>| match column {
         None => Ok(None),
         Some(Column::Name(name)) if !header => {
             Err(ReadError::NoHeader { name: source.into(), role, column: name.clone() })
@@ -228,6 +242,7 @@ pub(super) fn resolve(
         }
         Some(&Column::Position(position)) => Ok(Some(position - 1)),
     };
+    let by_flag = |role| find(role, asked(options, role));
     let by_name = |role| if header { recognise(role, names) } else { None };
 
     let user = by_flag(Role::User)?;
@@ -253,6 +268,11 @@ pub(super) fn resolve(
         time: by_flag(Role::Time)?.or_else(|| by_name(Role::Time)),
         weight: by_flag(Role::Weight)?,
         event: by_flag(Role::Event)?,
+        context: options
+            .context
+            .iter()
+            .filter_map(|c| find(Role::Context, Some(c)).transpose())
+            .collect::<Result<_, _>>()?,
     })
 }
 

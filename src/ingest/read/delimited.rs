@@ -7,7 +7,7 @@ use memchr::{memchr, memchr_iter};
 
 use super::blocks::{BadRows, RowCount, Scratch};
 use super::row::{check_id, check_utf8, parse_time, parse_weight};
-use super::{Delimiter, Reason, Role, Roles, Row, RowSink, TimeUnit, quote};
+use super::{ContextKey, Delimiter, Reason, Role, Roles, Row, RowSink, TimeUnit, quote};
 
 /// How the lines of a source are laid out.
 #[derive(Debug)]
@@ -31,7 +31,13 @@ impl Layout {
 
     /// The row of a record whose fields stand in `text` at `fields`.
     #[inline]
-    fn row<'a>(&self, text: &'a [u8], fields: &[(usize, usize)], ascii: bool) -> Result<Row<'a>, Reason> {
+    fn row<'a>(
+        &self,
+        text: &'a [u8],
+        fields: &[(usize, usize)],
+        ascii: bool,
+        key: &'a mut Vec<u8>,
+    ) -> Result<Row<'a>, Reason> {
         let field = |column: usize| {
             let (from, to) = fields[column];
             &text[from..to]
@@ -46,7 +52,16 @@ impl Layout {
         if let Some(event) = event {
             check_utf8(Role::Event, event, ascii)?;
         }
-        Ok(Row { user, item, time, weight, event })
+        let mut context = None;
+        if !self.columns.context.is_empty() {
+            key.clear();
+            for column in &self.columns.context {
+                check_utf8(Role::Context, field(*column), ascii)?;
+                ContextKey::put(field(*column), key);
+            }
+            context = Some(ContextKey(key));
+        }
+        Ok(Row { user, item, time, weight, event, context })
     }
 }
 
@@ -135,12 +150,12 @@ fn parse_with<D: Separator, S: RowSink>(
                 } else if record.found < fields.len() {
                     Err(Reason::TooFewFields { found: record.found, needed: fields.len() })
                 } else {
-                    layout.row(&scratch.text, fields, ascii)
+                    layout.row(&scratch.text, fields, ascii, &mut scratch.context)
                 }
             }
             _ => match split(delimiter, line, fields) {
                 found if found < fields.len() => Err(Reason::TooFewFields { found, needed: fields.len() }),
-                _ => layout.row(line, fields, ascii),
+                _ => layout.row(line, fields, ascii, &mut scratch.context),
             },
         };
         match row {

@@ -150,7 +150,9 @@ fn text(
     let (fields, length) = first_record(&head, &delimiter, quoting);
     let named = [Role::User, Role::Item, Role::Time, Role::Weight, Role::Event]
         .into_iter()
-        .any(|role| matches!(asked(options, role), Some(Column::Name(_))));
+        .filter_map(|role| asked(options, role))
+        .chain(&options.context)
+        .any(|column| matches!(column, Column::Name(_)));
     let header = match options.header {
         Some(header) => header,
         None if named || looks_like_header(&fields) => true,
@@ -212,9 +214,12 @@ fn first_record(head: &[u8], delimiter: &Delimiter, quoting: Option<u8>) -> (Vec
 
 fn json(name: &str, head: Vec<u8>, line: u64, options: &ReadOptions) -> Result<Head, ReadError> {
     let names = head.split(|&b| b == b'\n').take(KEY_LINES).find_map(ndjson::keys).unwrap_or_default();
+    let named = |role, column: &Column| match column {
+        Column::Name(key) => Ok(key.clone()),
+        &Column::Position(position) => Err(ReadError::PositionInJson { name: name.into(), role, position }),
+    };
     let key = |role| match asked(options, role) {
-        Some(Column::Name(key)) => Ok(Some(key.clone())),
-        Some(&Column::Position(position)) => Err(ReadError::PositionInJson { name: name.into(), role, position }),
+        Some(column) => named(role, column).map(Some),
         None if matches!(role, Role::Weight | Role::Event) => Ok(None),
         None => Ok(recognise(role, &names).map(|at| names[at].clone())),
     };
@@ -232,6 +237,7 @@ fn json(name: &str, head: Vec<u8>, line: u64, options: &ReadOptions) -> Result<H
         time: key(Role::Time)?,
         weight: key(Role::Weight)?,
         event: key(Role::Event)?,
+        context: options.context.iter().map(|column| named(Role::Context, column)).collect::<Result<_, _>>()?,
     };
     if keys.user == keys.item {
         return Err(ReadError::SameColumn { name: name.into(), column: keys.user });

@@ -31,8 +31,8 @@ pub use blocks::{Block, Limits, Position, Scratch, SourceInfo, open, open_at};
 pub use columns::{Role, Roles};
 pub use decompress::Compression;
 pub use error::ReadError;
-pub use options::{Column, Delimiter, Format, ReadOptions, TimeUnit};
-pub use row::{BadRow, Place, Reason, Row, RowSink};
+pub use options::{Column, Delimiter, Format, MAX_CONTEXT, ReadOptions, TimeUnit};
+pub use row::{BadRow, ContextKey, Place, Reason, Row, RowSink};
 pub use source::{Input, Source, sources};
 
 /// Milliseconds since 1970 of a date in text, if it is one.

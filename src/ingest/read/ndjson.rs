@@ -9,7 +9,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Seq
 
 use super::blocks::{BadRows, RowCount, Scratch};
 use super::row::{check_id, check_weight, excerpt, float_time, integer_time, parse_time, parse_weight};
-use super::{Reason, Role, Roles, Row, RowSink, TimeUnit};
+use super::{ContextKey, MAX_CONTEXT, Reason, Role, Roles, Row, RowSink, TimeUnit};
 
 /// Where in the objects the values stand.
 #[derive(Debug)]
@@ -19,7 +19,10 @@ pub(super) struct Layout {
     pub(super) time_unit: TimeUnit,
 }
 
+/// Roles with a place of their own; behind them come the columns of context.
 const ROLES: [Role; 5] = [Role::User, Role::Item, Role::Time, Role::Weight, Role::Event];
+const PLAIN: usize = ROLES.len();
+const WITH_CONTEXT: usize = PLAIN + MAX_CONTEXT;
 
 /// A value, as far as it matters here. Text and integers stand in [`Scratch::text`].
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -34,13 +37,26 @@ enum Value {
 }
 
 /// The values of one object, by role.
-type Values = [Value; ROLES.len()];
+type Values<const N: usize> = [Value; N];
 
 /// For each role, what remains of its key at this depth; `None` if it lies elsewhere or is not read.
-type Wanted<'a> = [Option<&'a str>; ROLES.len()];
+type Wanted<'a, const N: usize> = [Option<&'a str>; N];
 
 /// Hands the rows of `bytes` to `sink`.
 pub(super) fn parse<S: RowSink>(
+    layout: &Layout,
+    bytes: &[u8],
+    bad_rows: BadRows<'_>,
+    scratch: &mut Scratch,
+    sink: &mut S,
+) -> Result<RowCount, S::Error> {
+    match layout.keys.context.is_empty() {
+        true => parse_with::<S, PLAIN>(layout, bytes, bad_rows, scratch, sink),
+        false => parse_with::<S, WITH_CONTEXT>(layout, bytes, bad_rows, scratch, sink),
+    }
+}
+
+fn parse_with<S: RowSink, const N: usize>(
     layout: &Layout,
     bytes: &[u8],
     mut bad_rows: BadRows<'_>,
@@ -48,8 +64,11 @@ pub(super) fn parse<S: RowSink>(
     sink: &mut S,
 ) -> Result<RowCount, S::Error> {
     let keys = &layout.keys;
-    let wanted: Wanted<'_> =
+    let plain =
         [Some(&*keys.user), Some(&*keys.item), keys.time.as_deref(), keys.weight.as_deref(), keys.event.as_deref()];
+    let mut wanted: Wanted<'_, N> = [None; N];
+    let context = keys.context.iter().map(|key| Some(&**key));
+    wanted.iter_mut().zip(plain.into_iter().chain(context)).for_each(|(slot, key)| *slot = key);
     let mut count = RowCount::default();
     let mut next = 0;
     while next < bytes.len() {
@@ -61,9 +80,9 @@ pub(super) fn parse<S: RowSink>(
             continue;
         }
         scratch.text.clear();
-        let mut values = Values::default();
+        let mut values: Values<N> = std::array::from_fn(|_| Value::Missing);
         let row = read(line, Object { wanted, values: &mut values, text: &mut scratch.text })
-            .and_then(|()| layout.row(&values, &wanted, &scratch.text, line));
+            .and_then(|()| layout.row(&values, &wanted, &scratch.text, line, &mut scratch.context));
         match row {
             Ok(row) => {
                 count.good += 1;
@@ -96,16 +115,23 @@ fn read<'de>(line: &'de [u8], seed: impl DeserializeSeed<'de, Value = ()>) -> Re
 }
 
 impl Layout {
-    fn row<'a>(&self, values: &Values, wanted: &Wanted<'_>, text: &'a [u8], line: &[u8]) -> Result<Row<'a>, Reason> {
-        let [user, item, time, weight, event] = values;
-        if let Some(at) = (0..ROLES.len()).find(|&at| wanted[at].is_some() && values[at] == Value::Missing) {
+    fn row<'a, const N: usize>(
+        &self,
+        values: &Values<N>,
+        wanted: &Wanted<'_, N>,
+        text: &'a [u8],
+        line: &[u8],
+        buffer: &'a mut Vec<u8>,
+    ) -> Result<Row<'a>, Reason> {
+        let [user, item, time, weight, event] = [0, 1, 2, 3, 4].map(|role| &values[role]);
+        if let Some(at) = (0..N).find(|&at| wanted[at].is_some() && values[at] == Value::Missing) {
             let mut there = keys(line).unwrap_or_default();
             if there.len() > 20 {
                 there.truncate(20);
                 there.push("…".into());
             }
             return Err(Reason::MissingKey {
-                role: ROLES[at],
+                role: ROLES.get(at).copied().unwrap_or(Role::Context),
                 key: wanted[at].unwrap_or_default().into(),
                 keys: there.join(", "),
             });
@@ -124,7 +150,16 @@ impl Layout {
             (_, Value::Text(range)) => Some(parse_weight(&text[range.clone()])?),
             (_, other) => return Err(wrong_type(Role::Weight, other, "a number")),
         };
+        let mut context = None;
+        if !self.keys.context.is_empty() {
+            buffer.clear();
+            for value in &values[PLAIN..PLAIN + self.keys.context.len()] {
+                ContextKey::put(word(Role::Context, value, text)?, buffer);
+            }
+            context = Some(ContextKey(buffer));
+        }
         Ok(Row {
+            context,
             user: id(Role::User, user, text)?,
             item: id(Role::Item, item, text)?,
             time,
@@ -161,13 +196,13 @@ fn wrong_type(role: Role, value: &Value, needed: &'static str) -> Reason {
 }
 
 /// Reads an object, keeping the wanted values.
-struct Object<'a> {
-    wanted: Wanted<'a>,
-    values: &'a mut Values,
+struct Object<'a, const N: usize> {
+    wanted: Wanted<'a, N>,
+    values: &'a mut Values<N>,
     text: &'a mut Vec<u8>,
 }
 
-impl<'de> DeserializeSeed<'de> for Object<'_> {
+impl<'de, const N: usize> DeserializeSeed<'de> for Object<'_, N> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -175,7 +210,7 @@ impl<'de> DeserializeSeed<'de> for Object<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Object<'_> {
+impl<'de, const N: usize> Visitor<'de> for Object<'_, N> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -201,31 +236,31 @@ impl<'de> Visitor<'de> for Object<'_> {
 }
 
 /// What a key leads to.
-enum Found<'a> {
+enum Found<'a, const N: usize> {
     Nothing,
-    Leaf([bool; ROLES.len()]),
-    Below(Wanted<'a>),
+    Leaf([bool; N]),
+    Below(Wanted<'a, N>),
 }
 
-struct Key<'k, 'a>(&'k Wanted<'a>);
+struct Key<'k, 'a, const N: usize>(&'k Wanted<'a, N>);
 
-impl<'de, 'a> DeserializeSeed<'de> for Key<'_, 'a> {
-    type Value = Found<'a>;
+impl<'de, 'a, const N: usize> DeserializeSeed<'de> for Key<'_, 'a, N> {
+    type Value = Found<'a, N>;
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Found<'a>, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Found<'a, N>, D::Error> {
         deserializer.deserialize_str(self)
     }
 }
 
-impl<'a> Visitor<'_> for Key<'_, 'a> {
-    type Value = Found<'a>;
+impl<'a, const N: usize> Visitor<'_> for Key<'_, 'a, N> {
+    type Value = Found<'a, N>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a key")
     }
 
     #[inline]
-    fn visit_str<E: Error>(self, key: &str) -> Result<Found<'a>, E> {
+    fn visit_str<E: Error>(self, key: &str) -> Result<Found<'a, N>, E> {
         let leaf = self.0.map(|wanted| wanted == Some(key));
         if leaf.contains(&true) {
             return Ok(Found::Leaf(leaf));
@@ -236,9 +271,9 @@ impl<'a> Visitor<'_> for Key<'_, 'a> {
 }
 
 /// A nested object; any other value holds nothing that is wanted.
-struct Below<'a>(Object<'a>);
+struct Below<'a, const N: usize>(Object<'a, N>);
 
-impl<'de> DeserializeSeed<'de> for Below<'_> {
+impl<'de, const N: usize> DeserializeSeed<'de> for Below<'_, N> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -284,7 +319,7 @@ macro_rules! forget_scalars {
     };
 }
 
-impl<'de> Visitor<'de> for Below<'_> {
+impl<'de, const N: usize> Visitor<'de> for Below<'_, N> {
     type Value = ();
 
     forget_scalars!();

@@ -177,6 +177,9 @@ impl fmt::Display for TimeUnit {
     }
 }
 
+/// The most columns of context.
+pub const MAX_CONTEXT: usize = 8;
+
 /// How logs are to be read. The default finds everything out; a dataset's manifest records what was asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -200,6 +203,8 @@ pub struct ReadOptions {
     pub weight: Option<Column>,
     /// Column of event types; no events when absent.
     pub event: Option<Column>,
+    /// Columns of context, such as the device: at most [`MAX_CONTEXT`].
+    pub context: Vec<Column>,
     /// How to understand times.
     pub time_unit: TimeUnit,
 }
@@ -216,6 +221,7 @@ impl Default for ReadOptions {
             time: None,
             weight: None,
             event: None,
+            context: Vec::new(),
             time_unit: TimeUnit::Auto,
         }
     }

@@ -21,7 +21,9 @@ use arrow_schema::{DataType, TimeUnit as ArrowUnit};
 use super::blocks::RowCount;
 use super::columns::resolve;
 use super::row::{check_id, check_utf8, check_weight, excerpt, float_time, integer_time, parse_time, parse_weight};
-use super::{BadRow, Column, Place, ReadError, ReadOptions, Reason, Role, Roles, Row, RowSink, Source, TimeUnit};
+use super::{
+    BadRow, Column, ContextKey, Place, ReadError, ReadOptions, Reason, Role, Roles, Row, RowSink, Source, TimeUnit,
+};
 
 /// Rows in a block: so few that their columns come from the heap and stay in the processor's cache. Buffers of more than
 /// 128 KiB would be mapped and cleared by the system for each block.
@@ -154,9 +156,12 @@ fn target(role: Role, data: &DataType) -> Option<DataType> {
     match (role, data) {
         (_, Dictionary(_, value)) => target(role, value),
         (_, Utf8 | LargeUtf8 | Utf8View) => Some(data.clone()),
-        (Role::User | Role::Item | Role::Event, Binary | LargeBinary | BinaryView) => Some(Binary),
-        (Role::User | Role::Item | Role::Event, Int8 | Int16 | Int32 | Int64 | UInt8 | UInt16 | UInt32) => Some(Int64),
-        (Role::User | Role::Item | Role::Event, UInt64) => Some(UInt64),
+        (Role::User | Role::Item | Role::Event | Role::Context, Binary | LargeBinary | BinaryView) => Some(Binary),
+        (
+            Role::User | Role::Item | Role::Event | Role::Context,
+            Int8 | Int16 | Int32 | Int64 | UInt8 | UInt16 | UInt32,
+        ) => Some(Int64),
+        (Role::User | Role::Item | Role::Event | Role::Context, UInt64) => Some(UInt64),
         (Role::Time, Timestamp(..)) => Some(Timestamp(ArrowUnit::Millisecond, None)),
         (Role::Time, Date32 | Date64) => Some(Date64),
         (Role::Time, Float16 | Float32 | Float64) => Some(Float64),
@@ -168,10 +173,20 @@ fn target(role: Role, data: &DataType) -> Option<DataType> {
 
 fn needed(role: Role) -> &'static str {
     match role {
-        Role::User | Role::Item | Role::Event => "a string or an integer",
+        Role::User | Role::Item | Role::Event | Role::Context => "a string or an integer",
         Role::Time => "a timestamp, a date, a number or a string",
         Role::Weight => "a number or a string",
     }
+}
+
+/// Room for what is no text already.
+#[derive(Default)]
+struct Text {
+    user: Vec<u8>,
+    item: Vec<u8>,
+    event: Vec<u8>,
+    value: Vec<u8>,
+    context: Vec<u8>,
 }
 
 /// Rows of the columns that are read.
@@ -209,6 +224,7 @@ impl Table {
             time: optional(Role::Time, &names.time)?,
             weight: optional(Role::Weight, &names.weight)?,
             event: optional(Role::Event, &names.event)?,
+            context: names.context.iter().map(|name| load(Role::Context, name)).collect::<Result<_, _>>()?,
         };
         Ok(Self { columns, time_unit, rows: batch.num_rows() })
     }
@@ -216,7 +232,7 @@ impl Table {
     /// Hands every row to `sink`; `first` is the number of the first.
     pub(super) fn parse<S: RowSink>(&self, source: &Arc<str>, first: u64, sink: &mut S) -> Result<RowCount, S::Error> {
         let mut count = RowCount::default();
-        let mut text = Roles { user: Vec::new(), item: Vec::new(), time: None, weight: None, event: Some(Vec::new()) };
+        let mut text = Text::default();
         for at in 0..self.rows {
             match self.row(at, &mut text) {
                 Ok(row) => {
@@ -234,9 +250,9 @@ impl Table {
     }
 
     #[inline]
-    fn row<'a>(&'a self, at: usize, text: &'a mut Roles<Vec<u8>>) -> Result<Row<'a>, Reason> {
+    fn row<'a>(&'a self, at: usize, text: &'a mut Text) -> Result<Row<'a>, Reason> {
         let columns = &self.columns;
-        for (role, (values, _)) in columns.each() {
+        for (role, (values, _)) in columns.fixed() {
             if values.array().is_null(at) {
                 return Err(Reason::WrongType { role, found: "null", needed: needed(role) });
             }
@@ -247,15 +263,32 @@ impl Table {
         check_id(Role::Item, item, columns.item.0.is_utf8())?;
         let time = columns.time.as_ref().map(|(values, _)| values.time(at, self.time_unit)).transpose()?;
         let weight = columns.weight.as_ref().map(|(values, _)| values.weight(at)).transpose()?;
-        let event = match (&columns.event, &mut text.event) {
-            (Some((values, _)), Some(text)) => {
-                let event = values.word(at, text);
+        let event = match &columns.event {
+            Some((values, _)) => {
+                let event = values.word(at, &mut text.event);
                 check_utf8(Role::Event, event, values.is_utf8())?;
                 Some(event)
             }
-            _ => None,
+            None => None,
         };
-        Ok(Row { user, item, time, weight, event })
+        let mut context = None;
+        if !columns.context.is_empty() {
+            text.context.clear();
+            for (values, _) in &columns.context {
+                if values.array().is_null(at) {
+                    return Err(Reason::WrongType {
+                        role: Role::Context,
+                        found: "null",
+                        needed: needed(Role::Context),
+                    });
+                }
+                let value = values.word(at, &mut text.value);
+                check_utf8(Role::Context, value, values.is_utf8())?;
+                ContextKey::put(value, &mut text.context);
+            }
+            context = Some(ContextKey(&text.context));
+        }
+        Ok(Row { user, item, time, weight, event, context })
     }
 
     /// A row in text, for messages.

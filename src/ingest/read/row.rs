@@ -22,6 +22,32 @@ pub struct Row<'a> {
     pub weight: Option<f32>,
     /// Event type, UTF-8, possibly empty.
     pub event: Option<&'a [u8]>,
+    /// The values of all columns of context, if they are read.
+    pub context: Option<ContextKey<'a>>,
+}
+
+/// The values of a row's columns of context: for each its length (u32, little-endian), and its UTF-8.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ContextKey<'a>(pub &'a [u8]);
+
+impl<'a> ContextKey<'a> {
+    /// Appends a value to a key in the making.
+    #[inline]
+    pub fn put(value: &[u8], key: &mut Vec<u8>) {
+        key.extend_from_slice(&(value.len() as u32).to_le_bytes());
+        key.extend_from_slice(value);
+    }
+
+    /// The values.
+    pub fn values(self) -> impl Iterator<Item = &'a [u8]> {
+        let mut rest = self.0;
+        std::iter::from_fn(move || {
+            let (length, behind) = rest.split_first_chunk::<4>()?;
+            let (value, behind) = behind.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+            rest = behind;
+            Some(value)
+        })
+    }
 }
 
 /// Takes what [`super::Block::parse`] finds. An error of either method ends the parsing of the block.

@@ -24,7 +24,7 @@ pub(super) struct Component<'a> {
     /// Of the positive at hand (see [`Source::until`]).
     pub(super) until: usize,
     /// The filter by context, and where the items of the context of the positive at hand are.
-    pub(super) context: Option<Arc<SameContext>>,
+    pub(super) context: Option<Arc<SameContext<'a>>>,
     pub(super) around: Range<usize>,
 }
 

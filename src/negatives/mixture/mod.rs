@@ -13,7 +13,7 @@ use super::select::Now;
 use super::source::{Case, Chance, Source};
 use super::{
     Auditor, Batch, Excluded, MAX_CANDIDATES, MixConfig, NegativesConfig, Propose, Renewal, Run, SameContext, Scores,
-    Select, Weigh, stretch_length,
+    Select, Weigh,
 };
 use crate::context::{Context, Interrupted};
 use crate::dataset::{Dataset, Interactions};
@@ -53,8 +53,10 @@ impl<'a> Mixture<'a> {
         let margin = similarity.margin();
         let component = |c: &MixConfig| {
             let source = Source::new(dataset, c, share, ctx)?;
-            let length = c.same_context.as_deref().and_then(stretch_length);
-            let context = length.map(|length| SameContext::new(dataset, length, ctx).map(Arc::new)).transpose()?;
+            let context = match &c.same_context {
+                Some(text) => SameContext::new(dataset, text, ctx)?.map(Arc::new),
+                None => None,
+            };
             Ok(Component { config: c.clone(), source, now: Now::at(c, 0.0, margin), until: 0, context, around: 0..0 })
         };
         let chances =

@@ -9,9 +9,9 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use super::super::tests::assert_follows;
 use super::super::{Batch, NegativesConfig, Propose, Renewal, Sampling, Scores};
 use crate::context::Context;
-use crate::dataset::{Columns, Dataset, Event, Part};
+use crate::dataset::{Columns, ContextTable, Dataset, Event, Part};
 use crate::model::Similarity;
-use crate::rank::fixture::dataset_exposed;
+use crate::rank::fixture::dataset_of_all;
 
 const ITEMS: u32 = 40;
 const DAY: i64 = 86_400_000;
@@ -70,11 +70,29 @@ fn exposed() -> Vec<Vec<u32>> {
     users().iter().enumerate().map(|(u, of)| (0..ITEMS).filter(|i| shown(u as u32, of, *i)).collect()).collect()
 }
 
+const DEVICES: [&str; 4] = ["car", "phone", "tablet", "tv"];
+const CATEGORIES: [&str; 3] = ["book", "film", "song"];
+
+/// Which of the devices a user took an item on, and which category it has.
+fn device(user: usize, item: u32) -> i64 {
+    (user as i64 * 3 + i64::from(item) / 4) % 4
+}
+
+fn category(_: usize, item: u32) -> i64 {
+    i64::from(item % 3)
+}
+
 fn dataset(folder: &tempfile::TempDir) -> Dataset {
     let columns = Columns { time: true, ..Columns::default() };
-    let event = |u: usize, item: u32| Event { item, time: time(u, item), weight: 1.0, count: 1, event: 0 };
+    let event = |u: usize, item: u32| {
+        let context = (device(u, item) * 3 + category(u, item)) as u32;
+        Event { item, time: time(u, item), weight: 1.0, count: 1, event: 0, context }
+    };
+    let value = |at: usize, column: usize| [DEVICES[at / 3], CATEGORIES[at % 3]][column].as_bytes();
+    let contexts = ContextTable::new(vec!["device".into(), "category".into()], 12, value);
     let parts = [(Part::Train, users())];
-    dataset_exposed(&folder.path().join("d"), ITEMS as usize, &parts, (columns, event), Some(&exposed()))
+    let more = (Some(&exposed()[..]), Some(contexts));
+    dataset_of_all(&folder.path().join("d"), ITEMS as usize, &parts, (columns, event), more)
 }
 
 fn pairs(user: u32, items: &[u32]) -> Vec<u64> {
@@ -174,17 +192,28 @@ fn exposures_are_drawn_alike_and_uniform_items_stand_in_for_users_without() {
 fn the_same_context_is_that_of_the_positive_and_leaves_no_weight_where_it_holds_nothing_else() {
     let folder = tempfile::tempdir().unwrap();
     let data = dataset(&folder);
-    let all = users();
     let stretch = |user: usize, item: u32| time(user, item).div_euclid(5 * DAY);
-    // Items with an interaction in the stretch of a positive of the user.
+    let void: Vec<u64> = [same_context(&data, "time:5d", &stretch), same_context(&data, "device", &device)]
+        .into_iter()
+        .chain([same_context(&data, "category", &category)])
+        .collect();
+    // User 1 lacks a single item, which hardly any stretch holds, and one category alone.
+    assert!(void[0] > 0 && void[2] > 0, "{void:?}");
+}
+
+/// Checks negatives of the context that `text` asks for against `stretch`, which gives the number of an interaction's; returns
+/// how many of user 1 have no weight.
+fn same_context(data: &Dataset, text: &str, stretch: &dyn Fn(usize, u32) -> i64) -> u64 {
+    let all = users();
+    // Items with an interaction in the context of a positive of the user.
     let around = |user: usize, positive: u32| {
         let now = stretch(user, positive);
         let there = |i: u32| (0..60).any(|u| all[u].contains(&i) && stretch(u, i) == now);
         (0..ITEMS).filter(|i| there(*i) && !all[user].contains(i)).collect::<Vec<u32>>()
     };
     let check = |keys: &str, user: usize, weight: &dyn Fn(u32, u32) -> f64| {
-        let text = format!("count = 2\n[[mix]]\nsame_context = \"time:5d\"\n{keys}");
-        let batch = draw(&data, &text, user as u32, 6_000);
+        let text = format!("count = 2\n[[mix]]\nsame_context = \"{text}\"\n{keys}");
+        let batch = draw(data, &text, user as u32, 6_000);
         let rows = batch.positives.iter().zip(batch.negatives.chunks(2).zip(batch.weights.chunks(2)));
         let mut void = 0;
         for positive in &all[user] {
@@ -209,14 +238,13 @@ fn the_same_context_is_that_of_the_positive_and_leaves_no_weight_where_it_holds_
         check("", user, &|_, _| 1.0);
         check("propose = \"popularity\"\nalpha = 0.7", user, &|_, i| popularity(i).powf(0.7));
         // What in-batch proposes of the stretch, or a uniform item of it: whatever comes is of the stretch.
-        let batch =
-            draw(&data, "count = 1\n[[mix]]\nsame_context = \"time:5d\"\npropose = \"in-batch\"", user as u32, 50);
+        let keys = format!("count = 1\n[[mix]]\nsame_context = \"{text}\"\npropose = \"in-batch\"");
+        let batch = draw(data, &keys, user as u32, 50);
         for ((positive, negative), weight) in batch.positives.iter().zip(&batch.negatives).zip(&batch.weights) {
             assert!(*weight == 0.0 || around(user, *positive).contains(negative), "{negative} for {positive}");
         }
     }
-    // User 1 lacks a single item, which hardly any stretch holds.
-    assert!(check("", 1, &|_, _| 1.0) > 0);
+    check("", 1, &|_, _| 1.0)
 }
 
 #[test]
@@ -439,7 +467,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
     #[test]
     fn never_a_positive_never_a_repeat_and_always_an_end(
-        propose in 0..Propose::ALL.len(), context: bool, select in 0usize..6, each in 1usize..5, replacement: bool,
+        propose in 0..Propose::ALL.len(), context in 0usize..4, select in 0usize..6, each in 1usize..5, replacement: bool,
         noise: bool, filters: bool,
         user in 0u32..12,
     ) {
@@ -452,8 +480,8 @@ proptest! {
             if noise && select != "first" {
                 text += "noise = 0.5\n";
             }
-            if context {
-                text += "same_context = \"time:5d\"\n";
+            if context > 0 {
+                text += &format!("same_context = \"{}\"\n", ["time:5d", "device", "category"][context - 1]);
             }
             if filters && component == 1 {
                 text += "band = [0.1, 0.8]\nmin_distance = 0.1\n";
