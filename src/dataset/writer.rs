@@ -11,7 +11,7 @@ use super::exposures::ExposuresWriter;
 use super::manifest::{Columns, Manifest, PartSummary, Source};
 use super::shard::ShardWriter;
 use super::{DatasetError, FORMAT_VERSION, Part, popularity};
-use crate::storage::{FileRecord, IoContext, Staging, fingerprint, write_manifest};
+use crate::storage::{FileRecord, IoContext, Staging, disk, fingerprint, write_manifest};
 
 /// What the manifest says of how a dataset was made.
 #[derive(Clone, Debug, Default)]
@@ -76,7 +76,7 @@ impl DatasetWriter {
     fn start(staging: Staging, columns: Columns, parts: &[Part], hash_seed: u64) -> Result<Self, DatasetError> {
         for part in parts {
             let folder = staging.path().join(part.name());
-            std::fs::create_dir(&folder).at(&folder, "create")?;
+            disk::create_folder(&folder).at(&folder, "create")?;
         }
         let users = DictionaryWriter::create(&staging.path().join("users.dict"), hash_seed)?;
         let parts = parts

@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::disk::DiskFile;
 use super::error::{IoContext, StorageError};
 
 const NAME: &str = "manifest.json";
@@ -37,9 +38,9 @@ pub(crate) fn write_manifest(
     text.push_str(",\n");
     let checksum = xxh3_64(text.as_bytes());
     text.push_str(&format!("{KEY}{checksum:016x}\"\n}}\n"));
-    let mut file = std::fs::File::create_new(&path).at(&path, "create")?;
+    let mut file = DiskFile::create_new(&path).at(&path, "create")?;
     file.write_all(text.as_bytes()).at(&path, "write")?;
-    file.sync_all().at(&path, "sync")
+    file.sync().at(&path, "sync")
 }
 
 /// The format that `folder/manifest.json` states. `what` names what was expected, for messages.

@@ -3,9 +3,13 @@
 
 mod allocator;
 mod checked;
+pub(crate) mod disk;
+#[cfg(test)]
+pub(crate) mod double;
 mod error;
 mod manifest;
 mod publish;
+mod temporary;
 
 pub(crate) use allocator::return_large_buffers;
 pub use checked::{CheckedFile, CheckedWriter, FileRecord, HEADER_LEN};
@@ -14,6 +18,7 @@ pub(crate) use error::IoContext;
 pub use error::StorageError;
 pub(crate) use manifest::{read_format, read_manifest, write_manifest};
 pub(crate) use publish::{AtomicFile, Staging, replace_file, sync_folder};
+pub(crate) use temporary::Scratch;
 
 mod archive;
 pub(crate) use archive::{Archived, Column, write_root};
