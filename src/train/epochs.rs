@@ -63,6 +63,8 @@ pub(super) fn all_epochs(
     stage.add(so_far + epochs.state.place.done().positives * each);
     // A place that is not that of the tables when they were made is none that a producer has in mind.
     let mut elsewhere = false;
+    // Whether a checkpoint was due where none can be taken: the epoch goes on to its end then.
+    let mut in_vain = false;
     loop {
         if epochs.state.to_validate {
             match epochs.validate(&stage) {
@@ -88,10 +90,11 @@ pub(super) fn all_epochs(
         let began = Instant::now();
         let before = epochs.state.place.done().positives;
         let scale = epochs.scale();
-        let halt = epochs.keeper.halt(ctx);
+        let halt = epochs.keeper.halt(in_vain, ctx);
         let leg = Leg { number, scale, halt, place: &mut epochs.state.place, elsewhere };
         let Ran { negatives, diverged, whole, keeps } = one(leg, epochs.tables, &stage)?;
         elsewhere = false;
+        in_vain = !keeps;
         let done = epochs.state.place.done();
         epochs.state.place.seconds += began.elapsed().as_secs_f64();
         epochs.keeper.count((done.positives - before) * each);

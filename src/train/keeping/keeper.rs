@@ -130,10 +130,11 @@ impl Keeper {
         self.partial.is_some()
     }
 
-    /// When an epoch is to be left next.
-    pub(in crate::train) fn halt<'a>(&self, ctx: &'a Context) -> Halt<'a> {
+    /// When an epoch is to be left next: at its end, if it would be `in_vain` before.
+    pub(in crate::train) fn halt<'a>(&self, in_vain: bool, ctx: &'a Context) -> Halt<'a> {
         match self.every() {
             _ if !self.keeps() => Halt::when_cancelled(ctx),
+            _ if in_vain => Halt::at_a_place(ctx, None, None),
             CheckpointEvery::Time(_) => Halt::at_a_place(ctx, Some(self.next), None),
             CheckpointEvery::Triples(n) => Halt::at_a_place(ctx, None, Some(n.saturating_sub(self.triples))),
             CheckpointEvery::Epoch | CheckpointEvery::Off => Halt::at_a_place(ctx, None, None),
