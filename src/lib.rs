@@ -62,6 +62,7 @@
 
 mod columnar;
 mod context;
+mod cooccurrence;
 mod dataset;
 mod evaluate;
 mod explain;
