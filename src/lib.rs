@@ -82,9 +82,9 @@ mod train;
 
 pub use context::{ByteSize, Context, Interrupted, Live, Progress, Silent, Stage, Unit};
 pub use dataset::{
-    Chunk, Columns, ContextColumn, ContextSummary, Contexts, Dataset, DatasetError, DatasetStatistics, Dictionary,
-    Distribution, ExposureSummary, Exposures, FORMAT_VERSION, Interactions, Manifest, Part, PartSummary, Positives,
-    Source, UserItems,
+    Appended, Change, ChangeKind, Chunk, Columns, CompactSummary, ContextColumn, ContextSummary, Contexts, Dataset,
+    DatasetError, DatasetStatistics, Dictionary, Distribution, ExposureSummary, Exposures, FORMAT_VERSION,
+    ForgetSummary, Interactions, Layout, Manifest, Part, PartSummary, Positives, Source, UserItems, compact, forget,
 };
 pub use evaluate::{
     Baselines, EvaluateBench, EvaluateError, EvaluateOptions, Evaluation, MetricAt, Metrics, Protocol, bench_evaluate,
