@@ -95,9 +95,9 @@ pub use explain::{
     Explanation, explain,
 };
 pub use ingest::{
-    Column, Compression, Delimiter, Format, IngestBench, IngestCounts, IngestError, IngestOptions, IngestPlan,
-    IngestRun, IngestSummary, Input, Inputs, Leftover, OnError, ReadError, ReadOptions, Role, Split, Survey,
-    Thresholds, TimeUnit, bench_ingest, ingest, plan_ingest, survey,
+    AppendSummary, Column, Compression, Delimiter, Format, IngestBench, IngestCounts, IngestError, IngestOptions,
+    IngestPlan, IngestRun, IngestSummary, Input, Inputs, Leftover, OnError, ReadError, ReadOptions, Role, Split,
+    Survey, Thresholds, TimeUnit, append_ingest, append_options, bench_ingest, ingest, plan_ingest, survey,
 };
 pub use loss::{LossConfig, LossKind, Surrogate};
 pub use model::{

@@ -2,11 +2,11 @@
 
 use roaring::RoaringBitmap;
 
+use super::Part;
 use super::exposures::ExposureBlock;
 use super::interactions::UserItems;
 use super::manifest::Columns;
 use super::open::Dataset;
-use super::Part;
 
 /// A block is full at this many interactions: 256 KiB of item ids, the unit in which training reads.
 const MAX_INTERACTIONS: usize = 1 << 16;

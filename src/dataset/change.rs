@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use super::live::EXPOSURES;
 use super::manifest::Manifest;
 use super::{DatasetError, FORMAT, FORMAT_VERSION, ITEMS, POPULARITY, Part, USERS, contexts, pairs};
-use crate::storage::{FolderLock, IoContext, StorageError, read_manifest, remove_file, remove_folder, sync_folder};
+use crate::storage::{
+    FolderLock, IoContext, StorageError, read_format, read_manifest, remove_file, remove_folder, sync_folder,
+};
 
 /// The folder of the files that changes write, each in a folder of its own.
 pub(super) const SEGMENTS: &str = "segments";
@@ -21,14 +23,24 @@ pub(crate) struct DatasetLock {
     folder: PathBuf,
 }
 
+/// Whether there is a dataset, of whatever version and state.
+pub(crate) fn is_dataset(folder: &Path) -> bool {
+    read_format(folder, "dataset").is_ok_and(|format| format == FORMAT)
+}
+
+/// The manifest of the dataset at `folder`.
+pub(crate) fn read_dataset_manifest(folder: &Path) -> Result<Manifest, DatasetError> {
+    Ok(read_manifest(folder, FORMAT, FORMAT_VERSION)?)
+}
+
 impl DatasetLock {
     /// Takes the lock of the dataset at `folder`, which must be one.
     pub(crate) fn claim(folder: &Path) -> Result<(Self, Manifest), DatasetError> {
         // Else a lock would be made in a folder that is none.
-        let _: Manifest = read_manifest(folder, FORMAT, FORMAT_VERSION)?;
+        read_dataset_manifest(folder)?;
         let lock = FolderLock::claim(folder)?.ok_or_else(|| DatasetError::Busy { path: folder.to_path_buf() })?;
         // Another process may have changed it until the lock was taken.
-        let manifest = read_manifest(folder, FORMAT, FORMAT_VERSION)?;
+        let manifest = read_dataset_manifest(folder)?;
         Ok((Self { _lock: lock, folder: folder.to_path_buf() }, manifest))
     }
 

@@ -77,6 +77,13 @@ impl ChunkWriter {
         }
     }
 
+    /// Leaves out items from `items` on, which have none.
+    pub(super) fn cut_items(&mut self, items: usize) {
+        for part in &mut self.parts {
+            part.item_counts.truncate(items);
+        }
+    }
+
     fn exposures(&mut self) -> Result<&mut ExposuresWriter, DatasetError> {
         Ok(match &mut self.exposures {
             Some(writer) => writer,

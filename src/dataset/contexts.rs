@@ -1,5 +1,6 @@
 //! Context of the train interactions: for each the number of a combination of values, and what the combinations are.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use rkyv::rend::u32_le;
@@ -76,6 +77,32 @@ impl ContextTable {
             TableColumn { name, offsets, bytes, of }
         };
         Self { columns: names.into_iter().enumerate().map(column).collect(), combinations: count }
+    }
+
+    /// Those of `base`, and behind them `count` more; `value` gives the value of one of these in a column. Values that are new
+    /// come behind those that are there.
+    pub(crate) fn grown<'a>(base: &Contexts, count: usize, value: impl Fn(usize, usize) -> &'a [u8]) -> Self {
+        let column = |(k, (column, summary)): (usize, (&ArchivedColumnRoot, &ContextColumn))| {
+            let mut offsets: Vec<u32> = column.offsets.iter().map(|o| o.to_native()).collect();
+            let mut bytes = column.bytes.to_vec();
+            let mut of: Vec<u32> = column.of.iter().map(|v| v.to_native()).collect();
+            let text = |v: usize| {
+                &column.bytes[column.offsets[v].to_native() as usize..column.offsets[v + 1].to_native() as usize]
+            };
+            let mut places: HashMap<&[u8], u32> = (0..summary.values).map(|v| (text(v as usize), v)).collect();
+            for at in 0..count {
+                let next = places.len() as u32;
+                let place = *places.entry(value(at, k)).or_insert(next);
+                if place == next {
+                    bytes.extend_from_slice(value(at, k));
+                    offsets.push(bytes.len() as u32);
+                }
+                of.push(place);
+            }
+            TableColumn { name: summary.name.clone(), offsets, bytes, of }
+        };
+        let columns = base.values.columns.iter().zip(&base.summary.columns).enumerate().map(column).collect();
+        Self { columns, combinations: base.summary.combinations as usize + count }
     }
 
     /// How many combinations there are.

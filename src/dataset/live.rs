@@ -116,7 +116,8 @@ impl LiveChunks {
         let parts = Part::ALL.map(Part::name);
         let stream = |name: &str| {
             let (folder, suffix) = names(name);
-            let is_of = |path: &str| path.strip_prefix(folder).is_some_and(|p| p.starts_with('/')) && path.ends_with(suffix);
+            let is_of =
+                |path: &str| path.strip_prefix(folder).is_some_and(|p| p.starts_with('/')) && path.ends_with(suffix);
             let files: Vec<String> = files.iter().map(|f| &f.path).filter(|p| is_of(p)).cloned().collect();
             let runs = (0..files.len() as u32).map(|file| Run { file, first: 0, count: u32::MAX }).collect();
             Stream { name: name.to_string(), files, runs }

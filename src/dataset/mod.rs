@@ -25,7 +25,7 @@ mod verify;
 mod writer;
 
 pub(crate) use block::{Event, UserBlock};
-pub(crate) use change::{APPEND, APPEND_PARTIAL, DatasetLock};
+pub(crate) use change::{APPEND, DatasetLock, is_dataset, read_dataset_manifest};
 pub(crate) use compact::check_memory;
 pub use compact::{CompactSummary, compact};
 pub(crate) use contexts::ContextTable;
@@ -41,6 +41,7 @@ pub use manifest::{
 };
 pub use open::Dataset;
 pub use pairs::Appended;
+pub(crate) use pairs::PairsWriter;
 pub use positives::Positives;
 pub(crate) use rewrite::{Outcome, Rewrite, Shape};
 pub use statistics::{DatasetStatistics, Distribution};

@@ -208,6 +208,11 @@ impl<'a> Rewrite<'a> {
         (self.folder.join(name), format!("{}/{name}", self.prefix))
     }
 
+    /// Says how many items there are after all: no more than was said at the start.
+    pub(crate) fn set_items(&mut self, items: u32) {
+        self.chunks.cut_items(items as usize);
+    }
+
     /// A dictionary file of this change.
     pub(crate) fn dictionary(&self, name: &str) -> Result<IdGatherer, DatasetError> {
         Ok(IdGatherer::new(DictionaryWriter::create(&self.folder.join(name), self.base.manifest().hash_seed)?))

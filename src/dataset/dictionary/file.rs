@@ -65,10 +65,10 @@ impl DictionaryFile {
             _ => Root::Ordered(Archived::new(file)?),
         };
         let opened = Self { root, record: record.clone() };
-        opened.check().map(|()| opened).ok_or_else(|| StorageError::Damaged {
-            path: folder.join(&record.path),
-            reason: "block index".into(),
-        })
+        opened
+            .check()
+            .map(|()| opened)
+            .ok_or_else(|| StorageError::Damaged { path: folder.join(&record.path), reason: "block index".into() })
     }
 
     /// Blocks lie in the file and number the ids without a gap; lists are as long as there are ids.
@@ -185,9 +185,7 @@ impl DictionaryFile {
     /// The `at`-th id in the order of hashes, if there are so many: its hash, as listed or computed, and its number.
     pub(super) fn by_hash(&self, at: u32) -> Option<(u64, u32)> {
         match &self.root {
-            Root::Ordered(root) => {
-                (at < self.len()).then(|| (id_hash(self.bytes(at), root.hash_seed.to_native()), at))
-            }
+            Root::Ordered(root) => (at < self.len()).then(|| (id_hash(self.bytes(at), root.hash_seed.to_native()), at)),
             Root::Listed(root) => {
                 Some((root.hashes.get(at as usize)?.to_native(), root.order.get(at as usize)?.to_native()))
             }

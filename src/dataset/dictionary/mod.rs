@@ -46,7 +46,8 @@ impl Dictionary {
         let mut len = 0u32;
         for record in records {
             let file = DictionaryFile::open(folder, record)?;
-            let damaged = |reason: &str| StorageError::Damaged { path: folder.join(&record.path), reason: reason.into() };
+            let damaged =
+                |reason: &str| StorageError::Damaged { path: folder.join(&record.path), reason: reason.into() };
             if files.first().is_some_and(|(_, first)| first.hash_seed() != file.hash_seed()) {
                 return Err(damaged("its hash seed is not that of the files before it"));
             }
