@@ -158,7 +158,7 @@ impl CheckedFile {
         }
         // SAFETY: published files are never edited or truncated by Peccary (new versions are new files), so the
         // mapped bytes do not change while they are borrowed. That no other program does so is the assumption stated
-        // in docs/format.md.
+        // in docs/reliability.md; should one, the process ends and says so (see `bus`).
         let map = unsafe { Mmap::map(&file) }.at(&path, "map")?;
         let in_use = InUse::new(&map, &file, &path);
         if map[..8] != MAGIC || map[8..16].split(|b| *b == 0).next() != Some(kind.as_bytes()) {
