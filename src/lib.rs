@@ -66,6 +66,8 @@ mod cooccurrence;
 mod dataset;
 mod evaluate;
 mod explain;
+#[cfg(test)]
+mod faults;
 mod ingest;
 mod loss;
 mod mix;
@@ -113,7 +115,7 @@ pub use recommend::{
     RecommendError, RecommendFormat, RecommendOptions, RecommendSummary, RecommendUsers, Recommendations, recommend,
     save_recommendations, similar, write_recommendations,
 };
-pub use storage::{FileRecord, StorageError};
+pub use storage::{FileRecord, StorageError, explain_bus_errors};
 pub use stored::{Stored, StoredError};
 pub use sweep::{
     Halving, Search, Space, Standing, SweepError, SweepFailure, SweepOptions, SweepReport, SweepRow, SweepSkipped,

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)] // mapped files, archives read in place, malloc's options; each block states its argument
 
 mod allocator;
+mod bus;
 mod checked;
 pub(crate) mod disk;
 #[cfg(test)]
@@ -13,6 +14,8 @@ mod publish;
 mod temporary;
 
 pub(crate) use allocator::return_large_buffers;
+pub use bus::explain_bus_errors;
+pub(crate) use bus::{InUse, check_in_use};
 pub use checked::{CheckedFile, CheckedWriter, FileRecord, HEADER_LEN};
 pub(crate) use checked::{evict, fingerprint};
 pub(crate) use error::IoContext;

@@ -154,6 +154,12 @@ impl AtomicFile {
         Ok(Self { file, temporary, target: target.to_path_buf(), force })
     }
 
+    /// Makes the content durable, so that there is only a name to change when other things are done, too.
+    pub(crate) fn complete(&mut self) -> Result<(), StorageError> {
+        self.file.flush().at(&self.target, "write")?;
+        self.file.get_ref().sync().at(&self.target, "sync")
+    }
+
     /// Syncs the file and makes it appear as the target.
     pub(crate) fn publish(self) -> Result<(), StorageError> {
         let Self { file, temporary, target, force } = self;
