@@ -36,7 +36,8 @@ fn datasets_of_version_1_are_read_as_they_were_written() {
         assert_eq!(statistics[key], recorded[key], "{key}");
     }
     assert_eq!(columns(&dataset), [true; 4]);
-    for (ids, special) in [(dataset.users(), "Zoë, \"u7\""), (dataset.items(), "<script>"), (dataset.items(), "../i5")] {
+    for (ids, special) in [(dataset.users(), "Zoë, \"u7\""), (dataset.items(), "<script>"), (dataset.items(), "../i5")]
+    {
         let dense = ids.find(special).unwrap();
         assert_eq!(ids.id(dense), Some(special));
     }
