@@ -12,6 +12,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
+use super::bus::InUse;
 use super::disk::DiskFile;
 use super::error::{IoContext, StorageError};
 
@@ -136,6 +137,8 @@ impl Write for CheckedWriter {
 pub struct CheckedFile {
     path: PathBuf,
     file: File,
+    /// Before the map, so that it is dropped before.
+    _in_use: InUse,
     map: Mmap,
     covered: usize,
     root: usize,
@@ -155,8 +158,9 @@ impl CheckedFile {
         }
         // SAFETY: published files are never edited or truncated by Peccary (new versions are new files), so the
         // mapped bytes do not change while they are borrowed. That no other program does so is the assumption stated
-        // in docs/format.md.
+        // in docs/reliability.md; should one, the process ends and says so (see `bus`).
         let map = unsafe { Mmap::map(&file) }.at(&path, "map")?;
+        let in_use = InUse::new(&map, &file, &path);
         if map[..8] != MAGIC || map[8..16].split(|b| *b == 0).next() != Some(kind.as_bytes()) {
             return Err(StorageError::WrongKind { path, expected: kind.to_string() });
         }
@@ -188,7 +192,7 @@ impl CheckedFile {
         if let Some(b) = bad {
             return Err(damaged(format!("checksum mismatch in the MiB at offset {}", b * BLOCK)));
         }
-        Ok(Self { path, file, map, covered, root })
+        Ok(Self { path, file, _in_use: in_use, map, covered, root })
     }
 
     /// The file's path.
@@ -223,6 +227,16 @@ impl CheckedFile {
     /// are no longer memory of this process.
     pub fn release(&self, range: std::ops::Range<usize>) {
         release(&self.map, range);
+    }
+
+    /// Lets go of all pages, of a small file, too: for those who read many files in turn within a budget.
+    pub(crate) fn let_go(&self) {
+        unmap(&self.map, &(0..self.map.len()));
+    }
+
+    /// The version of its kind.
+    pub(crate) fn version(&self) -> u32 {
+        u32::from_le_bytes(word(&self.map, 16))
     }
 
     /// Lets go of the pages of `range` in the system's cache, too: the next reader gets them from the disk.

@@ -109,8 +109,10 @@ struct State {
     fault: Option<Fault>,
     /// The call that failed first.
     failed: Option<Op>,
-    /// Every so many bytes a write ends early.
+    /// Bytes after which every write ends.
     short: Option<usize>,
+    /// Whether names cannot be exchanged here.
+    no_exchange: bool,
 }
 
 /// Watches a folder until it is dropped.
@@ -139,6 +141,12 @@ impl Watched {
     /// Lets every write end after `most` bytes.
     pub(crate) fn shorten(self, most: usize) -> Self {
         self.state.lock().unwrap().short = Some(most);
+        self
+    }
+
+    /// Makes it a file system that cannot exchange names.
+    pub(crate) fn without_exchange(self) -> Self {
+        self.state.lock().unwrap().no_exchange = true;
         self
     }
 
@@ -181,6 +189,9 @@ pub(super) fn run<T>(op: Op, call: impl FnOnce() -> io::Result<T>) -> io::Result
     {
         state.failed.get_or_insert(op);
         return Err(fault.error.into());
+    }
+    if state.no_exchange && matches!(op, Op::Exchange { .. }) {
+        return Err(rustix::io::Errno::INVAL.into());
     }
     let was_there = op.path().symlink_metadata().is_ok();
     let done = call()?;

@@ -108,7 +108,7 @@ fn may_replace_file(target: &Path, force: bool) -> Result<(), StorageError> {
     }
 }
 
-fn sync_folders(folder: &Path) -> Result<(), StorageError> {
+pub(super) fn sync_folders(folder: &Path) -> Result<(), StorageError> {
     for entry in folder.read_dir().at(folder, "list")? {
         let path = entry.at(folder, "list")?.path();
         if path.is_dir() {
@@ -152,6 +152,12 @@ impl AtomicFile {
         let (temporary, file) = Temporary::file(&parent, &prefix).at(&parent, "create a file in it")?;
         let file = io::BufWriter::with_capacity(1 << 18, file);
         Ok(Self { file, temporary, target: target.to_path_buf(), force })
+    }
+
+    /// Makes the content durable, so that there is only a name to change when other things are done, too.
+    pub(crate) fn complete(&mut self) -> Result<(), StorageError> {
+        self.file.flush().at(&self.target, "write")?;
+        self.file.get_ref().sync().at(&self.target, "sync")
     }
 
     /// Syncs the file and makes it appear as the target.
