@@ -16,7 +16,17 @@ struct Bench {
 impl Bench {
     fn new(users: &str, items: &str, interactions: &str) -> Self {
         let bench = Self { folder: tempfile::tempdir().unwrap() };
-        bench.run(&["synth", "--output", "log.csv", "--users", users, "--items", items, "--interactions", interactions]);
+        bench.run(&[
+            "synth",
+            "--output",
+            "log.csv",
+            "--users",
+            users,
+            "--items",
+            items,
+            "--interactions",
+            interactions,
+        ]);
         bench.run(&["ingest", "log.csv", "--output", "data", "--split", "random:0.2"]);
         bench
     }

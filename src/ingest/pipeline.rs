@@ -237,7 +237,6 @@ impl Work<'_> {
         drop(sorting);
         drop(items);
         let peak_temp_bytes = space.peak();
-        space.remove()?;
         ctx.check()?;
         writer.set_columns(columns);
         let rejects = rejects.finish()?;
