@@ -8,7 +8,9 @@ pub(crate) mod disk;
 #[cfg(test)]
 pub(crate) mod double;
 mod error;
+mod folder;
 mod manifest;
+mod plain;
 mod publish;
 mod temporary;
 
@@ -19,7 +21,9 @@ pub use checked::{CheckedFile, CheckedWriter, FileRecord, HEADER_LEN};
 pub(crate) use checked::{evict, fingerprint};
 pub(crate) use error::IoContext;
 pub use error::StorageError;
-pub(crate) use manifest::{read_format, read_manifest, write_manifest};
+pub(crate) use folder::{FolderLock, create_folder, remove_file, remove_folder, sync_tree};
+pub(crate) use manifest::{read_format, read_manifest, replace_manifest, write_manifest};
+pub(crate) use plain::{check_plain, plain_record};
 pub(crate) use publish::{AtomicFile, Staging, replace_file, sync_folder};
 pub(crate) use temporary::Scratch;
 

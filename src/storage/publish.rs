@@ -108,7 +108,7 @@ fn may_replace_file(target: &Path, force: bool) -> Result<(), StorageError> {
     }
 }
 
-fn sync_folders(folder: &Path) -> Result<(), StorageError> {
+pub(super) fn sync_folders(folder: &Path) -> Result<(), StorageError> {
     for entry in folder.read_dir().at(folder, "list")? {
         let path = entry.at(folder, "list")?.path();
         if path.is_dir() {
