@@ -62,9 +62,12 @@
 
 mod columnar;
 mod context;
+mod cooccurrence;
 mod dataset;
 mod evaluate;
 mod explain;
+#[cfg(test)]
+mod faults;
 mod ingest;
 mod loss;
 mod mix;
@@ -73,6 +76,7 @@ mod nearest;
 mod negatives;
 mod rank;
 mod recommend;
+mod runlog;
 mod storage;
 mod stored;
 mod stream;
@@ -112,7 +116,11 @@ pub use recommend::{
     RecommendError, RecommendFormat, RecommendOptions, RecommendSummary, RecommendUsers, Recommendations, recommend,
     save_recommendations, similar, write_recommendations,
 };
-pub use storage::{FileRecord, StorageError};
+pub use runlog::{
+    RUN_LOG_VERSION, RunBest, RunDataset, RunEnd, RunEnded, RunEpoch, RunEvent, RunHappening, RunHeader, RunLog,
+    RunLogError, RunMachine, RunMoment, RunRecord, RunStage, RunValidation,
+};
+pub use storage::{FileRecord, StorageError, explain_bus_errors};
 pub use stored::{Stored, StoredError};
 pub use sweep::{
     Halving, Search, Space, Standing, SweepError, SweepFailure, SweepOptions, SweepReport, SweepRow, SweepSkipped,

@@ -10,7 +10,9 @@ use super::interactions::are_lists;
 use super::live::{EXPOSURES, Stream, record};
 use super::manifest::ExposureSummary;
 use super::shard::MAX_SHARD_BYTES;
-use crate::storage::{Archived, CheckedFile, CheckedWriter, Column, FileRecord, IoContext, StorageError, write_root};
+use crate::storage::{
+    Archived, CheckedFile, CheckedWriter, Column, FileRecord, IoContext, StorageError, disk, write_root,
+};
 
 const KIND: &str = "exposed";
 const VERSION: u32 = 1;
@@ -71,7 +73,7 @@ impl ExposuresWriter {
     /// Creates the folder of the files in that of a dataset of so many items.
     pub(super) fn create(dataset: &Path, items: usize) -> Result<Self, StorageError> {
         let folder = dataset.join(EXPOSURES);
-        std::fs::create_dir(&folder).at(&folder, "create")?;
+        disk::create_folder(&folder).at(&folder, "create")?;
         let summary = ExposureSummary::default();
         Ok(Self { folder: dataset.to_path_buf(), open: None, files: Vec::new(), summary, seen: vec![false; items] })
     }

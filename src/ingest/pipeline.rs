@@ -38,7 +38,8 @@ const REJECTS: &str = "rejects.ndjson";
 /// When it is stopped while waiting for a pipe, one thread keeps waiting until the pipe has data or is closed.
 ///
 /// # Errors
-/// See [`IngestError`]; after any of them, `output` is what it was before. After [`IngestError::Kept`] there is something
+/// See [`IngestError`]; after any of them, `output` is what it was before, unless only the file of rejects could not be
+/// renamed at the very end. After [`IngestError::Kept`] there is something
 /// to be resumed.
 pub fn ingest(
     inputs: &Inputs,
@@ -275,6 +276,7 @@ impl Work<'_> {
         space.remove()?;
         ctx.check()?;
         writer.set_columns(columns);
+        let rejects = rejects.finish()?;
         let manifest = writer.finish(Description {
             options: serde_json::to_value(options).map_err(|e| IngestError::Options(e.to_string()))?,
             ingest: serde_json::to_value(&counts).map_err(|e| IngestError::Options(e.to_string()))?,

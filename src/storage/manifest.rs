@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::disk::DiskFile;
 use super::error::{IoContext, StorageError};
 use super::publish::replace_file;
 
@@ -23,9 +24,9 @@ pub(crate) fn write_manifest(
 ) -> Result<(), StorageError> {
     let path = folder.join(NAME);
     let text = text_of(&path, format, version, content)?;
-    let mut file = std::fs::File::create_new(&path).at(&path, "create")?;
+    let mut file = DiskFile::create_new(&path).at(&path, "create")?;
     file.write_all(text.as_bytes()).at(&path, "write")?;
-    file.sync_all().at(&path, "sync")
+    file.sync().at(&path, "sync")
 }
 
 /// Replaces `folder/manifest.json`, in one step, by one that says `content`; durable when it returns. For those who hold
