@@ -112,7 +112,7 @@ pub(super) fn recommend_beside(
     };
     // Those to rank for, those without train interactions, and how many ids are held.
     let (wanted, cold, held) = match users {
-        RecommendUsers::All => (warm, shape.0 - warm.min(shape.0), 0),
+        RecommendUsers::All => (warm, shape.0 - (warm + dataset.users().holes() as usize).min(shape.0), 0),
         RecommendUsers::Ids(ids) => (ids.len(), 0, ids.len()),
         RecommendUsers::Sample { users, .. } => ((*users).min(warm), 0, users.saturating_mul(2).min(warm)),
     };
