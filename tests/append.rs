@@ -275,7 +275,10 @@ impl Bench {
     /// A folder with a dataset of three users.
     fn new() -> Self {
         let bench = Self { folder: tempfile::tempdir().unwrap() };
-        bench.write("log.csv", "user,item,time\nanna,tea,1\nanna,jam,2\nbert,tea,3\nwilhelmine,rye,4\nwilhelmine,tea,5\n");
+        bench.write(
+            "log.csv",
+            "user,item,time\nanna,tea,1\nanna,jam,2\nbert,tea,3\nwilhelmine,rye,4\nwilhelmine,tea,5\n",
+        );
         bench.run(&["ingest", "log.csv", "--output", "d.pec"]);
         bench
     }
@@ -390,7 +393,10 @@ fn what_cannot_be_kept_true_is_refused() {
     bench.fails(&with(&["empty.csv"]), &["empty"]);
     bench.fails(&["ingest", "--append", "nowhere.pec", "more.csv"], &["nowhere.pec", "no such folder"]);
     bench.fails(&["ingest", "more.csv"], &["--output"]);
-    bench.fails(&["forget", "d.pec", "--user", "anna", "--user", "WILHELMINE"], &["WILHELMINE", "wilhelmine", "nothing was"]);
+    bench.fails(
+        &["forget", "d.pec", "--user", "anna", "--user", "WILHELMINE"],
+        &["WILHELMINE", "wilhelmine", "nothing was"],
+    );
     bench.fails(&["forget", "d.pec"], &["--user"]);
     bench.fails(&["forget", "d.pec", "--users", "nothing.txt"], &["nothing.txt"]);
     bench.fails(&["compact", "log.csv"], &["log.csv", "not a Peccary dataset"]);
@@ -403,10 +409,14 @@ fn what_cannot_be_kept_true_is_refused() {
 fn forgotten_users_are_in_no_file() {
     let bench = Bench::new();
     for day in 1..4 {
-        bench.write("more.csv", &format!("user,item,time\nwilhelmine,tea,9{day}\nwilhelmine,oat{day},9\nu{day},rye,9\n"));
+        bench.write(
+            "more.csv",
+            &format!("user,item,time\nwilhelmine,tea,9{day}\nwilhelmine,oat{day},9\nu{day},rye,9\n"),
+        );
         bench.run(&["ingest", "--append", "d.pec", "more.csv"]);
     }
-    let holds = |id: &str| files(&bench.path("d.pec")).values().any(|b| memchr::memmem::find(b, id.as_bytes()).is_some());
+    let holds =
+        |id: &str| files(&bench.path("d.pec")).values().any(|b| memchr::memmem::find(b, id.as_bytes()).is_some());
     let open = Dataset::open(bench.path("d.pec")).unwrap();
     let before = content(&open);
     assert!(holds("wilhelmine") && holds("anna"));
@@ -489,7 +499,8 @@ fn killed_at_any_point_and_gone_on_with_an_append_gives_the_same_content() {
     let append = ["ingest", "--append", "d.pec", "big.csv", "--memory", "64MiB", "--checkpoint", "0"];
     bench.run(&append);
     let wanted = bench.fingerprint();
-    let places = ["d.pec/.append.partial/journal", "d.pec/.append/manifest.json", "d.pec/segments/000001/train/00000.shard"];
+    let places =
+        ["d.pec/.append.partial/journal", "d.pec/.append/manifest.json", "d.pec/segments/000001/train/00000.shard"];
     for place in places {
         copy();
         let before = bench.fingerprint();
@@ -556,12 +567,11 @@ fn memory_stays_within_the_budget() {
     let size = ["--users", "90000", "--items", "25000", "--interactions", "600000", "--seed", "2"];
     bench.run(&[&["synth", "--output", "more.csv"][..], &size].concat());
     bench.run(&["ingest", "big.csv", "--output", "d.pec", "--force"]);
-    for arguments in [
-        &["ingest", "--append", "d.pec", "more.csv"][..],
-        &["compact", "d.pec"],
-        &["forget", "d.pec", "--user", "u1"],
-    ] {
-        let mut child = bench.command(&[arguments, &["--memory", "64MiB"]].concat()).stdout(Stdio::null()).spawn().unwrap();
+    for arguments in
+        [&["ingest", "--append", "d.pec", "more.csv"][..], &["compact", "d.pec"], &["forget", "d.pec", "--user", "u1"]]
+    {
+        let mut child =
+            bench.command(&[arguments, &["--memory", "64MiB"]].concat()).stdout(Stdio::null()).spawn().unwrap();
         let mut peak = 0;
         while child.try_wait().unwrap().is_none() {
             let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();

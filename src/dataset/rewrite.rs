@@ -306,8 +306,11 @@ impl<'a> Rewrite<'a> {
         if now.files != base.files {
             return Err(DatasetError::Changed { path: folder.to_path_buf() });
         }
-        replace_manifest(folder, FORMAT, FORMAT_VERSION, &manifest)?;
-        self.published = true;
+        let replaced = replace_manifest(folder, FORMAT, FORMAT_VERSION, &manifest);
+        // Where only the folder could not be synced, the new manifest is there, and needs its files.
+        let now = read_manifest::<Manifest>(folder, FORMAT, FORMAT_VERSION);
+        self.published = replaced.is_ok() || now.is_ok_and(|now| now.files != base.files);
+        replaced?;
         Ok(manifest)
     }
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 
 use super::image::{Disk, Image, WAYS};
-use crate::storage::double::{Fault, Watched};
+use crate::storage::double::{Fault, Op, Watched};
 
 type Done = Result<(), Box<dyn Error>>;
 
@@ -114,9 +114,14 @@ impl Trial<'_> {
                 let watched = Watched::new(root).fail(Fault { at, error, stays });
                 let done = (self.act)(root);
                 let Some(failed) = watched.failed() else { continue };
+                let before = watched.trace();
+                // What was replaced by a rename cannot be brought back if only the sync that follows fails.
+                let replaced =
+                    matches!(before.last(), Some(Op::Rename { .. })) && matches!(failed, Op::SyncFolder { .. });
                 // The file of rejects gets its name after the dataset.
-                let mut done_before = watched.trace().into_iter().chain([failed.clone()]);
-                let late = stays || done_before.any(|op| op.renames() && short(&op).contains(".rejects.ndjson"));
+                let mut tried = before.iter().chain([&failed]);
+                let late = tried.any(|op| op.renames() && short(op).contains(".rejects.ndjson"));
+                let late = stays || replaced || late;
                 drop(watched);
                 reached = true;
                 let what = || format!("{error:?} at call {at} ({}), stays: {stays}", short(&failed));
