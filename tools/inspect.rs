@@ -4,8 +4,8 @@ use std::fmt::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use peccary::{
-    ByteSize, ChangeKind, ContextColumn, Dataset, DatasetStatistics, Distribution, FileRecord, Manifest, Model, ModelManifest,
-    Stored,
+    ByteSize, ChangeKind, ContextColumn, Dataset, DatasetStatistics, Distribution, FileRecord, Manifest, Model,
+    ModelManifest, Stored,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -165,7 +165,9 @@ fn dataset_text(dataset: &Dataset, statistics: &DatasetStatistics) -> Result<Str
             ChangeKind::Append => {
                 let sources: Vec<&str> = change.sources.iter().map(|s| &s.name[..]).collect();
                 let from = sources.join(", ");
-                format!("append {number}: {new} interactions, {merged} merged, {users} users, {items} items new: {from}")
+                format!(
+                    "append {number}: {new} interactions, {merged} merged, {users} users, {items} items new: {from}"
+                )
             }
             ChangeKind::Forget => format!("forget {number}: {users} users, {new} interactions"),
         };
