@@ -15,7 +15,7 @@ use super::options::{IngestOptions, IngestRun, Inputs, OnError};
 use super::pipeline::ingest_piece;
 use super::spill::TempSpace;
 use super::split::Split;
-use crate::context::{ByteSize, Context, Unit};
+use crate::context::{Context, Unit};
 use crate::dataset::{
     APPEND, Change, ChangeKind, Columns, Dataset, DatasetError, DatasetLock, Manifest, Outcome, Part, Rewrite, Shape,
     check_memory, read_dataset_manifest,
