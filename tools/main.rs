@@ -8,6 +8,7 @@ mod explain;
 mod forget;
 mod ingest;
 mod inspect;
+mod keeping;
 mod numbers;
 mod plan;
 mod progress;
