@@ -65,6 +65,9 @@ mod context;
 mod dataset;
 mod evaluate;
 mod explain;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod ingest;
 mod loss;
 mod mix;

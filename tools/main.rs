@@ -8,6 +8,7 @@ mod ingest;
 mod inspect;
 mod numbers;
 mod plan;
+mod printable;
 mod progress;
 mod quickstart;
 mod recommend;
