@@ -83,7 +83,7 @@ fn ids_never_become_paths_markup_or_commands() {
         let output = Command::cargo_bin("peccary").unwrap().current_dir(&inner).args(args).output().unwrap();
         for text in [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned()) {
             let obeyed = |c: char| c.is_control() && c != '\n' || c == '\u{202e}';
-            assert!(!args.contains(&"csv") && !text.contains(obeyed) || args.contains(&"csv"), "{args:?}: {text:?}");
+            assert!(!text.contains(obeyed), "{args:?}: {text:?}");
         }
         output
     };
@@ -192,7 +192,7 @@ fn compressed_text_that_expands_without_end_is_refused_within_the_memory() {
     }
     // Many short records are data, however well they compress.
     let rows: Vec<u8> = (0..40_000).flat_map(|n| format!("u{},i{}\n", n % 50, n % 70).into_bytes()).collect();
-    drop(compressed(zstd("rows.csv.zst"), "user,item\n", &rows, 100).finish().unwrap());
+    drop(compressed(zstd("rows.csv.zst"), "user,item\n", &rows, 20).finish().unwrap());
     let (success, said) = ingest_bomb(folder.path(), "rows.csv.zst");
     assert!(success, "{said}");
 }
@@ -223,13 +223,13 @@ fn parquet_that_expands_without_end_is_refused_or_read_within_the_memory() {
     let (success, said) = ingest_bomb(folder.path(), "page.parquet");
     assert!(!success && said.contains("has a page of") && said.contains("--memory"), "{said}");
 
-    // A dictionary of one long text, and 100,000 rows that have it: a terabyte, were it written out.
+    // A dictionary of one long text, and 100 rows that have it: a gigabyte, were it written out.
     let texts = Arc::new(StringArray::from_iter_values(["a".repeat(10 << 20)])) as ArrayRef;
     let ones = zstd().set_dictionary_page_size_limit(1 << 30).build();
     let batch = RecordBatch::try_from_iter([("user", numbers(1)), ("item", texts)]).unwrap();
     let mut writer =
         ArrowWriter::try_new(File::create(path("dictionary.parquet")).unwrap(), batch.schema(), Some(ones)).unwrap();
-    (0..2000).for_each(|_| writer.write(&batch).unwrap());
+    (0..100).for_each(|_| writer.write(&batch).unwrap());
     writer.close().unwrap();
     assert!(fs::metadata(path("dictionary.parquet")).unwrap().len() < MIB);
     let (success, said) = ingest_bomb(folder.path(), "dictionary.parquet");

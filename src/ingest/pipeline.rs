@@ -235,8 +235,8 @@ impl Work<'_> {
         }
         drop(sorting);
         drop(items);
+        // The temporary files stay until the dataset is there: a journal that names them may outlive this process.
         let peak_temp_bytes = space.peak();
-        space.remove()?;
         ctx.check()?;
         writer.set_columns(columns);
         let manifest = writer.finish(Description {

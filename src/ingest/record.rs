@@ -370,7 +370,6 @@ mod tests {
             records.sort_by_key(Record::key);
             prop_assert_eq!(found, records);
             drop(sorted);
-            space.remove().unwrap();
         }
     }
 }

@@ -37,11 +37,6 @@ impl TempSpace {
         self.peak.load(Ordering::Relaxed)
     }
 
-    /// Removes the folder with all that is left in it.
-    pub(super) fn remove(&self) -> Result<(), StorageError> {
-        std::fs::remove_dir_all(&self.folder).at(&self.folder, "remove")
-    }
-
     /// Makes the names of the files durable.
     pub(super) fn sync(&self) -> Result<(), StorageError> {
         sync_folder(&self.folder)
