@@ -67,6 +67,8 @@ pub enum Unit {
     Rows,
     /// Users.
     Users,
+    /// Items.
+    Items,
     /// Training triples (user, positive, negative).
     Triples,
     /// Epochs of training, of several runs.

@@ -62,9 +62,12 @@
 
 mod columnar;
 mod context;
+mod cooccurrence;
 mod dataset;
 mod evaluate;
 mod explain;
+#[cfg(test)]
+mod faults;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -76,6 +79,7 @@ mod nearest;
 mod negatives;
 mod rank;
 mod recommend;
+mod runlog;
 mod storage;
 mod stored;
 mod stream;
@@ -85,9 +89,9 @@ mod train;
 
 pub use context::{ByteSize, Context, Interrupted, Live, Progress, Silent, Stage, Unit};
 pub use dataset::{
-    Chunk, Columns, ContextColumn, ContextSummary, Contexts, Dataset, DatasetError, DatasetStatistics, Dictionary,
-    Distribution, ExposureSummary, Exposures, FORMAT_VERSION, Interactions, Manifest, Part, PartSummary, Positives,
-    Source, UserItems,
+    Appended, Change, ChangeKind, Chunk, Columns, CompactSummary, ContextColumn, ContextSummary, Contexts, Dataset,
+    DatasetError, DatasetStatistics, Dictionary, Distribution, ExposureSummary, Exposures, FORMAT_VERSION,
+    ForgetSummary, Interactions, Layout, Manifest, Part, PartSummary, Positives, Source, UserItems, compact, forget,
 };
 pub use evaluate::{
     Baselines, EvaluateBench, EvaluateError, EvaluateOptions, Evaluation, MetricAt, Metrics, Protocol, bench_evaluate,
@@ -98,9 +102,9 @@ pub use explain::{
     Explanation, explain,
 };
 pub use ingest::{
-    Column, Compression, Delimiter, Format, IngestBench, IngestCounts, IngestError, IngestOptions, IngestPlan,
-    IngestRun, IngestSummary, Input, Inputs, Leftover, OnError, ReadError, ReadOptions, Role, Split, Survey,
-    Thresholds, TimeUnit, bench_ingest, ingest, plan_ingest, survey,
+    AppendSummary, Column, Compression, Delimiter, Format, IngestBench, IngestCounts, IngestError, IngestOptions,
+    IngestPlan, IngestRun, IngestSummary, Input, Inputs, Leftover, OnError, ReadError, ReadOptions, Role, Split,
+    Survey, Thresholds, TimeUnit, append_ingest, append_options, bench_ingest, ingest, plan_ingest, survey,
 };
 pub use loss::{LossConfig, LossKind, Surrogate};
 pub use model::{
@@ -115,7 +119,11 @@ pub use recommend::{
     RecommendError, RecommendFormat, RecommendOptions, RecommendSummary, RecommendUsers, Recommendations, recommend,
     save_recommendations, similar, write_recommendations,
 };
-pub use storage::{FileRecord, StorageError};
+pub use runlog::{
+    RUN_LOG_VERSION, RunBest, RunDataset, RunEnd, RunEnded, RunEpoch, RunEvent, RunHappening, RunHeader, RunLog,
+    RunLogError, RunMachine, RunMoment, RunRecord, RunStage, RunValidation,
+};
+pub use storage::{FileRecord, StorageError, explain_bus_errors};
 pub use stored::{Stored, StoredError};
 pub use sweep::{
     Halving, Search, Space, Standing, SweepError, SweepFailure, SweepOptions, SweepReport, SweepRow, SweepSkipped,

@@ -33,7 +33,7 @@ Examples:
 
 Exit codes:
   0    done
-  1    failed; standard error says why and what to do about it
+  1    failed; standard error says why and what to do about it (also where a file is truncated while in use)
   2    the command line was wrong
   130  interrupted by Ctrl-C or SIGTERM; a second one stops at once";
 
@@ -86,6 +86,7 @@ commands! {
 }
 
 fn main() -> std::process::ExitCode {
+    peccary::explain_bus_errors();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return common::refuse(&error),

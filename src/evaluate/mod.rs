@@ -129,6 +129,7 @@ fn evaluate_with(
     } else {
         None
     };
+    scorer.check(dataset).map_err(crate::rank::RankError::from)?;
     Ok(Evaluation {
         part: options.part,
         protocol: options.protocol,

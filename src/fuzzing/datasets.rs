@@ -4,7 +4,7 @@ use serde_json::Value;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::context;
-use super::folder::{Folder, with_dataset};
+use super::folder::{Folder, with_dataset, with_grown};
 use crate::dataset::{Dataset, Dictionary, Positives};
 use crate::evaluate::{EvaluateOptions, evaluate};
 use crate::rank::Popularity;
@@ -42,17 +42,54 @@ pub(super) fn checked_seeds() -> Vec<Vec<u8>> {
 
 /// The manifest, among files as they were written.
 pub(super) fn manifest(input: &[u8]) {
-    with_dataset(|folder| {
-        folder.write_text(input);
-        if let Ok(dataset) = Dataset::open(folder.path()) {
-            use_all(&dataset, folder, input);
-        }
-        folder.save_original();
-    });
+    with_dataset(|folder| manifest_of(folder, input));
+}
+
+/// That of a dataset to which rows were appended.
+pub(super) fn grown_manifest(input: &[u8]) {
+    with_grown(|folder| manifest_of(folder, input));
+}
+
+fn manifest_of(folder: &mut Folder, input: &[u8]) {
+    folder.write_text(input);
+    if let Ok(dataset) = Dataset::open(folder.path()) {
+        use_all(&dataset, folder, input);
+    }
+    folder.restore();
 }
 
 pub(super) fn manifest_seeds() -> Vec<Vec<u8>> {
     with_dataset(|folder| vec![folder.text()])
+}
+
+pub(super) fn grown_manifest_seeds() -> Vec<Vec<u8>> {
+    with_grown(|folder| vec![folder.text()])
+}
+
+/// The index of the chunks of a dataset to which rows were appended.
+pub(super) fn chunk_index(input: &[u8]) {
+    doctored_grown("kind:chunks", input);
+}
+
+/// The pairs that were appended.
+pub(super) fn appended(input: &[u8]) {
+    doctored_grown("kind:pairs", input);
+}
+
+/// The last dictionary of a chain of them.
+pub(super) fn grown_dictionary(input: &[u8]) {
+    doctored_grown("kind:dict", input);
+}
+
+pub(super) fn grown_seeds(end: &str) -> Vec<Vec<u8>> {
+    with_grown(|folder| vec![folder.payload(end)])
+}
+
+fn doctored_grown(end: &str, input: &[u8]) {
+    with_grown(|folder| {
+        folder.doctor(end, input);
+        open(folder, input);
+    });
 }
 
 pub(super) fn shard(input: &[u8]) {
@@ -133,6 +170,7 @@ fn use_all(dataset: &Dataset, folder: &Folder, input: &[u8]) {
     let ctx = context();
     let sound = dataset.verify(&ctx).is_ok();
     let _ = dataset.statistics(&ctx);
+    let _ = dataset.appended_since(dataset.fingerprint());
     use_ids(dataset.users(), sound);
     use_ids(dataset.items(), sound);
     let users = dataset.users().len();

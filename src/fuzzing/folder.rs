@@ -11,7 +11,9 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::{context, log, scratch};
 use crate::dataset::Dataset;
-use crate::ingest::{Column, IngestOptions, Input, Inputs, ReadOptions, ingest};
+use crate::ingest::{
+    Column, IngestOptions, IngestRun, Input, Inputs, ReadOptions, append_ingest, append_options, ingest,
+};
 use crate::storage::{CheckedWriter, HEADER_LEN, write_manifest};
 use crate::train::{TrainConfig, train};
 
@@ -29,12 +31,18 @@ pub(super) struct Folder {
 
 thread_local! {
     static DATASET: RefCell<Option<Folder>> = const { RefCell::new(None) };
+    static GROWN: RefCell<Option<Folder>> = const { RefCell::new(None) };
     static MODEL: RefCell<Option<Folder>> = const { RefCell::new(None) };
 }
 
 /// Gives `use_it` this thread's dataset.
 pub(super) fn with_dataset<T>(use_it: impl FnOnce(&mut Folder) -> T) -> T {
     DATASET.with_borrow_mut(|folder| use_it(folder.get_or_insert_with(|| Folder::new("log.pec"))))
+}
+
+/// Gives `use_it` this thread's dataset to which rows were appended twice.
+pub(super) fn with_grown<T>(use_it: impl FnOnce(&mut Folder) -> T) -> T {
+    GROWN.with_borrow_mut(|folder| use_it(folder.get_or_insert_with(|| Folder::new("grown.pec"))))
 }
 
 /// Gives `use_it` this thread's model, and the dataset that it was trained on.
@@ -71,6 +79,18 @@ impl Folder {
         let dataset = Dataset::open(path("log.pec")).expect("the dataset is opened");
         let config = TrainConfig { dimensions: 3, epochs: 2, deterministic: true, ..TrainConfig::default() };
         train(&dataset, &config, &path("log.model"), false, &context()).expect("a model is trained");
+        if name == "grown.pec" {
+            ingest(&inputs, &options, &path(name), false, &context()).expect("the log is ingested");
+            for piece in ["new", "newer"] {
+                let rows = format!(
+                    "user,item,time,weight,event,device\nu1,{piece},1800000000,1,cart,desk\n{piece},i1,1800000001,2,cart,desk\n"
+                );
+                fs::write(path(piece), rows).expect("a log is written");
+                let more = append_options(path(name)).expect("a dataset tells its options");
+                let inputs = Inputs::from(vec![Input::Path(path(piece))]);
+                append_ingest(&inputs, &more, path(name), IngestRun::default(), &context()).expect("rows are appended");
+            }
+        }
         let mut files = BTreeMap::new();
         read_below(&path(name), "", &mut files);
         let manifest = serde_json::from_slice(&files[MANIFEST]).expect("a manifest is JSON");
@@ -92,8 +112,20 @@ impl Folder {
         &mut self.manifest
     }
 
+    /// The path that ends so, or the last of the files of a kind, as in `kind:chunks`.
     fn named(&self, end: &str) -> String {
-        self.files.keys().find(|path| path.ends_with(end)).expect("there is such a file").clone()
+        let found = match end.strip_prefix("kind:") {
+            Some(kind) => {
+                let is_of = |bytes: &[u8]| {
+                    bytes.get(8..16).is_some_and(|b| {
+                        b.strip_prefix(kind.as_bytes()).is_some_and(|rest| rest.iter().all(|b| *b == 0))
+                    })
+                };
+                self.files.iter().rfind(|(_, bytes)| is_of(bytes)).map(|(path, _)| path)
+            }
+            None => self.files.keys().find(|path| path.ends_with(end)),
+        };
+        found.unwrap_or_else(|| panic!("there is no {end} among {:?}", self.files.keys())).clone()
     }
 
     /// The bytes of the file whose path ends so, as [`Folder::doctor`] takes them: the payload, and the root in 4 bytes.
@@ -163,11 +195,6 @@ impl Folder {
         fs::write(self.path().join(MANIFEST), bytes).expect("a manifest is written");
     }
 
-    /// Writes the manifest as it was.
-    pub(super) fn save_original(&self) {
-        fs::write(self.path().join(MANIFEST), &self.files[MANIFEST]).expect("a manifest is written");
-    }
-
     /// Sets a file aside, or writes it, having restored the one before.
     fn change(&mut self, path: &str, bytes: Option<&[u8]>) {
         if self.changed.as_deref() != Some(path) {
@@ -182,12 +209,14 @@ impl Folder {
         }
     }
 
-    fn restore(&mut self) {
+    /// Puts everything back.
+    pub(super) fn restore(&mut self) {
         if let Some(path) = self.changed.take() {
             let file = self.path().join(&path);
             fs::remove_file(&file).expect("the file is there");
             fs::write(&file, &self.files[&path]).expect("a file is written");
         }
+        fs::write(self.path().join(MANIFEST), &self.files[MANIFEST]).expect("a manifest is written");
     }
 
     fn record(&mut self, path: &str, bytes: u64, checksum: &str) {

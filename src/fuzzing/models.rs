@@ -13,7 +13,7 @@ pub(super) fn manifest(input: &[u8]) {
     with_model(|folder, dataset| {
         folder.write_text(input);
         use_all(folder, dataset);
-        folder.save_original();
+        folder.restore();
     });
 }
 

@@ -20,6 +20,7 @@ pub(super) fn config(input: &[u8]) {
     let written = toml::to_string(&config).expect("what is valid can be written");
     assert_eq!(TrainConfig::from_toml(&written).expect("what was written can be read"), config);
     with_dataset(|folder| {
+        folder.restore();
         let dataset = Dataset::open(folder.path()).expect("the dataset is untouched");
         let _ = plan_train(&dataset, &config, &context());
     });

@@ -10,7 +10,6 @@
 //!
 //! Nothing outside of the folder refers to it, so it may be removed at any time.
 
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,7 +18,8 @@ use super::error::IngestError;
 use super::journal::{JOURNAL, Journal};
 use super::options::Leftover;
 use crate::context::{ByteSize, Context};
-use crate::storage::{IoContext, StorageError, replace_file};
+use crate::storage::disk::{self, DiskFile};
+use crate::storage::{IoContext, StorageError, replace_file, sync_folder};
 
 const LOCK: &str = "lock";
 
@@ -27,7 +27,7 @@ const LOCK: &str = "lock";
 pub(super) struct Partial {
     folder: PathBuf,
     journaled: AtomicBool,
-    _lock: File,
+    _lock: DiskFile,
 }
 
 impl Partial {
@@ -48,13 +48,15 @@ impl Partial {
             if let Some(parent) = folder.parent().filter(|p| !p.as_os_str().is_empty() && !p.is_dir()) {
                 return Err(StorageError::NoParent { path: parent.to_path_buf() }.into());
             }
-            std::fs::create_dir(&folder).at(&folder, "create")?;
+            disk::create_folder(&folder).at(&folder, "create")?;
+            // A checkpoint is worth nothing in a folder whose name a crash takes back.
+            sync_folder(disk::parent_of(&folder))?;
         } else if !is_ours(&folder) {
             return Err(IngestError::NotPartial { folder });
         }
         let lock = folder.join(LOCK);
-        let file = File::options().write(true).create(true).truncate(false).open(&lock).at(&lock, "create")?;
-        match file.try_lock().map_err(io::Error::from) {
+        let file = DiskFile::open_or_create(&lock).at(&lock, "create")?;
+        match file.try_lock() {
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Err(IngestError::Busy { folder }),
             other => other.at(&lock, "lock")?,
         }
@@ -124,9 +126,9 @@ impl Partial {
     /// Removes everything in it but the lock; the journal first, so that none ever names what is gone.
     fn clear(&self) -> Result<(), StorageError> {
         let journal = self.folder.join(JOURNAL);
-        match std::fs::remove_file(&journal) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-            other => other.at(&journal, "remove")?,
+        if journal.exists() {
+            disk::remove_file(&journal).at(&journal, "remove")?;
+            sync_folder(&self.folder)?;
         }
         self.clear_but(&[])
     }
@@ -139,8 +141,7 @@ impl Partial {
             if name == LOCK || name == JOURNAL || kept.iter().any(|k| name == *k) {
                 continue;
             }
-            let removed = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
-            removed.at(&path, "remove")?;
+            disk::remove_tree(&path).at(&path, "remove")?;
         }
         Ok(())
     }
@@ -151,7 +152,7 @@ impl Drop for Partial {
         if !self.is_journaled() {
             // Failing to tidy up is no reason to fail; the next run finds it and tries again.
             let _ = self.clear();
-            let _ = std::fs::remove_dir_all(&self.folder);
+            let _ = disk::remove_tree(&self.folder);
         }
     }
 }

@@ -8,6 +8,7 @@ use super::user_seed;
 use crate::dataset::Dataset;
 use crate::mix::mix;
 use crate::model::{Model, ModelError, Rows, dot_products};
+use crate::storage::check_in_use;
 
 /// Scores users and items; higher is better.
 ///
@@ -20,7 +21,8 @@ pub trait Scorer: Sync {
     /// How many items it knows, from 0.
     fn items(&self) -> usize;
 
-    /// Makes sure that it belongs to `dataset`, beyond the number of users and items.
+    /// Makes sure that it belongs to `dataset`, beyond the number of users and items, and that its files are still whole.
+    /// Asked before users are ranked and after.
     ///
     /// # Errors
     /// If it does not.
@@ -86,7 +88,9 @@ impl Scorer for Model {
     }
 
     fn check(&self, dataset: &Dataset) -> Result<(), ModelError> {
-        self.check_dataset(dataset)
+        self.check_dataset(dataset)?;
+        check_in_use(self.path())?;
+        Ok(check_in_use(dataset.path())?)
     }
 
     fn item_bytes(&self) -> usize {

@@ -153,6 +153,7 @@ pub(super) fn recommend_beside(
         stage.add(block.users.len() as u64);
         Ok::<_, RecommendError>(())
     })?;
+    scorer.check(dataset).map_err(RankError::from)?;
     Ok(summary)
 }
 

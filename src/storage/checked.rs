@@ -12,6 +12,8 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
+use super::bus::InUse;
+use super::disk::DiskFile;
 use super::error::{IoContext, StorageError};
 
 const MAGIC: [u8; 8] = *b"PECCARY\n";
@@ -50,7 +52,7 @@ impl FileRecord {
 /// Writes a checked file as a stream; its memory is one block of 1 MiB.
 pub struct CheckedWriter {
     path: PathBuf,
-    file: File,
+    file: DiskFile,
     block: Vec<u8>,
     flushed: u64,
     checksums: Vec<u64>,
@@ -59,7 +61,7 @@ pub struct CheckedWriter {
 impl CheckedWriter {
     /// Creates `path`, a file of `kind` (at most eight ASCII characters) and format `version`.
     pub fn create(path: &Path, kind: &str, version: u32) -> Result<Self, StorageError> {
-        let file = File::create_new(path).at(path, "create")?;
+        let file = DiskFile::create_new(path).at(path, "create")?;
         let mut block = Vec::with_capacity(BLOCK);
         block.extend_from_slice(&MAGIC);
         let mut name = [0u8; 8];
@@ -125,7 +127,7 @@ impl CheckedWriter {
         let checksum = xxh3_64(&tail);
         tail.extend_from_slice(&checksum.to_le_bytes());
         self.file.write_all(&tail).at(&self.path, "write")?;
-        self.file.sync_all().at(&self.path, "sync")?;
+        self.file.sync().at(&self.path, "sync")?;
         Ok(FileRecord {
             path: relative.to_string(),
             bytes: covered + tail.len() as u64,
@@ -151,6 +153,8 @@ impl Write for CheckedWriter {
 pub struct CheckedFile {
     path: PathBuf,
     file: File,
+    /// Before the map, so that it is dropped before.
+    _in_use: InUse,
     map: Mmap,
     covered: usize,
     root: usize,
@@ -170,8 +174,9 @@ impl CheckedFile {
         }
         // SAFETY: published files are never edited or truncated by Peccary (new versions are new files), so the
         // mapped bytes do not change while they are borrowed. That no other program does so is the assumption stated
-        // in docs/format.md.
+        // in docs/reliability.md; should one, the process ends and says so (see `bus`).
         let map = unsafe { Mmap::map(&file) }.at(&path, "map")?;
+        let in_use = InUse::new(&map, &file, &path);
         if map[..8] != MAGIC || map[8..16].split(|b| *b == 0).next() != Some(kind.as_bytes()) {
             return Err(StorageError::WrongKind { path, expected: kind.to_string() });
         }
@@ -203,7 +208,7 @@ impl CheckedFile {
         if let Some(b) = bad {
             return Err(damaged(format!("checksum mismatch in the MiB at offset {}", b * BLOCK)));
         }
-        Ok(Self { path, file, map, covered, root })
+        Ok(Self { path, file, _in_use: in_use, map, covered, root })
     }
 
     /// The file's path.
@@ -223,9 +228,9 @@ impl CheckedFile {
 
     /// Writes the whole file, frame included, to a new file at `path`, and syncs it.
     pub(crate) fn copy_to(&self, path: &Path) -> Result<(), StorageError> {
-        let mut file = File::create_new(path).at(path, "create")?;
+        let mut file = DiskFile::create_new(path).at(path, "create")?;
         file.write_all(&self.map).at(path, "write")?;
-        file.sync_all().at(path, "sync")
+        file.sync().at(path, "sync")
     }
 
     /// Tells the system that the pages of `range` will be read soon.
@@ -238,6 +243,16 @@ impl CheckedFile {
     /// are no longer memory of this process.
     pub fn release(&self, range: std::ops::Range<usize>) {
         release(&self.map, range);
+    }
+
+    /// Lets go of all pages, of a small file, too: for those who read many files in turn within a budget.
+    pub(crate) fn let_go(&self) {
+        unmap(&self.map, &(0..self.map.len()));
+    }
+
+    /// The version of its kind.
+    pub(crate) fn version(&self) -> u32 {
+        u32::from_le_bytes(word(&self.map, 16))
     }
 
     /// Lets go of the pages of `range` in the system's cache, too: the next reader gets them from the disk.

@@ -15,7 +15,7 @@ use crate::dataset::{Dataset, Part};
 use crate::evaluate::{EvaluateError, EvaluateOptions, Evaluation, Protocol, evaluate, evaluate_resampled};
 use crate::model::Model;
 use crate::rank::{Popularity, RankError};
-use crate::storage::{IoContext, StorageError, replace_file};
+use crate::storage::{IoContext, StorageError, disk, replace_file};
 use crate::train::{TrainConfig, TrainError, train, with_defaults};
 
 /// The model of the run at hand, in the output.
@@ -360,7 +360,7 @@ impl Sweep<'_> {
 /// Removes the model of the run at hand, if there is one, whole or not.
 fn remove_model(output: &Path) -> Result<(), StorageError> {
     let path = output.join(RUNNING);
-    if path.exists() { std::fs::remove_dir_all(&path).at(&path, "remove") } else { Ok(()) }
+    disk::remove_tree(&path).at(&path, "remove")
 }
 
 fn as_toml(config: Value) -> Result<String, SweepError> {

@@ -22,6 +22,7 @@ mod rehearse;
 mod run;
 mod schedule;
 mod strata;
+mod substitution;
 mod suggest;
 #[cfg(test)]
 mod tests;

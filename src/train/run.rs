@@ -25,7 +25,7 @@ use crate::dataset::Dataset;
 use crate::loss::Loss;
 use crate::model::{InstructionSet, ModelManifest, Side, Similarity, Tables, publish};
 use crate::negatives::{Auditor, NegativesReport, Sampling, Watch};
-use crate::storage::{Staging, return_large_buffers};
+use crate::storage::{Staging, check_in_use, return_large_buffers};
 use crate::stream::{Partition, Window, plan as windows};
 
 /// Rows after which those of a file are let go of behind the writer of a model.
@@ -147,6 +147,8 @@ pub fn train_audited(
     };
     let audited = audit.map(Audit::finish).transpose()?;
     report.audit = audited.as_ref().map(|(_, summary)| *summary);
+    // What was cut off a file is learnt from as zeros, where it raised no signal.
+    check_in_use(dataset.path())?;
     let manifest = publish_tables(staging, dataset, config, tables, &report)?;
     if let Some((file, _)) = audited {
         file.publish()?;

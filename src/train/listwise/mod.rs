@@ -38,6 +38,7 @@ use crate::train::objective::any_loss;
 use crate::train::paging::{ExactReading, Paging};
 use crate::train::plan::{TrainPlan, windows_of};
 use crate::train::run::{Ran, TrainReport, all_epochs, begin_audit, end_audit, filled_tables, rate};
+use crate::train::substitution::Substitution;
 
 /// Interactions of a window by default, at most: blocks are drawn from that many.
 pub(super) const WINDOW: u64 = 1 << 23;
@@ -133,6 +134,7 @@ struct Epoch<'a, L> {
     shared_by: usize,
     scale: f32,
     confidence: Option<&'a Confidence<'a>>,
+    substitution: Option<&'a Substitution>,
     watch: &'a Watch<'a>,
     /// Who asks how negatives came about.
     audit: Option<&'a dyn Auditor>,
@@ -190,7 +192,10 @@ impl<L: Listwise> Epoch<'_, L> {
             pairs.clear();
             pairs.extend_from_slice(window.bucket(0));
             pairs.shuffle(&mut rng);
-            for pairs in pairs.chunks(self.shared_by) {
+            for pairs in pairs.chunks_mut(self.shared_by) {
+                if let Some(substitution) = self.substitution {
+                    substitution.apply(pairs, &mut rng);
+                }
                 let mut block = spare().unwrap_or_default();
                 block.learning_rate = rate(number);
                 if self.update.regularization.draws() {
@@ -303,13 +308,30 @@ fn prepare<P: Distribution + Clone>(
     Ok((tables, lanes))
 }
 
+/// What surrounds the blocks of every epoch.
+struct Around<'a> {
+    confidence: Option<Confidence<'a>>,
+    substitution: Option<Substitution>,
+    watch: Watch<'a>,
+}
+
+impl<'a> Around<'a> {
+    fn new(dataset: &'a Dataset, config: &TrainConfig, plan: &TrainPlan, ctx: &Context) -> Result<Self, TrainError> {
+        Ok(Self {
+            confidence: Confidence::new(dataset, &config.confidence, ctx)?,
+            substitution: Substitution::new(dataset, config, plan.sampled_share, ctx)?,
+            watch: Watch::new(dataset, config.negatives(), config.temperature()),
+        })
+    }
+}
+
 /// The work of epoch `number`, from 0.
 fn epoch<'a, L: Listwise>(
     dataset: &'a Dataset,
     config: &TrainConfig,
     (number, plan): (u32, &TrainPlan),
     loss: L,
-    (tables, confidence, watch): (&'a Tables, Option<&'a Confidence<'a>>, &'a Watch<'a>),
+    (tables, around): (&'a Tables, &'a Around<'a>),
     (ctx, stage): (&'a Context, &'a Stage<'a>),
 ) -> Epoch<'a, L> {
     let seed = stream_seed(config.seed, 2 + u64::from(number));
@@ -329,8 +351,9 @@ fn epoch<'a, L: Listwise>(
         update: config.update(learning_rate),
         shared_by: config.shared_by(),
         scale: any_loss(config).scale,
-        confidence,
-        watch,
+        confidence: around.confidence.as_ref(),
+        substitution: around.substitution.as_ref(),
+        watch: &around.watch,
         audit: None,
         ctx,
         stage,
@@ -348,21 +371,19 @@ fn run<P: Distribution + Clone>(
     return_large_buffers();
     let _exact = ExactReading::begin(dataset.train(), plan);
     let (mut tables, mut lanes) = prepare(dataset, config, proposal, plan, folder)?;
-    let confidence = Confidence::new(dataset, &config.confidence, ctx)?;
-    let watch = Watch::new(dataset, config.negatives(), config.temperature());
+    let around = Around::new(dataset, config, plan, ctx)?;
     let each = config.negatives().min(dataset.items().len() as usize) as u64;
     let why = "no positive with a negative: no item can be proposed";
     let run = (dataset, config, plan);
     let report = all_epochs(run, (each, why), &mut tables, (folder, ctx), |(number, scale), tables, stage| {
-        let mut work =
-            epoch(dataset, config, (number, plan), loss, (tables, confidence.as_ref(), &watch), (ctx, stage));
+        let mut work = epoch(dataset, config, (number, plan), loss, (tables, &around), (ctx, stage));
         work.audit = begin_audit(&mut audit, number);
         let windows = work.windows.len() as f64;
         let rate = |window: usize| scale * rate(config, f64::from(number) + window as f64 / windows);
         let done = all_lanes(&work, &mut lanes, rate).ok_or(TrainError::Panicked)?;
         let diverged = work.alarm.learning_rate();
         end_audit(&mut audit)?;
-        let negatives = watch.report(&done.health, &config.negatives);
+        let negatives = around.watch.report(&done.health, &config.negatives);
         Ok(Ran { done, negatives, diverged })
     })?;
     Ok((tables, report))
