@@ -170,7 +170,12 @@ fn use_all(dataset: &Dataset, folder: &Folder, input: &[u8]) {
     let ctx = context();
     let sound = dataset.verify(&ctx).is_ok();
     let _ = dataset.statistics(&ctx);
-    let _ = dataset.appended_since(dataset.fingerprint());
+    for change in &dataset.manifest().changes {
+        if let Ok(Some(appended)) = dataset.appended_since(&change.before) {
+            let inside = |(user, item)| user < dataset.users().len() && item < dataset.items().len();
+            assert!(appended.pairs().all(inside) && appended.pairs().count() as u64 <= appended.len());
+        }
+    }
     use_ids(dataset.users(), sound);
     use_ids(dataset.items(), sound);
     let users = dataset.users().len();
