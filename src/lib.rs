@@ -69,6 +69,9 @@ mod evaluate;
 mod explain;
 #[cfg(test)]
 mod faults;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod ingest;
 mod loss;
 mod mix;

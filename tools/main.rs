@@ -11,6 +11,7 @@ mod inspect;
 mod keeping;
 mod numbers;
 mod plan;
+mod printable;
 mod progress;
 mod quickstart;
 mod recommend;

@@ -15,14 +15,13 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::error::IngestError;
-use super::journal::Journal;
+use super::journal::{JOURNAL, Journal};
 use super::options::Leftover;
 use crate::context::{ByteSize, Context};
 use crate::storage::disk::{self, DiskFile};
 use crate::storage::{IoContext, StorageError, replace_file, sync_folder};
 
 const LOCK: &str = "lock";
-const JOURNAL: &str = "journal";
 
 /// The folder, claimed by this process. Dropped without a journal it is removed, else it stays to be resumed.
 pub(super) struct Partial {

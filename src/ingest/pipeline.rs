@@ -272,6 +272,7 @@ impl Work<'_> {
         }
         drop(sorting);
         drop(items);
+        // The temporary files stay until the dataset is there: a journal that names them may outlive this process.
         let peak_temp_bytes = space.peak();
         ctx.check()?;
         writer.set_columns(columns);
