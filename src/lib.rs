@@ -10,6 +10,7 @@
 //! | ingest | [`ingest()`] | [`Inputs`] and [`IngestOptions`] | a [`Dataset`] |
 //! | train | [`train()`] | a [`Dataset`] and a [`TrainConfig`] | a [`Model`] |
 //! | evaluate | [`evaluate()`] | any [`Scorer`] and a [`Dataset`] | an [`Evaluation`] beside [`Baselines`] |
+//! | compare | [`compare()`] | two of them | a [`Comparison`]: which is better, or that it cannot be told |
 //! | recommend | [`recommend()`], [`save_recommendations`], [`similar`] | the same | items for users, items like items |
 //! | tune | [`sweep()`] | a [`Dataset`], a [`TrainConfig`] and a [`Space`] of others | a [`SweepReport`], the best configuration |
 //! | explain | [`train_audited`], [`explain()`] | the same, and a user | how negatives came about |
@@ -44,8 +45,8 @@
 //!
 //! let model = Model::open(&output)?;
 //! let evaluation = evaluate(&model, &dataset, &EvaluateOptions::default(), &ctx)?;
-//! let random = evaluation.baselines.as_ref().map(|b| b.random.get("recall@20"));
-//! assert!(evaluation.metrics.get("recall@20") > random.flatten());
+//! let random = evaluation.baselines.get(Baseline::Random).and_then(|random| random.get("recall@20"));
+//! assert!(evaluation.metrics.get("recall@20") > random);
 //!
 //! // Three items for everyone, by their ids in the log.
 //! let options = RecommendOptions { k: 3, ..RecommendOptions::default() };
@@ -87,8 +88,8 @@ pub use dataset::{
     Source, UserItems,
 };
 pub use evaluate::{
-    Baselines, EvaluateBench, EvaluateError, EvaluateOptions, Evaluation, MetricAt, Metrics, Protocol, bench_evaluate,
-    evaluate,
+    Baseline, Baselines, ComparedMetric, Comparison, EvaluateBench, EvaluateError, EvaluateOptions, Evaluation,
+    Intervals, MetricAt, Metrics, Protocol, SliceBy, SliceRow, Verdict, bench_evaluate, compare, evaluate,
 };
 pub use explain::{
     ExplainError, ExplainOptions, ExplainedCandidate, ExplainedComponent, ExplainedNegative, ExplainedPositive,

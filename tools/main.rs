@@ -2,6 +2,7 @@
 
 mod bench;
 mod common;
+mod compare;
 mod evaluate;
 mod explain;
 mod ingest;
@@ -66,8 +67,8 @@ macro_rules! commands {
     };
 }
 
-// In the order of work: quickstart, synth, plan, ingest, inspect, verify, train, sweep, evaluate, recommend, similar,
-// explain.
+// In the order of work: quickstart, synth, plan, ingest, inspect, verify, train, sweep, evaluate, compare, recommend,
+// similar, explain.
 commands! {
     Quickstart => quickstart,
     Synth => synth,
@@ -78,6 +79,7 @@ commands! {
     Train => train,
     Sweep => sweep,
     Evaluate => evaluate,
+    Compare => compare,
     Recommend => recommend,
     Similar => similar,
     Explain => explain,
