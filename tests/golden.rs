@@ -32,8 +32,9 @@ fn datasets_of_version_1_are_read_as_they_were_written() {
         assert!(!recorded[key].is_null() && manifest[key] == recorded[key], "{key}: {}", manifest[key]);
     }
     let statistics = serde_json::to_value(dataset.statistics(&ctx).unwrap()).unwrap();
-    for key in ["density", "activity", "popularity"] {
-        assert_eq!(statistics[key], recorded[key], "{key}");
+    for key in ["/density", "/activity/gini", "/activity/median", "/popularity/gini", "/popularity/max"] {
+        let [now, then] = [&statistics, &recorded].map(|value| value.pointer(key).unwrap().as_f64().unwrap());
+        assert!(near(now, then), "{key} is {now} and was {then}");
     }
     assert_eq!(columns(&dataset), [true; 4]);
     for (ids, special) in [(dataset.users(), "Zoë, \"u7\""), (dataset.items(), "<script>"), (dataset.items(), "../i5")]
@@ -112,7 +113,7 @@ fn a_newer_version_is_refused_by_name_and_not_as_damage() {
         copy(&golden("v1", name), &newer);
         let path = newer.join("manifest.json");
         let text = fs::read_to_string(&path).unwrap().replacen("\"version\": 1,", "\"version\": 7,", 1);
-        let body = &text[..text.find("  \"checksum\": \"").unwrap()];
+        let body = &text[..text.rfind("  \"checksum\": \"").unwrap()];
         fs::write(&path, format!("{body}  \"checksum\": \"{:016x}\"\n}}\n", xxh3_64(body.as_bytes()))).unwrap();
         let error = Stored::open(&newer).err().unwrap().to_string();
         assert!(error.contains("format version 7, but this build reads up to"), "{error}");

@@ -52,7 +52,7 @@ pub fn ingest(
     let run = run.into();
     // Held until the new one is there: who changes the one that it replaces would change the new one.
     let replaced = match run.force && is_dataset(output) {
-        true => Some(DatasetLock::claim(output)?),
+        true => Some(DatasetLock::claim_to_replace(output)?),
         false => None,
     };
     let summary = ingest_with(inputs, options, output, run, Whole::All, Budget::new, ctx);
@@ -272,8 +272,8 @@ impl Work<'_> {
         }
         drop(sorting);
         drop(items);
+        // The temporary files stay until the dataset is there: a journal that names them may outlive this process.
         let peak_temp_bytes = space.peak();
-        space.remove()?;
         ctx.check()?;
         writer.set_columns(columns);
         let rejects = rejects.finish()?;

@@ -41,6 +41,18 @@ pub(super) struct RejectsState {
     bytes: u64,
 }
 
+impl RejectsState {
+    /// Rows in the file.
+    pub(super) fn rows(self) -> u64 {
+        self.rows
+    }
+
+    /// Bytes of it.
+    pub(super) fn bytes(self) -> u64 {
+        self.bytes
+    }
+}
+
 struct State {
     file: BufWriter<DiskFile>,
     rows: u64,

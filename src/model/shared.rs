@@ -155,7 +155,7 @@ impl SharedTable {
 
 fn anonymous(bytes: usize) -> Result<MmapMut, StorageError> {
     let map = MmapMut::map_anon(bytes).at(Path::new("factor table"), "get memory for it")?;
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", not(miri)))]
     // Advice only: without huge pages the table works as well, if more slowly when it is large.
     let _ = map.advise(memmap2::Advice::HugePage);
     Ok(map)

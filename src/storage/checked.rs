@@ -33,6 +33,22 @@ pub struct FileRecord {
     pub checksum: String,
 }
 
+impl FileRecord {
+    /// Where it lies, `folder` being that of its manifest.
+    ///
+    /// # Errors
+    /// [`StorageError::Damaged`] if that would be outside of the folder: names come from a file, and what is read, copied
+    /// or removed by them must stay inside.
+    pub(crate) fn within(&self, folder: &Path) -> Result<PathBuf, StorageError> {
+        let inside = |part| matches!(part, std::path::Component::Normal(_));
+        if !self.path.is_empty() && Path::new(&self.path).components().all(inside) {
+            return Ok(folder.join(&self.path));
+        }
+        let reason = format!("it names a file outside of its folder: {}", self.path.escape_debug());
+        Err(StorageError::Damaged { path: folder.join("manifest.json"), reason })
+    }
+}
+
 /// Writes a checked file as a stream; its memory is one block of 1 MiB.
 pub struct CheckedWriter {
     path: PathBuf,
@@ -149,7 +165,7 @@ impl CheckedFile {
     ///
     /// Reads the file once from the disk; from the page cache that is some 10 GiB a second and core.
     pub fn open(folder: &Path, record: &FileRecord, kind: &str, version: u32) -> Result<Self, StorageError> {
-        let path = folder.join(&record.path);
+        let path = record.within(folder)?;
         let damaged = |reason: String| StorageError::Damaged { path: path.clone(), reason };
         let file = File::open(&path).at(&path, "open")?;
         let length = file.metadata().at(&path, "read the size of")?.len();
@@ -327,6 +343,20 @@ mod tests {
             assert!(CheckedFile::open(folder.path(), &record, "test", 1).is_err(), "byte {at}");
             std::fs::write(&path, &good[..at]).unwrap();
             assert!(CheckedFile::open(folder.path(), &record, "test", 1).is_err(), "cut at {at}");
+        }
+    }
+
+    #[test]
+    fn files_outside_of_the_folder_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let inner = folder.path().join("inner");
+        std::fs::create_dir(&inner).unwrap();
+        let record = write(folder.path(), b"some payload");
+        for path in ["../a.bin", "../inner/../a.bin", "/etc/passwd", "", ".", "x/../../a.bin", "\u{1b}[2J/../../a.bin"]
+        {
+            let error = CheckedFile::open(&inner, &FileRecord { path: path.into(), ..record.clone() }, "test", 1);
+            let text = error.unwrap_err().to_string();
+            assert!(text.contains("outside of its folder") && !text.contains('\u{1b}'), "{path}: {text}");
         }
     }
 
