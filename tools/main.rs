@@ -2,10 +2,14 @@
 
 mod bench;
 mod common;
+mod compact;
+mod compare;
 mod evaluate;
 mod explain;
+mod forget;
 mod ingest;
 mod inspect;
+mod keeping;
 mod numbers;
 mod plan;
 mod printable;
@@ -67,18 +71,21 @@ macro_rules! commands {
     };
 }
 
-// In the order of work: quickstart, synth, plan, ingest, inspect, verify, train, sweep, evaluate, recommend, similar,
-// explain.
+// In the order of work: quickstart, synth, plan, ingest, compact, forget, inspect, verify, train, sweep, evaluate,
+// compare, recommend, similar, explain.
 commands! {
     Quickstart => quickstart,
     Synth => synth,
     Plan => plan,
     Ingest => ingest,
+    Compact => compact,
+    Forget => forget,
     Inspect => inspect,
     Verify => verify,
     Train => train,
     Sweep => sweep,
     Evaluate => evaluate,
+    Compare => compare,
     Recommend => recommend,
     Similar => similar,
     Explain => explain,

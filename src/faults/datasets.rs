@@ -10,12 +10,12 @@ use crate::dataset::Dataset;
 use crate::ingest::{IngestOptions, IngestRun, Input, Inputs, Leftover, OnError, Split, ingest};
 
 /// Enough for an ingest.
-fn ctx() -> Context {
+pub(super) fn ctx() -> Context {
     Context::new(1, ByteSize(64 << 20))
 }
 
 /// A log with a bad row, and another.
-fn logs() -> (tempfile::TempDir, [PathBuf; 2]) {
+pub(super) fn logs() -> (tempfile::TempDir, [PathBuf; 2]) {
     let folder = tempfile::tempdir().unwrap();
     let paths = [folder.path().join("one.csv"), folder.path().join("two.csv")];
     for (path, step) in paths.iter().zip([3, 5]) {
@@ -32,7 +32,7 @@ fn options() -> IngestOptions {
     options
 }
 
-fn run(log: &Path, root: &Path, force: bool, leftover: Leftover) -> Result<(), Box<dyn Error>> {
+pub(super) fn run(log: &Path, root: &Path, force: bool, leftover: Leftover) -> Result<(), Box<dyn Error>> {
     let run = IngestRun { force, leftover, checkpoint: Duration::ZERO };
     let inputs = Inputs::from(vec![Input::Path(log.to_path_buf())]);
     ingest(&inputs, &options(), &root.join("out.pec"), run, &ctx())?;

@@ -38,7 +38,7 @@ fn trial(older: bool, tried: Tried) {
         again: &|root| write(&root.join("out.csv"), true, b'b', LARGE),
     };
     let count = trial.run(tried);
-    assert!(count >= 6, "{count}");
+    assert!(count > 4, "{count}");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! a crash right behind it may leave. `fault` does it again for every call there is, which is refused. Both ask for the
 //! old or the new state, whole, and for a next run that gets to the new one and leaves nothing else behind.
 
+mod changes;
 mod datasets;
 mod files;
 mod image;

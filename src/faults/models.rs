@@ -8,7 +8,7 @@ use crate::context::{ByteSize, Context};
 use crate::dataset::{Dataset, Part};
 use crate::model::Model;
 use crate::rank::fixture;
-use crate::train::{TrainConfig, train};
+use crate::train::{CheckpointEvery, TrainCheckpoint, TrainConfig, TrainError, TrainRun, train};
 
 fn ctx() -> Context {
     Context::new(1, ByteSize(256 << 20))
@@ -67,4 +67,48 @@ fn training_survives_crashes() {
 fn training_survives_faults() {
     train_trial(false, Tried::Fault);
     train_trial(true, Tried::Fault);
+}
+
+/// Trains with a checkpoint after each epoch.
+fn run_kept(dataset: &Dataset, root: &Path, run: TrainRun) -> Result<(), Box<dyn Error>> {
+    let mut config = TrainConfig { epochs: 4, dimensions: 4, deterministic: true, ..TrainConfig::default() };
+    config.checkpoint.every = CheckpointEvery::Epoch;
+    train(dataset, &config, &root.join("out.model"), run, &ctx())?;
+    Ok(())
+}
+
+/// Goes on from the last checkpoint, and begins anew where there is none, or the model is there already.
+fn go_on(dataset: &Dataset, root: &Path) -> Result<(), Box<dyn Error>> {
+    let output = root.join("out.model");
+    if output.exists() {
+        return run_kept(dataset, root, TrainRun { force: true, restart: true });
+    }
+    match TrainCheckpoint::open(&output) {
+        Ok(checkpoint) => checkpoint.resume(dataset, &ctx()).map(|_| ()).map_err(Into::into),
+        Err(TrainError::NothingToResume { .. }) => run_kept(dataset, root, TrainRun::default()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn checkpoint_trial(tried: Tried) {
+    let folder = tempfile::tempdir().unwrap();
+    let dataset = dataset(folder.path());
+    let trial = Trial {
+        prepare: &|_| {},
+        act: &|root| run_kept(&dataset, root, TrainRun::default()),
+        state: &|root| state(&root.join("out.model")),
+        again: &|root| go_on(&dataset, root),
+    };
+    let count = trial.run(tried);
+    assert!(count > 40, "{count}");
+}
+
+#[test]
+fn checkpoints_survive_crashes() {
+    checkpoint_trial(Tried::Crash);
+}
+
+#[test]
+fn checkpoints_survive_faults() {
+    checkpoint_trial(Tried::Fault);
 }

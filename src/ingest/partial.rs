@@ -49,8 +49,6 @@ impl Partial {
                 return Err(StorageError::NoParent { path: parent.to_path_buf() }.into());
             }
             disk::create_folder(&folder).at(&folder, "create")?;
-            // A checkpoint is worth nothing in a folder whose name a crash takes back.
-            sync_folder(disk::parent_of(&folder))?;
         } else if !is_ours(&folder) {
             return Err(IngestError::NotPartial { folder });
         }
@@ -59,6 +57,11 @@ impl Partial {
         match file.try_lock() {
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Err(IngestError::Busy { folder }),
             other => other.at(&lock, "lock")?,
+        }
+        if !there {
+            // By its lock the folder is known as ours, and a checkpoint is worth nothing in one whose name a crash takes back.
+            sync_folder(&folder)?;
+            sync_folder(disk::parent_of(&folder))?;
         }
         let partial = Self { journaled: AtomicBool::new(true), folder, _lock: file };
         let path = partial.folder.join(JOURNAL);
@@ -151,7 +154,8 @@ impl Drop for Partial {
     fn drop(&mut self) {
         if !self.is_journaled() {
             // Failing to tidy up is no reason to fail; the next run finds it and tries again.
-            let _ = self.clear();
+            // The lock goes last, by which the folder is known as ours.
+            let _ = self.clear().and_then(|()| sync_folder(&self.folder));
             let _ = disk::remove_tree(&self.folder);
         }
     }

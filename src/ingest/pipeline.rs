@@ -52,7 +52,7 @@ pub fn ingest(
     let run = run.into();
     // Held until the new one is there: who changes the one that it replaces would change the new one.
     let replaced = match run.force && is_dataset(output) {
-        true => Some(DatasetLock::claim(output)?),
+        true => Some(DatasetLock::claim_to_replace(output)?),
         false => None,
     };
     let summary = ingest_with(inputs, options, output, run, Whole::All, Budget::new, ctx);

@@ -68,6 +68,11 @@ impl Op {
         Ok(Self::Write { path: path.to_path_buf(), inode: inode(file)?, at, bytes: bytes.to_vec() })
     }
 
+    /// Whether a name is given to something that had another.
+    pub(crate) fn renames(&self) -> bool {
+        matches!(self, Self::Rename { .. } | Self::RenameNew { .. } | Self::Exchange { .. })
+    }
+
     /// By which the watched folder is found.
     pub(crate) fn path(&self) -> &Path {
         match self {

@@ -16,6 +16,8 @@ use crate::negatives::{Distribution, SharedBlock};
 use crate::train::bench::beside;
 use crate::train::config::TrainConfig;
 use crate::train::error::TrainError;
+use crate::train::lane::Done;
+use crate::train::place::Cut;
 use crate::train::plan::plan_train;
 
 /// Each stage is measured this many times; the median is reported.
@@ -101,7 +103,7 @@ fn measure<L: Listwise, P: Distribution + Clone>(
         stage.note(name);
         let mut rates = Vec::new();
         for _ in 0..ROUNDS {
-            let at = (number % config.epochs, &plan);
+            let at = (number % config.epochs, &plan, Cut::new(&plan, false));
             let work = epoch(dataset, config, at, loss, (&tables, &around), (ctx, &stage));
             number += 1;
             rates.push(run(&work, &tables).ok_or(TrainError::Panicked)?);
@@ -119,7 +121,7 @@ fn measure<L: Listwise, P: Distribution + Clone>(
     let whole = median("whole pipeline", &mut |work, _| {
         let began = Instant::now();
         let rate = work.update.learning_rate;
-        let done = all_lanes(work, &mut lanes, |_| rate)?;
+        let done = all_lanes(work, &mut lanes, |_| rate, Done::default())?;
         Some(done.positives as f64 / began.elapsed().as_secs_f64())
     })?;
     let trainer = median("trainer", &mut |work, _| Some(trainers_alone(work, &mut lanes)))?;
@@ -159,7 +161,8 @@ pub(in crate::train) fn producers(
             let setup = began.elapsed().as_secs_f64();
             let mut rates = Vec::new();
             for _ in 0..rounds {
-                let work = epoch(dataset, config, (0, &plan), loss, (&tables, &around), (ctx, stage));
+                let at = (0, &plan, Cut::new(&plan, false));
+                let work = epoch(dataset, config, at, loss, (&tables, &around), (ctx, stage));
                 let began = Instant::now();
                 produce_all(&work, &mut lanes);
                 rates.push(dataset.train().len() as f64 / began.elapsed().as_secs_f64());
