@@ -22,7 +22,7 @@ impl RecentPopularity {
     pub(super) fn new(dataset: &Dataset, ctx: &Context) -> Result<Self, EvaluateError> {
         let train = dataset.train();
         let Some((first, last)) = train.summary().time_range else {
-            let reason = "the interactions have no times; ingest the log again with --time".to_string();
+            let reason = "the interactions have no times; ingest the log again with --time-column".to_string();
             return Err(EvaluateError::Baseline { name: Baseline::Recent.name(), reason });
         };
         let items = dataset.items().len() as usize;
