@@ -11,6 +11,7 @@
 //! | train | [`train()`] | a [`Dataset`] and a [`TrainConfig`] | a [`Model`] |
 //! | evaluate | [`evaluate()`] | any [`Scorer`] and a [`Dataset`] | an [`Evaluation`] beside [`Baselines`] |
 //! | recommend | [`recommend()`], [`save_recommendations`], [`similar`] | the same | items for users, items like items |
+//! | report | [`report()`], [`save_report`] | a [`Model`], others beside it, a [`Dataset`] | one HTML page |
 //! | tune | [`sweep()`] | a [`Dataset`], a [`TrainConfig`] and a [`Space`] of others | a [`SweepReport`], the best configuration |
 //! | explain | [`train_audited`], [`explain()`] | the same, and a user | how negatives came about |
 //! | plan | [`plan_train`], [`rehearse_train`], [`plan_ingest`] | a [`Dataset`] or a log | what a run will take |
@@ -73,6 +74,7 @@ mod nearest;
 mod negatives;
 mod rank;
 mod recommend;
+mod report;
 mod storage;
 mod stored;
 mod stream;
@@ -112,6 +114,7 @@ pub use recommend::{
     RecommendError, RecommendFormat, RecommendOptions, RecommendSummary, RecommendUsers, Recommendations, recommend,
     save_recommendations, similar, write_recommendations,
 };
+pub use report::{ReportError, ReportOptions, ReportSummary, report, save_report};
 pub use storage::{FileRecord, StorageError};
 pub use stored::{Stored, StoredError};
 pub use sweep::{

@@ -11,6 +11,7 @@ mod plan;
 mod progress;
 mod quickstart;
 mod recommend;
+mod report;
 mod settings;
 mod similar;
 mod sweep;
@@ -67,7 +68,7 @@ macro_rules! commands {
 }
 
 // In the order of work: quickstart, synth, plan, ingest, inspect, verify, train, sweep, evaluate, recommend, similar,
-// explain.
+// explain, report.
 commands! {
     Quickstart => quickstart,
     Synth => synth,
@@ -81,6 +82,7 @@ commands! {
     Recommend => recommend,
     Similar => similar,
     Explain => explain,
+    Report => report,
     Bench => bench,
 }
 
