@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use serde::{Deserialize, Serialize};
 
 /// A number of bytes, written and read as `2GiB`, `512MiB`, `64KiB` or a plain number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ByteSize(pub u64);
 
@@ -67,6 +67,8 @@ pub enum Unit {
     Rows,
     /// Users.
     Users,
+    /// Items.
+    Items,
     /// Training triples (user, positive, negative).
     Triples,
     /// Epochs of training, of several runs.
@@ -154,6 +156,13 @@ impl Context {
     /// `threads` worker threads (at least one) and `memory` bytes at most, with no progress shown.
     pub fn new(threads: usize, memory: ByteSize) -> Self {
         Self { threads: threads.max(1), memory, progress: Arc::new(Silent), cancel: Arc::default() }
+    }
+
+    /// The same with another number of threads.
+    #[must_use]
+    pub fn with_threads(mut self, threads: usize) -> Self {
+        self.threads = threads.max(1);
+        self
     }
 
     /// The same with another memory budget.

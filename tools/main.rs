@@ -2,12 +2,17 @@
 
 mod bench;
 mod common;
+mod compact;
+mod compare;
 mod evaluate;
 mod explain;
+mod forget;
 mod ingest;
 mod inspect;
+mod keeping;
 mod numbers;
 mod plan;
+mod printable;
 mod progress;
 mod quickstart;
 mod recommend;
@@ -33,7 +38,7 @@ Examples:
 
 Exit codes:
   0    done
-  1    failed; standard error says why and what to do about it
+  1    failed; standard error says why and what to do about it (also where a file is truncated while in use)
   2    the command line was wrong
   130  interrupted by Ctrl-C or SIGTERM; a second one stops at once";
 
@@ -67,18 +72,21 @@ macro_rules! commands {
     };
 }
 
-// In the order of work: quickstart, synth, plan, ingest, inspect, verify, train, sweep, evaluate, recommend, similar,
-// explain, report.
+// In the order of work: quickstart, synth, plan, ingest, compact, forget, inspect, verify, train, sweep, evaluate,
+// compare, recommend, similar, explain, report.
 commands! {
     Quickstart => quickstart,
     Synth => synth,
     Plan => plan,
     Ingest => ingest,
+    Compact => compact,
+    Forget => forget,
     Inspect => inspect,
     Verify => verify,
     Train => train,
     Sweep => sweep,
     Evaluate => evaluate,
+    Compare => compare,
     Recommend => recommend,
     Similar => similar,
     Explain => explain,
@@ -87,6 +95,7 @@ commands! {
 }
 
 fn main() -> std::process::ExitCode {
+    peccary::explain_bus_errors();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return common::refuse(&error),

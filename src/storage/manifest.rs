@@ -1,6 +1,6 @@
 //! Manifests: JSON that people can read, whose last line is a checksum of every byte before it.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::Path;
 
 use serde::Serialize;
@@ -10,8 +10,11 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::disk::DiskFile;
 use super::error::{IoContext, StorageError};
+use super::publish::replace_file;
 
 const NAME: &str = "manifest.json";
+/// A manifest takes some hundred bytes for each file of a GiB; this is far beyond, and fits in memory.
+const MAX_BYTES: u64 = 64 << 20;
 const KEY: &str = "  \"checksum\": \"";
 
 /// Writes `folder/manifest.json` with `format` and `version` in front and the checksum behind; synced when it returns.
@@ -22,8 +25,28 @@ pub(crate) fn write_manifest(
     content: &impl Serialize,
 ) -> Result<(), StorageError> {
     let path = folder.join(NAME);
+    let text = text_of(&path, format, version, content)?;
+    let mut file = DiskFile::create_new(&path).at(&path, "create")?;
+    file.write_all(text.as_bytes()).at(&path, "write")?;
+    file.sync().at(&path, "sync")
+}
+
+/// Replaces `folder/manifest.json`, in one step, by one that says `content`; durable when it returns. For those who hold
+/// the folder's lock.
+pub(crate) fn replace_manifest(
+    folder: &Path,
+    format: &str,
+    version: u32,
+    content: &impl Serialize,
+) -> Result<(), StorageError> {
+    let path = folder.join(NAME);
+    let text = text_of(&path, format, version, content)?;
+    replace_file(&path, text.as_bytes())
+}
+
+fn text_of(path: &Path, format: &str, version: u32, content: &impl Serialize) -> Result<String, StorageError> {
     let invalid = |e: serde_json::Error| StorageError::Io {
-        path: path.clone(),
+        path: path.to_path_buf(),
         action: "write",
         source: std::io::Error::other(e),
     };
@@ -38,9 +61,7 @@ pub(crate) fn write_manifest(
     text.push_str(",\n");
     let checksum = xxh3_64(text.as_bytes());
     text.push_str(&format!("{KEY}{checksum:016x}\"\n}}\n"));
-    let mut file = DiskFile::create_new(&path).at(&path, "create")?;
-    file.write_all(text.as_bytes()).at(&path, "write")?;
-    file.sync().at(&path, "sync")
+    Ok(text)
 }
 
 /// The format that `folder/manifest.json` states. `what` names what was expected, for messages.
@@ -58,8 +79,14 @@ fn not_one(folder: &Path, what: &str, reason: &str) -> StorageError {
 
 fn read_json(folder: &Path, what: &str) -> Result<(Vec<u8>, Value), StorageError> {
     let path = folder.join(NAME);
-    let text = match std::fs::read(&path) {
-        Ok(bytes) => bytes,
+    let mut text = Vec::new();
+    let read = std::fs::File::open(&path).and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut text));
+    match read {
+        Ok(bytes) if bytes as u64 > MAX_BYTES => {
+            let reason = format!("it has more than the {MAX_BYTES} bytes of the longest manifest");
+            return Err(StorageError::Damaged { path, reason });
+        }
+        Ok(_) => {}
         Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
             let reason = match folder.metadata() {
                 Err(_) => "there is no such folder",
@@ -69,7 +96,7 @@ fn read_json(folder: &Path, what: &str) -> Result<(Vec<u8>, Value), StorageError
             return Err(not_one(folder, what, reason));
         }
         Err(e) => return Err(e).at(&path, "read"),
-    };
+    }
     match serde_json::from_slice(&text) {
         Ok(value) => Ok((text, value)),
         Err(e) => Err(StorageError::Damaged { path, reason: format!("not valid JSON: {e}") }),
@@ -108,6 +135,15 @@ mod tests {
     struct Content {
         rows: u64,
         rate: f64,
+    }
+
+    #[test]
+    fn what_is_too_long_for_a_manifest_is_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        // A file of a terabyte, none of which is on the disk.
+        std::fs::File::create(folder.path().join(NAME)).unwrap().set_len(1 << 40).unwrap();
+        let error = read_manifest::<Content>(folder.path(), "peccary-dataset", 1).unwrap_err().to_string();
+        assert!(error.contains("longest manifest"), "{error}");
     }
 
     #[test]
