@@ -4,8 +4,8 @@ use crate::context::Interrupted;
 use crate::dataset::DatasetError;
 use crate::evaluate::EvaluateError;
 use crate::model::ModelError;
-use crate::rank::RankError;
 use crate::recommend::RecommendError;
+use crate::runlog::RunLogError;
 use crate::storage::StorageError;
 
 /// A report could not be made or written.
@@ -24,9 +24,9 @@ pub enum ReportError {
     /// Users could not be given recommendations.
     #[error(transparent)]
     Recommend(#[from] RecommendError),
-    /// Items could not be ranked.
+    /// The run log of a model could not be read.
     #[error(transparent)]
-    Rank(#[from] RankError),
+    RunLog(#[from] RunLogError),
     /// The page could not be written.
     #[error(transparent)]
     Storage(#[from] StorageError),

@@ -13,6 +13,7 @@ mod quality;
 mod recommended;
 mod reproduce;
 mod run;
+mod slices;
 mod summary;
 mod training;
 
@@ -26,17 +27,23 @@ use serde_json::{Value, json};
 
 use crate::context::{Context, Unit};
 use crate::dataset::{Dataset, Part};
-use crate::evaluate::{EvaluateOptions, evaluate};
+use crate::evaluate::{EvaluateOptions, Protocol, SliceBy, evaluate};
 use crate::model::Model;
+use crate::runlog::{RunLog, RunLogError};
 use crate::storage::{AtomicFile, IoContext};
 use run::Run;
+
+/// Windows of held-out time to slice by.
+const WINDOWS: usize = 4;
+/// Columns of context to slice by, at most.
+const CONTEXTS: usize = 3;
 
 /// Settings of [`report`].
 #[derive(Clone, Debug, Default)]
 pub struct ReportOptions {
     /// The held-out part. Default: test, or valid where there is no test part.
     pub part: Option<Part>,
-    /// Cut-offs of the ranking. Default: those of [`EvaluateOptions`] that the catalogue is large enough for.
+    /// Cut-offs of the ranking. Default: those of [`EvaluateOptions`], as far as there are that many items.
     pub k: Vec<usize>,
     /// Evaluate a uniform sample of that many users. Default: all.
     pub users: Option<usize>,
@@ -73,7 +80,10 @@ pub fn report(
 ) -> Result<(String, ReportSummary), ReportError> {
     let models: Vec<&Model> = std::iter::once(model).chain(against).collect();
     let names = names(&models);
-    let runs: Vec<Run> = models.iter().zip(&names).map(|(model, name)| Run::of(model, name.clone())).collect();
+    let mut runs = Vec::new();
+    for (model, name) in models.iter().zip(&names) {
+        runs.push(Run::of(model, run_log(model)?.as_ref(), name.clone()));
+    }
     let mut evaluations = Vec::new();
     let mut left_out = Vec::new();
     let part = dataset.and_then(|dataset| part(dataset, options));
@@ -86,12 +96,13 @@ pub fn report(
             }
             let options = EvaluateOptions {
                 part,
-                k: cut_offs(dataset, &options.k),
+                k: if options.k.is_empty() { Protocol::Full.cut_offs(dataset) } else { options.k.clone() },
                 users: options.users,
-                // They depend on the dataset alone.
-                baselines: at == 0,
+                slices: if at == 0 { slices(dataset) } else { Vec::new() },
                 ..EvaluateOptions::default()
             };
+            // Baselines depend on the dataset alone.
+            let options = if at == 0 { options } else { EvaluateOptions { baselines: Vec::new(), ..options } };
             let evaluation = evaluate(*model, dataset, &options, ctx)?;
             evaluations.push((name.clone(), json!(evaluation)));
         }
@@ -131,14 +142,28 @@ fn part(dataset: &Dataset, options: &ReportOptions) -> Option<Part> {
     options.part.or(held_out)
 }
 
-/// The cut-offs that were asked for, or the usual ones that the catalogue is large enough for.
-fn cut_offs(dataset: &Dataset, asked: &[usize]) -> Vec<usize> {
-    if !asked.is_empty() {
-        return asked.to_vec();
+/// What the first model is sliced by: whatever the dataset has columns for.
+fn slices(dataset: &Dataset) -> Vec<SliceBy> {
+    let columns = dataset.manifest().columns;
+    let mut all = vec![SliceBy::Activity, SliceBy::Popularity];
+    if columns.time {
+        all.push(SliceBy::Time(WINDOWS));
     }
-    let items = dataset.items().len() as usize;
-    let usual: Vec<usize> = EvaluateOptions::default().k.into_iter().filter(|k| *k <= items).collect();
-    if usual.is_empty() { vec![items] } else { usual }
+    if columns.event {
+        all.push(SliceBy::Event);
+    }
+    let contexts = dataset.manifest().contexts.iter().flat_map(|contexts| &contexts.columns);
+    all.extend(contexts.take(CONTEXTS).map(|column| SliceBy::Context(column.name.clone())));
+    all
+}
+
+/// The run log of `model`; none where an earlier version trained it.
+fn run_log(model: &Model) -> Result<Option<RunLog>, ReportError> {
+    match RunLog::open(model.path()) {
+        Ok(log) => Ok(Some(log)),
+        Err(RunLogError::None { .. }) => Ok(None),
+        Err(other) => Err(other.into()),
+    }
 }
 
 /// What the page calls the models: the names of their folders, or their paths where two have the same.

@@ -10,6 +10,7 @@ use super::quality::{columns, primary, table};
 use super::recommended::recommended;
 use super::reproduce::{commands, toml};
 use super::run::Run;
+use super::slices::slices;
 use super::{map, summary, training};
 use crate::context::Context;
 use crate::dataset::{Dataset, Part};
@@ -51,7 +52,11 @@ impl Page {
             }
         };
         let mut quality = match evaluations.first() {
-            Some((_, evaluation)) => table(&columns, evaluation),
+            Some((_, evaluation)) => {
+                let mut quality = table(&columns, evaluation);
+                quality.push(&slices(&columns, evaluation, &mut plots));
+                quality
+            }
             None if dataset.is_none() => training::note(
                 "Nothing was evaluated: pass the dataset, as in peccary report MODEL DATASET, for metrics, recommendations \
                  and users.",

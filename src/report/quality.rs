@@ -1,5 +1,6 @@
 //! What evaluation has found: the table of metrics, the model beside others and beside baselines.
 
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::html::{Html, html};
@@ -14,6 +15,8 @@ pub(super) struct Column {
     pub(super) baseline: bool,
     /// By name.
     pub(super) metrics: Vec<(String, f64)>,
+    /// 95 % intervals, by name; of models only.
+    pub(super) intervals: Vec<(String, [f64; 2])>,
 }
 
 impl Column {
@@ -31,15 +34,26 @@ pub(super) fn columns(evaluations: &[(String, Value)]) -> Vec<Column> {
     };
     let mut columns: Vec<Column> = evaluations
         .iter()
-        .map(|(name, e)| Column { name: name.clone(), baseline: false, metrics: metrics(&e["metrics"]) })
+        .map(|(name, e)| Column {
+            name: name.clone(),
+            baseline: false,
+            metrics: metrics(&e["metrics"]),
+            intervals: intervals(&e["intervals"]),
+        })
         .collect();
     let baselines = evaluations.first().and_then(|(_, e)| e.get("baselines")?.as_object());
     columns.extend(baselines.into_iter().flatten().map(|(name, value)| Column {
         name: name.replace('_', " "),
         baseline: true,
         metrics: metrics(value),
+        intervals: Vec::new(),
     }));
     columns
+}
+
+fn intervals(value: &Value) -> Vec<(String, [f64; 2])> {
+    let pairs = value.as_object().into_iter().flatten();
+    pairs.filter_map(|(name, value)| Some((name.clone(), <[f64; 2]>::deserialize(value).ok()?))).collect()
 }
 
 /// The metric that models are compared by: NDCG at the largest cut-off.
@@ -63,9 +77,11 @@ pub(super) fn table(columns: &[Column], evaluation: &Value) -> Html {
     let row = |name: &&String| {
         let cell = |column: &Column| {
             let value = column.get(name).map_or("–".to_string(), metric);
-            match column.baseline {
-                true => html!("<td class=\"baseline\">{}</td>", value),
-                false => html!("<td>{}</td>", value),
+            let interval = column.intervals.iter().find(|(n, _)| n == *name).map(|(_, interval)| *interval);
+            match (column.baseline, interval) {
+                (true, _) => html!("<td class=\"baseline\">{}</td>", value),
+                (false, None) => html!("<td>{}</td>", value),
+                (false, Some(i)) => html!("<td>{}<small>{}</small></td>", value, range(i)),
             }
         };
         let cells = columns.iter().map(cell).collect::<Html>();
@@ -86,15 +102,23 @@ pub(super) fn table(columns: &[Column], evaluation: &Value) -> Html {
         text("protocol"),
         number("seed"),
     );
+    let notes = evaluation["notes"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let notes = notes.map(|note| html!("<p class=\"note\">{}</p>", note)).collect::<Html>();
     html!(
         "<div class=\"card\"><p>{}</p><div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Metrics\">\
          <table class=\"metrics\"><thead><tr><th scope=\"col\">metric</th>{}</tr></thead><tbody>{}</tbody></table></div>\
          <p class=\"note\">As <code>peccary evaluate --json</code> measures them: docs/metrics.md has every \
-         definition.</p></div>",
+         definition. Small numbers are 95 % intervals, by resampling users.</p>{}</div>",
         said,
         heads,
         rows,
+        notes,
     )
+}
+
+/// An interval in words.
+pub(super) fn range([low, high]: [f64; 2]) -> String {
+    format!("{} – {}", metric(low), metric(high))
 }
 
 /// `ndcg@20` as people write it.
@@ -121,13 +145,15 @@ mod tests {
     fn columns_are_models_and_then_baselines() {
         let evaluation = serde_json::json!({
             "metrics": { "ndcg@5": 0.1, "ndcg@20": 0.2, "auc": 0.9, "none": null },
+            "intervals": { "ndcg@20": [0.15, 0.25] },
             "baselines": { "popularity": { "ndcg@20": 0.05 }, "item_knn": { "ndcg@20": 0.15 } },
         });
-        let columns = columns(&[("m".to_string(), evaluation)]);
+        let columns = columns(&[("m".to_string(), evaluation.clone())]);
         let names: Vec<&str> = columns.iter().map(|c| c.name.as_str()).collect();
         assert_eq!(names, ["m", "popularity", "item knn"]);
         assert_eq!(primary(&columns).as_deref(), Some("ndcg@20"));
         assert_eq!((columns[0].get("ndcg@20"), columns[1].get("auc")), (Some(0.2), None));
+        assert!(table(&columns, &evaluation).into_string().contains("0.1500 – 0.2500"));
         assert_eq!((title("ndcg@20").as_str(), title("hit_rate@5").as_str()), ("NDCG@20", "Hit rate@5"));
     }
 }

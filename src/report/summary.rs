@@ -1,7 +1,7 @@
 //! The top of the page: a sentence on how good the model is and what limited the speed, and the numbers behind it.
 
 use super::html::{Html, html};
-use super::number::{count, duration, metric, short};
+use super::number::{count, duration, metric, percent, short};
 use super::quality::{Column, primary, title};
 use super::run::Run;
 use crate::model::Model;
@@ -48,7 +48,22 @@ pub(super) fn speed(run: &Run) -> Option<String> {
     if let Some(threads) = run.threads {
         text += &format!(" on {threads} thread{}", if threads == 1 { "" } else { "s" });
     }
-    Some(text + ".")
+    Some(match run.blocked() {
+        None => text + ".",
+        Some((producers, trainers)) => text + "; " + &limit(producers, trainers) + ".",
+    })
+}
+
+/// What limited a run whose producers and trainers were blocked for these shares of their time.
+fn limit(producers: f64, trainers: f64) -> String {
+    if producers.max(trainers) < 0.05 {
+        return "neither side of the pipeline waited much for the other".to_string();
+    }
+    if producers >= trainers {
+        format!("updates limited the speed: producers waited for trainers {} of their time", percent(producers))
+    } else {
+        format!("reading and sampling limited the speed: trainers waited {} of their time", percent(trainers))
+    }
 }
 
 /// The tiles under the sentence.
@@ -92,6 +107,7 @@ mod tests {
             name: name.into(),
             baseline,
             metrics: vec![("ndcg@20".into(), value)],
+            intervals: Vec::new(),
         };
         let of = |own: f64| {
             let columns = [column("m", own, false), column("popularity", 0.05, true), column("random", 0.001, true)];
@@ -101,5 +117,8 @@ mod tests {
         assert!(of(0.05).contains("about as good as"));
         assert!(of(0.01).contains("worse than"));
         assert!(quality(&[], "test").is_none());
+        assert!(limit(0.6, 0.1).starts_with("updates limited the speed: producers waited for trainers 60 %"));
+        assert!(limit(0.1, 0.6).starts_with("reading and sampling"));
+        assert!(limit(0.01, 0.0).starts_with("neither"));
     }
 }

@@ -1,8 +1,14 @@
 //! The sections on training: loss and validation, speed, negatives.
 
+use std::collections::BTreeSet;
+
 use super::html::{Html, html};
 use super::plot::{Axis, Band, Data, Form, Frame, Lines, Mark, Series};
 use super::run::{Epoch, Negatives, Run};
+
+/// Marks on a plot, at most.
+const MARKS: usize = 6;
+const MIB: f64 = 1_048_576.0;
 
 /// The curves of the runs' losses, validations and learning rates.
 pub(super) fn curves(runs: &[Run], data: &mut Data) -> Html {
@@ -40,18 +46,87 @@ pub(super) fn curves(runs: &[Run], data: &mut Data) -> Html {
         caption: "At the start of each epoch, after warm-up and schedule.",
     };
     out.push(&plot(runs, rates, ("learning rate", Form::Short, true), frame, data));
+    let gradients = series(runs, |run| run.by_moment(|moment| moment.gradient));
+    let frame = Frame {
+        id: "gradients",
+        title: "Gradients",
+        caption: "Mean norm of the gradient of one positive's terms by its user's row. It grows before a run diverges.",
+    };
+    out.push(&plot(runs, gradients, ("norm", Form::Short, true), frame, data));
+    let changes = series(runs, |run| run.by_moment(|moment| moment.change));
+    let frame = Frame {
+        id: "updates",
+        title: "Updates",
+        caption: "How much of a user's row one batch changes: mean norm of the change over mean norm of the rows.",
+    };
+    out.push(&plot(runs, changes, ("share of the row", Form::Percent, true), frame, data));
+    out.push(&scheduled(runs, data));
     out
 }
 
-/// Throughput over the run.
+/// Numbers of the configuration that follow a schedule, as of the end of each epoch.
+fn scheduled(runs: &[Run], data: &mut Data) -> Html {
+    let mut curves: Vec<Series> = Vec::new();
+    for run in runs {
+        let keys: BTreeSet<&String> = run.epochs.iter().flat_map(|epoch| epoch.scheduled.keys()).collect();
+        for key in keys {
+            let name = if runs.len() > 1 { format!("{}: {key}", run.name) } else { key.clone() };
+            let points = run.by_epoch(|epoch| epoch.scheduled.get(key).copied());
+            curves.push(Series { name, colour: curves.len(), points });
+        }
+    }
+    let frame = Frame {
+        id: "schedules",
+        title: "Schedules",
+        caption: "Numbers of the configuration that change as the run goes on, by their keys.",
+    };
+    plot(runs, curves, ("value", Form::Plain, true), frame, data)
+}
+
+/// Throughput over the run, who waited for whom, and memory.
 pub(super) fn speed(runs: &[Run], data: &mut Data) -> Html {
-    let rates = series(runs, |run| run.by_epoch(|epoch| epoch.triples_per_second));
+    let mut out = Html::default();
+    // Whichever is finer: epochs of long runs take many moments, short ones less than one.
+    let rates = series(runs, |run| {
+        let moments = run.by_moment(|moment| Some(moment.rate));
+        let epochs = run.by_epoch(|epoch| epoch.triples_per_second);
+        if moments.len() > epochs.len() { moments } else { epochs }
+    });
     let frame = Frame {
         id: "throughput",
         title: "Throughput",
-        caption: "Triples (user, positive, negative) trained a second, epoch by epoch.",
+        caption: "Triples (user, positive, negative) trained a second; time in which validation ran is left out.",
     };
-    plot(runs, rates, ("triples a second", Form::Short, true), frame, data)
+    out.push(&plot(runs, rates, ("triples a second", Form::Short, true), frame, data));
+
+    let mut waiting = Vec::new();
+    for run in runs {
+        let of = |text: &str| if runs.len() > 1 { format!("{}: {text}", run.name) } else { text.to_string() };
+        for (name, points) in [
+            ("producers wait for trainers", run.by_moment(|moment| moment.producers_blocked)),
+            ("trainers wait for producers", run.by_moment(|moment| moment.trainers_blocked)),
+        ] {
+            waiting.push(Series { name: of(name), colour: waiting.len(), points });
+        }
+    }
+    let frame = Frame {
+        id: "bottleneck",
+        title: "Who waits for whom",
+        caption: "The share of their time that each side of the pipeline was blocked. Where producers wait, updates are \
+                  the bottleneck; where trainers wait, reading and sampling are.",
+    };
+    let y = Axis::over("share of time", [0.0, 1.0].into_iter(), Form::Percent);
+    out.push(&Lines::new(epochs(runs), y, waiting).draw(&frame, data));
+
+    let memory = series(runs, |run| run.by_moment(|moment| moment.memory.map(|bytes| bytes / MIB)));
+    let frame = Frame {
+        id: "memory",
+        title: "Memory",
+        caption: "The process's memory while it trained, pages of mapped files included: those count only as long as \
+                  nobody else needs the room.",
+    };
+    out.push(&plot(runs, memory, ("MiB", Form::Short, true), frame, data));
+    out
 }
 
 /// How the negatives were.
@@ -110,7 +185,7 @@ pub(super) fn negatives(runs: &[Run], data: &mut Data) -> Html {
         caption: "Train interactions of the negatives' items and of their positives' (geometric means). Negatives far \
                   less popular than positives teach little but popularity.",
     };
-    out.push(&plot(runs, popularity, ("train interactions", Form::Short, true), frame, data));
+    out.push(&plot(runs, popularity, ("train interactions", Form::Short, false), frame, data));
     out.push(&components(runs, x, data));
     out
 }
@@ -144,7 +219,9 @@ fn series(runs: &[Run], of: impl Fn(&Run) -> Vec<(f64, f64)>) -> Vec<Series> {
 
 /// The axis of epochs, for all runs.
 fn epochs(runs: &[Run]) -> Axis {
-    Axis::over("epoch", runs.iter().flat_map(|run| &run.epochs).map(|e| f64::from(e.epoch)), Form::Plain)
+    let whole = runs.iter().flat_map(|run| &run.epochs).map(|epoch| f64::from(epoch.epoch));
+    let within = runs.iter().flat_map(|run| &run.moments).map(|moment| moment.epochs);
+    Axis::over("epoch", whole.chain(within), Form::Plain)
 }
 
 /// Curves over epochs, with the best epochs and early ends marked.
@@ -156,7 +233,12 @@ fn plot(
     data: &mut Data,
 ) -> Html {
     let y = Axis::over(label, series.iter().flat_map(|s| &s.points).map(|p| p.1), form);
-    let y = if zero { y.from_zero() } else { y }.to_ticks();
+    let y = match (zero, form) {
+        (true, _) => y.from_zero(),
+        (false, Form::Short) => y.log_if_wide(),
+        (false, _) => y,
+    };
+    let y = y.to_ticks();
     let mut lines = Lines::new(epochs(runs), y, series);
     if matches!(frame.id, "loss" | "validation") {
         lines.marks = marks(runs);
@@ -177,7 +259,10 @@ fn marks(runs: &[Run]) -> Vec<Mark> {
             let label = of(format!("stopped early: epoch {}", last.epoch));
             marks.push(Mark { x: f64::from(last.epoch), label });
         }
+        marks.extend(run.resumed.iter().map(|at| Mark { x: *at, label: of("resumed".into()) }));
     }
+    // More labels would lie on each other.
+    marks.truncate(MARKS);
     marks
 }
 

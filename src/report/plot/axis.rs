@@ -49,12 +49,6 @@ impl Axis {
         self
     }
 
-    /// Between these.
-    pub(crate) fn within(mut self, low: f64, high: f64) -> Self {
-        (self.low, self.high) = (low, high);
-        self
-    }
-
     /// By logarithms, if all values are above 0 and span more than a factor of 20.
     pub(crate) fn log_if_wide(mut self) -> Self {
         self.log = self.low > 0.0 && self.high / self.low > 20.0;
