@@ -16,6 +16,7 @@ mod printable;
 mod progress;
 mod quickstart;
 mod recommend;
+mod report;
 mod settings;
 mod similar;
 mod sweep;
@@ -72,7 +73,7 @@ macro_rules! commands {
 }
 
 // In the order of work: quickstart, synth, plan, ingest, compact, forget, inspect, verify, train, sweep, evaluate,
-// compare, recommend, similar, explain.
+// compare, recommend, similar, explain, report.
 commands! {
     Quickstart => quickstart,
     Synth => synth,
@@ -89,6 +90,7 @@ commands! {
     Recommend => recommend,
     Similar => similar,
     Explain => explain,
+    Report => report,
     Bench => bench,
 }
 
