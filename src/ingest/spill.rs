@@ -38,6 +38,11 @@ impl TempSpace {
         self.peak.load(Ordering::Relaxed)
     }
 
+    /// Removes the folder with all that is left in it. Not before a checkpoint that names files in it is gone.
+    pub(super) fn remove(&self) -> Result<(), StorageError> {
+        disk::remove_tree(&self.folder).at(&self.folder, "remove")
+    }
+
     /// Makes the names of the files durable.
     pub(super) fn sync(&self) -> Result<(), StorageError> {
         sync_folder(&self.folder)
