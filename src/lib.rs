@@ -73,6 +73,7 @@ mod nearest;
 mod negatives;
 mod rank;
 mod recommend;
+mod runlog;
 mod storage;
 mod stored;
 mod stream;
@@ -111,6 +112,10 @@ pub use rank::{Popularity, RandomScores, RankError, Scorer};
 pub use recommend::{
     RecommendError, RecommendFormat, RecommendOptions, RecommendSummary, RecommendUsers, Recommendations, recommend,
     save_recommendations, similar, write_recommendations,
+};
+pub use runlog::{
+    RUN_LOG_VERSION, RunBest, RunDataset, RunEnd, RunEnded, RunEpoch, RunEvent, RunHappening, RunHeader, RunLog,
+    RunLogError, RunMachine, RunMoment, RunRecord, RunStage, RunValidation,
 };
 pub use storage::{FileRecord, StorageError};
 pub use stored::{Stored, StoredError};
