@@ -128,9 +128,10 @@ pub use synth::{
     write_synth, write_truth,
 };
 pub use train::{
-    AuditOptions, AuditSummary, ConfidenceConfig, DivergedRow, EpochReport, ListwiseBench, NegativesBench,
-    OptimizerConfig, OptimizerKind, OutOfCoreBench, RegularizationConfig, Rehearsal, SamplerCost, Schedule, Stopped,
-    StreamConfig, TablePlace, TrainBench, TrainConfig, TrainCounts, TrainError, TrainPlan, TrainReport, Validated,
-    ValidationConfig, ValidationPlan, ValidationReport, WeightScale, bench_listwise, bench_negatives,
+    AuditOptions, AuditSummary, CheckpointConfig, CheckpointEvery, CheckpointPlan, CheckpointReport, ConfidenceConfig,
+    DivergedRow, DivergenceConfig, EpochReport, ListwiseBench, NegativesBench, OptimizerConfig, OptimizerKind,
+    OutOfCoreBench, RegularizationConfig, Rehearsal, Rollback, SamplerCost, Schedule, Stopped, StreamConfig,
+    TablePlace, TrainBench, TrainCheckpoint, TrainConfig, TrainCounts, TrainError, TrainPlan, TrainReport, TrainRun,
+    Validated, ValidationConfig, ValidationPlan, ValidationReport, WeightScale, bench_listwise, bench_negatives,
     bench_out_of_core, bench_train, plan_train, rehearse_train, train, train_audited,
 };

@@ -488,7 +488,7 @@ fn ctrl_c_stops_training_and_leaves_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let (data, model) = (dataset(&folder), path(&folder, "m"));
     let mut child = Command::new(env!("CARGO_BIN_EXE_peccary"))
-        .args(["train", text(&data), "--output", text(&model), "--epochs", "1000000"])
+        .args(["train", text(&data), "--output", text(&model), "--epochs", "1000000", "--checkpoint-every", "off"])
         .stderr(Stdio::null())
         .spawn()
         .unwrap();

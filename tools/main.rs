@@ -6,6 +6,7 @@ mod evaluate;
 mod explain;
 mod ingest;
 mod inspect;
+mod keeping;
 mod numbers;
 mod plan;
 mod progress;

@@ -310,8 +310,13 @@ impl Validating {
 impl Settings {
     /// The configuration that file and flags make.
     pub fn config(&self) -> anyhow::Result<TrainConfig> {
+        self.over(TrainConfig::default())
+    }
+
+    /// The same, with `base` in the place of the defaults if there is no file.
+    pub fn over(&self, base: TrainConfig) -> anyhow::Result<TrainConfig> {
         let mut config: TrainConfig = match &self.config {
-            None => TrainConfig::default(),
+            None => base,
             Some(path) => {
                 let text =
                     std::fs::read_to_string(path).with_context(|| format!("{}: cannot read it", path.display()))?;

@@ -17,7 +17,7 @@ pub use checked::{CheckedFile, CheckedWriter, FileRecord, HEADER_LEN};
 pub(crate) use checked::{evict, fingerprint};
 pub(crate) use error::IoContext;
 pub use error::StorageError;
-pub(crate) use manifest::{read_format, read_manifest, write_manifest};
+pub(crate) use manifest::{read_format, read_manifest, replace_manifest, write_manifest};
 pub(crate) use plain::{check_plain, plain_record};
 pub(crate) use publish::{AtomicFile, Staging, replace_file, sync_folder};
 pub(crate) use temporary::Scratch;

@@ -280,7 +280,10 @@ impl Sweep<'_> {
 
     fn train(&self, config: &TrainConfig) -> Result<Measured, SweepError> {
         let path = self.output.join(RUNNING);
-        let (_, report) = train(self.dataset, config, &path, true, self.ctx)?;
+        // A run that diverges is one to leave out, and one that is interrupted is run again.
+        let mut config = config.clone();
+        config.keep_nothing();
+        let (_, report) = train(self.dataset, &config, &path, true, self.ctx)?;
         let model = Model::open(&path)?;
         let metric = self.options.metric;
         let (Evaluation { metrics, .. }, replicates) =

@@ -14,6 +14,7 @@ use super::error::TrainError;
 use super::lane::{Done, Epoch, Lane};
 use super::objective::{WithLoss, with_loss};
 use super::paging::ExactReading;
+use super::place::Cut;
 use super::plan::plan_train;
 use super::run::{Prepared, epoch, prepare};
 use crate::context::{Context, Unit};
@@ -108,7 +109,8 @@ fn stages<L: Loss>(dataset: &Dataset, config: &TrainConfig, loss: L, ctx: &Conte
             stage.note(name);
             let mut rates = Vec::new();
             for _ in 0..ROUNDS {
-                let (number_of, around) = ((number % config.epochs, &plan), (&tables, &around));
+                let number_of = (number % config.epochs, &plan, Cut::new(&plan, config.deterministic));
+                let around = (&tables, &around);
                 let work = epoch(dataset, config, number_of, loss, around, (ctx, &stage));
                 number += 1;
                 rates.push(run(&work, &tables).ok_or(TrainError::Panicked)?);

@@ -12,6 +12,7 @@ use super::error::TrainError;
 use super::lane::{Done, Epoch, Lane};
 use super::listwise::producers;
 use super::paging::ExactReading;
+use super::place::Cut;
 use super::plan::plan_train;
 use super::run::{Prepared, epoch, prepare};
 use crate::context::{ByteSize, Context, Stage, Unit};
@@ -78,7 +79,7 @@ pub fn bench_negatives(dataset: &Dataset, config: &TrainConfig, ctx: &Context) -
     let stage = ctx.stage("measuring", None, Unit::Triples);
     let Prepared { tables, mut crew, around } = prepare(dataset, &base, &plan, (beside(dataset), ctx))?;
     stage.note("an epoch of training");
-    let work = epoch(dataset, &base, (0, &plan), bpr(), (&tables, &around), (ctx, &stage));
+    let work = epoch(dataset, &base, (0, &plan, Cut::new(&plan, false)), bpr(), (&tables, &around), (ctx, &stage));
     let rate = work.update.learning_rate;
     crew.train(&work, |_| rate).ok_or(TrainError::Panicked)?;
     drop(work);
@@ -179,7 +180,7 @@ fn cost(
     let mut rounds = Vec::new();
     let mut setup = 0.0;
     for round in 0..ROUNDS {
-        let work = epoch(dataset, config, (0, &plan), bpr(), (tables, &around), (ctx, stage));
+        let work = epoch(dataset, config, (0, &plan, Cut::new(&plan, false)), bpr(), (tables, &around), (ctx, stage));
         if let Some(lane) = crew.lanes().first().filter(|_| round == 0) {
             work.renew(&lane.sampling, 0.0, (plan.threads, true));
             setup = began.elapsed().as_secs_f64();

@@ -9,6 +9,7 @@ use super::config::TrainConfig;
 use super::error::TrainError;
 use super::objective::{WithLoss, with_loss};
 use super::paging::ExactReading;
+use super::place::Cut;
 use super::plan::{TrainPlan, plan_train};
 use super::run::{Prepared, epoch, prepare};
 use crate::context::{ByteSize, Context, Unit};
@@ -98,7 +99,8 @@ fn in_turn<L: Loss>(
             }
             let exact = ExactReading::begin(dataset.train(), plan);
             let before = moved_bytes();
-            let work = epoch(dataset, config, (round % config.epochs, plan), loss, (tables, around), (ctx, &stage));
+            let number = (round % config.epochs, *plan, Cut::new(plan, config.deterministic));
+            let work = epoch(dataset, config, number, loss, (tables, around), (ctx, &stage));
             let rate = work.update.learning_rate;
             let began = Instant::now();
             let done = crew.train(&work, |_| rate).ok_or(TrainError::Panicked)?;

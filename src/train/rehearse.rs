@@ -77,6 +77,9 @@ pub fn rehearse_train(
     let output = scratch.path().join("model");
     let (watch, cancel) = (Arc::new(Watch::default()), Arc::new(AtomicBool::new(false)));
     let watched = Context::new(ctx.threads(), ctx.memory()).with_progress(watch.clone()).with_cancel(cancel.clone());
+    let mut config = config.clone();
+    config.keep_nothing();
+    let config = &config;
     let called = Instant::now();
     let (seen, ended) = std::thread::scope(|scope| {
         let running = scope.spawn(|| train(dataset, config, &output, false, &watched));

@@ -17,6 +17,8 @@ use crate::train::bench::beside;
 use crate::train::confidence::Confidence;
 use crate::train::config::TrainConfig;
 use crate::train::error::TrainError;
+use crate::train::lane::Done;
+use crate::train::place::Cut;
 use crate::train::plan::plan_train;
 
 /// Each stage is measured this many times; the median is reported.
@@ -104,7 +106,14 @@ fn measure<L: Listwise, P: Distribution + Clone>(
         let mut rates = Vec::new();
         for _ in 0..ROUNDS {
             let around = (&tables, confidence.as_ref(), &watch);
-            let work = epoch(dataset, config, (number % config.epochs, &plan), loss, around, (ctx, &stage));
+            let work = epoch(
+                dataset,
+                config,
+                (number % config.epochs, &plan, Cut::new(&plan, false)),
+                loss,
+                around,
+                (ctx, &stage),
+            );
             number += 1;
             rates.push(run(&work, &tables).ok_or(TrainError::Panicked)?);
             ctx.check()?;
@@ -121,7 +130,7 @@ fn measure<L: Listwise, P: Distribution + Clone>(
     let whole = median("whole pipeline", &mut |work, _| {
         let began = Instant::now();
         let rate = work.update.learning_rate;
-        let done = all_lanes(work, &mut lanes, |_| rate)?;
+        let done = all_lanes(work, &mut lanes, |_| rate, Done::default())?;
         Some(done.positives as f64 / began.elapsed().as_secs_f64())
     })?;
     let trainer = median("trainer", &mut |work, _| Some(trainers_alone(work, &mut lanes)))?;
@@ -161,7 +170,14 @@ pub(in crate::train) fn producers(
             let setup = began.elapsed().as_secs_f64();
             let mut rates = Vec::new();
             for _ in 0..rounds {
-                let work = epoch(dataset, config, (0, &plan), loss, (&tables, None, &watch), (ctx, stage));
+                let work = epoch(
+                    dataset,
+                    config,
+                    (0, &plan, Cut::new(&plan, false)),
+                    loss,
+                    (&tables, None, &watch),
+                    (ctx, stage),
+                );
                 let began = Instant::now();
                 produce_all(&work, &mut lanes);
                 rates.push(dataset.train().len() as f64 / began.elapsed().as_secs_f64());
