@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::storage::{FileRecord, fingerprint};
+use crate::storage::{FileRecord, fingerprint, is_plain};
 
 /// How a user's and an item's factors make a score.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,8 +51,8 @@ pub struct ModelManifest {
 }
 
 impl ModelManifest {
-    /// Identifies the content of the tables.
+    /// Identifies the content of the tables, whatever the run log says.
     pub fn fingerprint(&self) -> String {
-        fingerprint(self.files.iter().map(|f| f.checksum.as_bytes()))
+        fingerprint(self.files.iter().filter(|f| !is_plain(&f.path)).map(|f| f.checksum.as_bytes()))
     }
 }

@@ -89,7 +89,8 @@ impl Model {
 }
 
 /// Writes a model beside `target` and makes it appear there whole. `user_row(i, out)` and `item_row(i, out)` fill the
-/// `width` floats of a row. `manifest.files` is filled in here. `target` was claimed by `staging` before training.
+/// `width` floats of a row. The tables and ids are added to `manifest.files`, in front of what is
+/// in the folder already. `target` was claimed by `staging` before training.
 pub(crate) fn publish(
     staging: Staging,
     mut manifest: ModelManifest,
@@ -103,7 +104,7 @@ pub(crate) fn publish(
     let items = Factors::write(&folder.join(ITEMS), ITEMS, manifest.items as usize, width, item_row)?;
     dataset.items().copy_to(&folder.join(ITEM_IDS))?;
     let ids = dataset.manifest().files.iter().find(|f| f.path == ITEM_IDS).cloned();
-    manifest.files = [users, items].into_iter().chain(ids).collect();
+    manifest.files = [users, items].into_iter().chain(ids).chain(manifest.files).collect();
     write_manifest(folder, "peccary-model", MODEL_FORMAT_VERSION, &manifest)?;
     staging.publish()?;
     Ok(manifest)

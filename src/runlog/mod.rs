@@ -17,7 +17,7 @@ pub use machine::RunMachine;
 pub(crate) use machine::resident_bytes;
 pub use reader::RunLog;
 pub use record::{
-    RunBest, RunDataset, RunEnd, RunEnded, RunEpoch, RunEvent, RunHeader, RunHappening, RunMoment, RunRecord, RunStage,
+    RunBest, RunDataset, RunEnd, RunEnded, RunEpoch, RunEvent, RunHappening, RunHeader, RunMoment, RunRecord, RunStage,
     RunValidation,
 };
 pub(crate) use writer::{RunLogWriter, now};
@@ -26,4 +26,4 @@ pub(crate) use writer::{RunLogWriter, now};
 pub const RUN_LOG_VERSION: u32 = 1;
 
 /// The name of the file.
-const NAME: &str = "run.ndjson";
+pub(crate) const NAME: &str = "run.ndjson";

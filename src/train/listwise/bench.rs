@@ -8,7 +8,7 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::{Epoch, Lane, WithLoss, all_lanes, epoch, prepare, with_proposal};
-use crate::context::{Context, Stage, Unit};
+use crate::context::{Context, Unit};
 use crate::dataset::Dataset;
 use crate::loss::Listwise;
 use crate::model::{InstructionSet, SquareProduct, Tables};
@@ -17,6 +17,7 @@ use crate::train::bench::beside;
 use crate::train::confidence::Confidence;
 use crate::train::config::TrainConfig;
 use crate::train::error::TrainError;
+use crate::train::gauges::Gauges;
 use crate::train::lane::Done;
 use crate::train::place::Cut;
 use crate::train::plan::plan_train;
@@ -96,7 +97,7 @@ fn measure<L: Listwise, P: Distribution + Clone>(
     let (tables, mut lanes) = prepare(dataset, config, proposal, &plan, beside(dataset))?;
     let confidence = Confidence::new(dataset, &config.confidence, ctx)?;
     let watch = Watch::new(dataset, config.negatives(), config.temperature());
-    let stage = ctx.stage("measuring", None, Unit::Triples);
+    let stage = Gauges::new(ctx.stage("measuring", None, Unit::Triples), config, &plan);
     let negatives = config.negatives().min(dataset.items().len() as usize);
     let interactions = dataset.train().len();
     let operations = (6 * negatives * config.dimensions) as f64 / 1e9;
@@ -157,9 +158,9 @@ pub(in crate::train) fn producers(
     dataset: &Dataset,
     config: &TrainConfig,
     rounds: usize,
-    (ctx, stage): (&Context, &Stage<'_>),
+    (ctx, stage): (&Context, &Gauges<'_>),
 ) -> Result<(f64, f64), TrainError> {
-    struct Produce<'a>(&'a Dataset, &'a TrainConfig, usize, (&'a Context, &'a Stage<'a>), Instant);
+    struct Produce<'a>(&'a Dataset, &'a TrainConfig, usize, (&'a Context, &'a Gauges<'a>), Instant);
     impl WithLoss for Produce<'_> {
         type Outcome = (f64, f64);
         fn with<L: Listwise, P: Distribution + Clone>(self, loss: L, proposal: &P) -> Result<(f64, f64), TrainError> {
