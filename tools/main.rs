@@ -18,6 +18,7 @@ mod sweep;
 mod synth;
 mod train;
 mod verify;
+mod watch;
 
 use clap::{Parser, Subcommand};
 
@@ -67,7 +68,7 @@ macro_rules! commands {
     };
 }
 
-// In the order of work: quickstart, synth, plan, ingest, inspect, verify, train, sweep, evaluate, recommend, similar,
+// In the order of work: quickstart, synth, plan, ingest, inspect, verify, train, watch, sweep, evaluate, recommend, similar,
 // explain.
 commands! {
     Quickstart => quickstart,
@@ -77,6 +78,7 @@ commands! {
     Inspect => inspect,
     Verify => verify,
     Train => train,
+    Watch => watch,
     Sweep => sweep,
     Evaluate => evaluate,
     Recommend => recommend,

@@ -148,6 +148,7 @@ mod tests {
     use super::super::TrainConfig;
     use super::super::objective::any_loss;
     use super::*;
+    use crate::loss::LossKind;
     use crate::model::{InstructionSet, Optimizer, Precision, Tables};
 
     /// The norm of the gradient by differences of the loss, moving the user's factors one by one.
@@ -157,7 +158,8 @@ mod tests {
         let mut row = vec![0.0; width];
         Live { tables, set, similarity }.user_row(user, &mut row);
         let mut square = 0.0;
-        for at in (0..width).filter(|at| Some(*at) != tables.users.fixed()) {
+        let fixed = tables.users.fixed();
+        for at in (0..width).filter(|at| Some(*at) != fixed) {
             let mut value = |step: f32| {
                 let mut moved = row.clone();
                 moved[at] += step;
@@ -181,13 +183,13 @@ mod tests {
     #[test]
     fn gradients_are_those_of_the_loss_and_updates_what_changed() {
         for (loss, similarity, biases) in [
-            ("bpr", Similarity::Dot, true),
-            ("logistic", Similarity::Dot, false),
-            ("bsl", Similarity::Cosine, false),
-            ("bpr", Similarity::Cosine, false),
+            (LossKind::Bpr, Similarity::Dot, true),
+            (LossKind::Logistic, Similarity::Dot, false),
+            (LossKind::Bsl, Similarity::Cosine, false),
+            (LossKind::Bpr, Similarity::Cosine, false),
         ] {
             let mut config = TrainConfig { similarity: Some(similarity), ..TrainConfig::default() };
-            config.loss.kind = loss.parse().unwrap();
+            config.loss.kind = loss;
             let probe = Probe::new(any_loss(&config));
             let kept = (Optimizer::Sgd, Precision::F32);
             let mut tables = Tables::new(1, 5, 6, biases, kept, [None, None]).unwrap();
@@ -209,7 +211,7 @@ mod tests {
             let norms = before.after(&live);
             assert_eq!((norms.count, norms.update), (1, 0.0));
             let expected = by_differences(&mut tables, &probe, similarity, 0, &items);
-            assert!((gradient - expected).abs() < 2e-2 * expected, "{loss}: {gradient} {expected}");
+            assert!((gradient - expected).abs() < 2e-2 * expected, "{loss:?}: {gradient} {expected}");
             then[0] += 3.0;
             let live = Live { tables: &tables, set: InstructionSet::detect(), similarity };
             let moved = Before { users: vec![(0, then)], gradient: 0.0 }.after(&live);

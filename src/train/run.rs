@@ -227,7 +227,7 @@ pub(super) fn carry_out(
         let audited = audit.map(Audit::finish).transpose()?;
         report.audit = audited.as_ref().map(|(_, summary)| *summary);
         end(&log, &report);
-        let manifest = publish_tables(staging, dataset, config, tables, (&report, &log))?;
+        let manifest = publish_tables(staging, dataset, config, tables, (&report, Some(&log)))?;
         if let Some((file, _)) = audited {
             file.publish()?;
         }
@@ -549,7 +549,7 @@ pub(super) fn publish_tables(
     dataset: &Dataset,
     config: &TrainConfig,
     mut tables: Tables,
-    (report, log): (&TrainReport, &RunLogWriter),
+    (report, log): (&TrainReport, Option<&RunLogWriter>),
 ) -> Result<ModelManifest, TrainError> {
     let json = |value: serde_json::Result<serde_json::Value>| value.unwrap_or(serde_json::Value::Null);
     let used = with_defaults(config);
@@ -563,7 +563,7 @@ pub(super) fn publish_tables(
         similarity: config.similarity(),
         config: json(serde_json::to_value(&used)),
         history: json(serde_json::to_value(report)),
-        files: log.publish(staging.path(), crate::runlog::NAME).into_iter().collect(),
+        files: log.and_then(|log| log.publish(staging.path(), crate::runlog::NAME)).into_iter().collect(),
     };
     let width = tables.width;
     let unit = config.similarity() == Similarity::Cosine;
