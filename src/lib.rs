@@ -63,6 +63,7 @@
 mod columnar;
 mod context;
 mod dataset;
+mod embeddings;
 mod evaluate;
 mod explain;
 mod ingest;
@@ -87,8 +88,10 @@ pub use dataset::{
     Distribution, ExposureSummary, Exposures, FORMAT_VERSION, Interactions, Manifest, Part, PartSummary, Positives,
     Source, UserItems,
 };
+pub use embeddings::{EmbeddingHealth, Likeness, LikenessOptions, RowNorms, SideHealth, embedding_health, likeness};
 pub use evaluate::{
-    Baselines, EvaluateBench, EvaluateError, EvaluateOptions, Evaluation, MetricAt, Metrics, Protocol, bench_evaluate,
+    Baselines, CalibrationMethod, CalibrationOptions, CalibrationReport, EvaluateBench, EvaluateError, EvaluateOptions,
+    Evaluation, MetricAt, Metrics, Protocol, Reliability, ReliabilityBin, bench_evaluate, calibrate, calibration,
     evaluate,
 };
 pub use explain::{
@@ -102,7 +105,8 @@ pub use ingest::{
 };
 pub use loss::{LossConfig, LossKind, Surrogate};
 pub use model::{
-    Factors, InstructionSet, MODEL_FORMAT_VERSION, Model, ModelError, ModelManifest, Precision, Similarity,
+    Calibration, CalibrationCurve, Factors, InstructionSet, MODEL_FORMAT_VERSION, Model, ModelError, ModelManifest,
+    Precision, Similarity,
 };
 pub use negatives::{
     ComponentShare, Curve, MixConfig, NegativesConfig, NegativesReport, Proposal, Propose, Scheduled, Select, Shape,

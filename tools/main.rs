@@ -1,9 +1,11 @@
 //! The `peccary` command: one file a subcommand, each of which parses its flags, calls the library and prints.
 
 mod bench;
+mod calibrate;
 mod common;
 mod evaluate;
 mod explain;
+mod health;
 mod ingest;
 mod inspect;
 mod keeping;
@@ -68,7 +70,7 @@ macro_rules! commands {
     };
 }
 
-// In the order of work: quickstart, synth, plan, ingest, inspect, verify, train, watch, sweep, evaluate, recommend, similar,
+// In the order of work: quickstart, synth, plan, ingest, inspect, verify, train, watch, sweep, evaluate, calibrate, recommend, similar,
 // explain.
 commands! {
     Quickstart => quickstart,
@@ -81,6 +83,7 @@ commands! {
     Watch => watch,
     Sweep => sweep,
     Evaluate => evaluate,
+    Calibrate => calibrate,
     Recommend => recommend,
     Similar => similar,
     Explain => explain,

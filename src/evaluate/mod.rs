@@ -2,6 +2,8 @@
 
 mod bench;
 mod bootstrap;
+mod calibration;
+mod calibration_fit;
 mod cases;
 mod error;
 mod full;
@@ -13,6 +15,9 @@ mod tests;
 
 pub use bench::{EvaluateBench, bench_evaluate};
 pub(crate) use bootstrap::Replicates;
+pub use calibration::{
+    CalibrationMethod, CalibrationOptions, CalibrationReport, Reliability, ReliabilityBin, calibrate, calibration,
+};
 pub use error::EvaluateError;
 pub use metrics::{MetricAt, Metrics};
 pub use options::{EvaluateOptions, Protocol};

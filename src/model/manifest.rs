@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Calibration;
 use crate::storage::{FileRecord, fingerprint, is_plain};
 
 /// How a user's and an item's factors make a score.
@@ -46,6 +47,9 @@ pub struct ModelManifest {
     pub config: serde_json::Value,
     /// What training measured, epoch by epoch.
     pub history: serde_json::Value,
+    /// What makes probabilities of its scores, if that was fitted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<Calibration>,
     /// Every other file of the model.
     pub files: Vec<FileRecord>,
 }

@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Factors, MODEL_FORMAT_VERSION, ModelError, ModelManifest};
+use super::{Calibration, Factors, MODEL_FORMAT_VERSION, ModelError, ModelManifest};
 use crate::dataset::{Dataset, Dictionary};
-use crate::storage::{FileRecord, Staging, read_manifest, write_manifest};
+use crate::storage::{FileRecord, Staging, read_manifest, replace_manifest, write_manifest};
 
 const USERS: &str = "users.factors";
 const ITEMS: &str = "items.factors";
@@ -69,6 +69,18 @@ impl Model {
     /// Original item ids by row.
     pub fn item_ids(&self) -> &Dictionary {
         &self.item_ids
+    }
+
+    /// Keeps `calibration` in the manifest of the model at `path`, in place of one that is there, and nothing else of it
+    /// changes; `None` removes it. The manifest is replaced in one step.
+    ///
+    /// # Errors
+    /// If there is no model, or its manifest cannot be read or written.
+    pub fn keep_calibration(path: impl AsRef<Path>, calibration: Option<Calibration>) -> Result<(), ModelError> {
+        let path = path.as_ref();
+        let mut manifest: ModelManifest = read_manifest(path, "peccary-model", MODEL_FORMAT_VERSION)?;
+        manifest.calibration = calibration;
+        Ok(replace_manifest(path, "peccary-model", MODEL_FORMAT_VERSION, &manifest)?)
     }
 
     /// Makes sure that `dataset` is the one that this model was trained on.

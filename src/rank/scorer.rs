@@ -7,7 +7,7 @@ use rkyv::rend::u32_le;
 use super::user_seed;
 use crate::dataset::Dataset;
 use crate::mix::mix;
-use crate::model::{Model, ModelError, Rows, dot_products};
+use crate::model::{Calibration, Model, ModelError, Rows, dot_products};
 
 /// Scores users and items; higher is better.
 ///
@@ -69,6 +69,11 @@ pub trait Scorer: Sync {
         let _ = users;
     }
 
+    /// What makes probabilities of its scores, if it has that.
+    fn calibration(&self) -> Option<&Calibration> {
+        None
+    }
+
     /// Scores every item of `items` for each of `users`, into the row-major `out` (users × items).
     fn score(&self, users: &[u32], items: Range<u32>, out: &mut [f32]);
 
@@ -87,6 +92,10 @@ impl Scorer for Model {
 
     fn check(&self, dataset: &Dataset) -> Result<(), ModelError> {
         self.check_dataset(dataset)
+    }
+
+    fn calibration(&self) -> Option<&Calibration> {
+        self.manifest().calibration.as_ref()
     }
 
     fn item_bytes(&self) -> usize {

@@ -563,6 +563,7 @@ pub(super) fn publish_tables(
         similarity: config.similarity(),
         config: json(serde_json::to_value(&used)),
         history: json(serde_json::to_value(report)),
+        calibration: None,
         files: log.and_then(|log| log.publish(staging.path(), crate::runlog::NAME)).into_iter().collect(),
     };
     let width = tables.width;
