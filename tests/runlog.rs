@@ -110,7 +110,7 @@ fn a_log_says_what_the_run_reports_and_is_published_with_the_model() {
 #[test]
 fn the_log_of_a_killed_run_is_read_and_gone_on_with() {
     let case = Case::new();
-    let mut child = case.begin(&["--checkpoint", "epoch"]);
+    let mut child = case.begin(&["--checkpoint-every", "epoch"]);
     let running = RunLog::open(&case.model).unwrap();
     assert!(running.is_being_written() && running.end().is_none());
     child.kill().unwrap();
@@ -151,7 +151,7 @@ fn training_does_not_need_a_log() {
     let taken = case.partial().join("run.ndjson");
     std::fs::create_dir_all(&taken).unwrap();
     let output =
-        peccary(&["train", text(&case.data), "--output", text(&case.model), "--epochs", "2", "--checkpoint", "off"]);
+        peccary(&["train", text(&case.data), "--output", text(&case.model), "--epochs", "2", "--checkpoint-every", "off"]);
     let said = String::from_utf8_lossy(&output.stderr);
     match output.status.success() {
         true => assert!(said.contains("without a run log") && Model::open(&case.model).is_ok(), "{said}"),
