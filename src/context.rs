@@ -67,6 +67,8 @@ pub enum Unit {
     Rows,
     /// Users.
     Users,
+    /// Items.
+    Items,
     /// Training triples (user, positive, negative).
     Triples,
     /// Epochs of training, of several runs.
@@ -175,6 +177,13 @@ impl Context {
     /// `threads` worker threads (at least one) and `memory` bytes at most, with no progress shown.
     pub fn new(threads: usize, memory: ByteSize) -> Self {
         Self { threads: threads.max(1), memory, progress: Arc::new(Silent), cancel: Arc::default() }
+    }
+
+    /// The same with another number of threads.
+    #[must_use]
+    pub fn with_threads(mut self, threads: usize) -> Self {
+        self.threads = threads.max(1);
+        self
     }
 
     /// The same with another memory budget.

@@ -8,8 +8,10 @@
 //! |---|---|---|---|
 //! | make a log up | [`save_synth`], [`write_synth`] | a [`SynthConfig`], planted as a [`PlantedModel`] | a log, and the truth behind it |
 //! | ingest | [`ingest()`] | [`Inputs`] and [`IngestOptions`] | a [`Dataset`] |
+//! | change | [`append_ingest`], [`compact()`], [`forget()`] | a [`Dataset`]'s path, and logs or users | the dataset, changed in one step |
 //! | train | [`train()`] | a [`Dataset`] and a [`TrainConfig`] | a [`Model`] |
 //! | evaluate | [`evaluate()`] | any [`Scorer`] and a [`Dataset`] | an [`Evaluation`] beside [`Baselines`] |
+//! | compare | [`compare()`] | two of them | a [`Comparison`]: which is better, or that it cannot be told |
 //! | recommend | [`recommend()`], [`save_recommendations`], [`similar`] | the same | items for users, items like items |
 //! | tune | [`sweep()`] | a [`Dataset`], a [`TrainConfig`] and a [`Space`] of others | a [`SweepReport`], the best configuration |
 //! | explain | [`train_audited`], [`explain()`] | the same, and a user | how negatives came about |
@@ -44,8 +46,8 @@
 //!
 //! let model = Model::open(&output)?;
 //! let evaluation = evaluate(&model, &dataset, &EvaluateOptions::default(), &ctx)?;
-//! let random = evaluation.baselines.as_ref().map(|b| b.random.get("recall@20"));
-//! assert!(evaluation.metrics.get("recall@20") > random.flatten());
+//! let random = evaluation.baselines.get(Baseline::Random).and_then(|random| random.get("recall@20"));
+//! assert!(evaluation.metrics.get("recall@20") > random);
 //!
 //! // Three items for everyone, by their ids in the log.
 //! let options = RecommendOptions { k: 3, ..RecommendOptions::default() };
@@ -62,10 +64,16 @@
 
 mod columnar;
 mod context;
+mod cooccurrence;
 mod dataset;
 mod embeddings;
 mod evaluate;
 mod explain;
+#[cfg(test)]
+mod faults;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod ingest;
 mod loss;
 mod mix;
@@ -84,24 +92,24 @@ mod train;
 
 pub use context::{ByteSize, Context, Interrupted, Live, Progress, Silent, Stage, Unit};
 pub use dataset::{
-    Chunk, Columns, ContextColumn, ContextSummary, Contexts, Dataset, DatasetError, DatasetStatistics, Dictionary,
-    Distribution, ExposureSummary, Exposures, FORMAT_VERSION, Interactions, Manifest, Part, PartSummary, Positives,
-    Source, UserItems,
+    Appended, Change, ChangeKind, Chunk, Columns, CompactSummary, ContextColumn, ContextSummary, Contexts, Dataset,
+    DatasetError, DatasetStatistics, Dictionary, Distribution, ExposureSummary, Exposures, FORMAT_VERSION,
+    ForgetSummary, Interactions, Layout, Manifest, Part, PartSummary, Positives, Source, UserItems, compact, forget,
 };
 pub use embeddings::{EmbeddingHealth, Likeness, LikenessOptions, RowNorms, SideHealth, embedding_health, likeness};
 pub use evaluate::{
-    Baselines, CalibrationMethod, CalibrationOptions, CalibrationReport, EvaluateBench, EvaluateError, EvaluateOptions,
-    Evaluation, MetricAt, Metrics, Protocol, Reliability, ReliabilityBin, bench_evaluate, calibrate, calibration,
-    evaluate,
+    Baseline, Baselines, CalibrationMethod, CalibrationOptions, CalibrationReport, ComparedMetric, Comparison,
+    EvaluateBench, EvaluateError, EvaluateOptions, Evaluation, Intervals, MetricAt, Metrics, Protocol, Reliability,
+    ReliabilityBin, SliceBy, SliceRow, Verdict, bench_evaluate, calibrate, calibration, compare, evaluate,
 };
 pub use explain::{
     ExplainError, ExplainOptions, ExplainedCandidate, ExplainedComponent, ExplainedNegative, ExplainedPositive,
     Explanation, explain,
 };
 pub use ingest::{
-    Column, Compression, Delimiter, Format, IngestBench, IngestCounts, IngestError, IngestOptions, IngestPlan,
-    IngestRun, IngestSummary, Input, Inputs, Leftover, OnError, ReadError, ReadOptions, Role, Split, Survey,
-    Thresholds, TimeUnit, bench_ingest, ingest, plan_ingest, survey,
+    AppendSummary, Column, Compression, Delimiter, Format, IngestBench, IngestCounts, IngestError, IngestOptions,
+    IngestPlan, IngestRun, IngestSummary, Input, Inputs, Leftover, OnError, ReadError, ReadOptions, Role, Split,
+    Survey, Thresholds, TimeUnit, append_ingest, append_options, bench_ingest, ingest, plan_ingest, survey,
 };
 pub use loss::{LossConfig, LossKind, Surrogate};
 pub use model::{
@@ -121,7 +129,7 @@ pub use runlog::{
     RUN_LOG_VERSION, RunBest, RunDataset, RunEnd, RunEnded, RunEpoch, RunEvent, RunHappening, RunHeader, RunLog,
     RunLogError, RunMachine, RunMoment, RunRecord, RunStage, RunValidation,
 };
-pub use storage::{FileRecord, StorageError};
+pub use storage::{FileRecord, StorageError, explain_bus_errors};
 pub use stored::{Stored, StoredError};
 pub use sweep::{
     Halving, Search, Space, Standing, SweepError, SweepFailure, SweepOptions, SweepReport, SweepRow, SweepSkipped,

@@ -150,8 +150,16 @@ fn training_does_not_need_a_log() {
     // The name is taken by a folder.
     let taken = case.partial().join("run.ndjson");
     std::fs::create_dir_all(&taken).unwrap();
-    let output =
-        peccary(&["train", text(&case.data), "--output", text(&case.model), "--epochs", "2", "--checkpoint-every", "off"]);
+    let output = peccary(&[
+        "train",
+        text(&case.data),
+        "--output",
+        text(&case.model),
+        "--epochs",
+        "2",
+        "--checkpoint-every",
+        "off",
+    ]);
     let said = String::from_utf8_lossy(&output.stderr);
     match output.status.success() {
         true => assert!(said.contains("without a run log") && Model::open(&case.model).is_ok(), "{said}"),
@@ -202,6 +210,9 @@ fn a_model_is_calibrated_and_its_recommendations_have_probabilities() {
     }
     let csv = peccary(&["recommend", model, data, "--users", "1", "--format", "csv", "--quiet"]);
     assert!(csv.stdout.starts_with(b"user,rank,item,score,probability\n"));
+    let evaluated = json(&["evaluate", model, data, "--calibration", "--baselines", "none", "--k", "10"]);
+    let again = json(&["calibrate", model, data]);
+    assert_eq!(evaluated["calibration"], again["reliability"]);
     let other = peccary(&["calibrate", model, data, "--negatives", "9"]);
     assert_eq!(other.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&other.stderr).contains("--negatives 4"));

@@ -109,7 +109,8 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
     globals.print(&Report { calibration: used, reliability: measured.as_ref() }, text.trim_end())
 }
 
-fn write_report(text: &mut String, report: &CalibrationReport) -> std::fmt::Result {
+/// Writes a reliability table, under what it was measured on.
+pub fn write_report(text: &mut String, report: &CalibrationReport) -> std::fmt::Result {
     writeln!(
         text,
         "{} interactions of {}, {} items beside them",

@@ -4,8 +4,8 @@ use std::fmt::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use peccary::{
-    ByteSize, ContextColumn, Dataset, DatasetStatistics, Distribution, FileRecord, Manifest, Model, ModelManifest,
-    Stored,
+    ByteSize, ChangeKind, ContextColumn, Dataset, DatasetStatistics, Distribution, FileRecord, Manifest, Model,
+    ModelManifest, Stored,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -113,7 +113,11 @@ fn dataset_text(dataset: &Dataset, statistics: &DatasetStatistics) -> Result<Str
     let manifest = dataset.manifest();
     let mut text = format!("dataset {}\n", dataset.path().display());
     let mut line = |name: &str, value: &str| writeln!(text, "  {name:<12} {value}");
-    line("users", &grouped(manifest.users.into()))?;
+    let forgotten = match dataset.users().holes() {
+        0 => String::new(),
+        holes => format!(", {} of them forgotten", grouped(holes.into())),
+    };
+    line("users", &format!("{}{forgotten}", grouped(manifest.users.into())))?;
     line("items", &grouped(manifest.items.into()))?;
     for (part, summary) in &manifest.parts {
         let mut value = format!(
@@ -165,6 +169,27 @@ fn dataset_text(dataset: &Dataset, statistics: &DatasetStatistics) -> Result<Str
     for source in &manifest.sources {
         let (bytes, rows) = (ByteSize(source.bytes), grouped(source.rows));
         line("source", &format!("{}: {bytes}, {rows} rows", source.name))?;
+    }
+    for change in &manifest.changes {
+        let [new, merged] = [change.interactions, change.merged].map(grouped);
+        let [users, items] = [change.users, change.items].map(|n| grouped(n.into()));
+        let number = change.number;
+        let what = match change.kind {
+            ChangeKind::Append => {
+                let sources: Vec<&str> = change.sources.iter().map(|s| &s.name[..]).collect();
+                let from = sources.join(", ");
+                format!(
+                    "append {number}: {new} interactions, {merged} merged, {users} users, {items} items new: {from}"
+                )
+            }
+            ChangeKind::Forget => format!("forget {number}: {users} users, {new} interactions"),
+        };
+        line("change", &format!("{what}; {} -> {}", change.before, change.after))?;
+    }
+    if let Some(layout) = &manifest.layout {
+        let [chunks, users, items] =
+            [layout.number_of_chunks as usize, layout.users.len(), layout.items.len()].map(|n| grouped(n as u64));
+        line("layout", &format!("{chunks} chunks; ids of users in {users} files, of items in {items}"))?;
     }
     line("fingerprint", &manifest.fingerprint)?;
     line("written by", &format!("peccary {}", manifest.peccary))?;

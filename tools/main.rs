@@ -3,14 +3,18 @@
 mod bench;
 mod calibrate;
 mod common;
+mod compact;
+mod compare;
 mod evaluate;
 mod explain;
+mod forget;
 mod health;
 mod ingest;
 mod inspect;
 mod keeping;
 mod numbers;
 mod plan;
+mod printable;
 mod progress;
 mod quickstart;
 mod recommend;
@@ -36,7 +40,7 @@ Examples:
 
 Exit codes:
   0    done
-  1    failed; standard error says why and what to do about it
+  1    failed; standard error says why and what to do about it (also where a file is truncated while in use)
   2    the command line was wrong
   130  interrupted by Ctrl-C or SIGTERM; a second one stops at once";
 
@@ -70,19 +74,22 @@ macro_rules! commands {
     };
 }
 
-// In the order of work: quickstart, synth, plan, ingest, inspect, verify, train, watch, sweep, evaluate, calibrate, recommend, similar,
-// explain.
+// In the order of work: quickstart, synth, plan, ingest, compact, forget, inspect, verify, train, watch, sweep,
+// evaluate, compare, calibrate, recommend, similar, explain.
 commands! {
     Quickstart => quickstart,
     Synth => synth,
     Plan => plan,
     Ingest => ingest,
+    Compact => compact,
+    Forget => forget,
     Inspect => inspect,
     Verify => verify,
     Train => train,
     Watch => watch,
     Sweep => sweep,
     Evaluate => evaluate,
+    Compare => compare,
     Calibrate => calibrate,
     Recommend => recommend,
     Similar => similar,
@@ -91,6 +98,7 @@ commands! {
 }
 
 fn main() -> std::process::ExitCode {
+    peccary::explain_bus_errors();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return common::refuse(&error),

@@ -68,6 +68,8 @@ configuration as used. A user's positives never are negatives, unless allowed.
   [regularization]         # beside l2; by default none
   user_dropout = 0.1       # of each factor
   item_dropout = 0.1       # shared negatives
+  substitution = 0.15      # shared negatives: similar items stand in for positives
+  substitutes = 5          # of each
   max_norm = 2.0           # of a row; not for listwise losses on cosines
   clip_gradient = 1.0      # norm of a row's gradient
   [optimizer]

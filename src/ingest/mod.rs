@@ -2,12 +2,15 @@
 //!
 //! `docs/ingest.md` describes the way of a row and the bounds on memory and temporary space.
 
+mod append;
 mod bench;
 mod budget;
 mod contexts;
 mod distinct;
 mod error;
 mod events;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod histogram;
 mod ids;
 mod items;
@@ -30,6 +33,7 @@ mod summary;
 mod survey;
 mod users;
 
+pub use append::{AppendSummary, append_ingest, append_options};
 pub use bench::{IngestBench, bench_ingest};
 pub use error::IngestError;
 pub use options::{IngestOptions, IngestRun, Inputs, Leftover, OnError};

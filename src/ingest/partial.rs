@@ -15,14 +15,13 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::error::IngestError;
-use super::journal::Journal;
+use super::journal::{JOURNAL, Journal};
 use super::options::Leftover;
 use crate::context::{ByteSize, Context};
 use crate::storage::disk::{self, DiskFile};
 use crate::storage::{IoContext, StorageError, replace_file, sync_folder};
 
 const LOCK: &str = "lock";
-const JOURNAL: &str = "journal";
 
 /// The folder, claimed by this process. Dropped without a journal it is removed, else it stays to be resumed.
 pub(super) struct Partial {
@@ -50,8 +49,6 @@ impl Partial {
                 return Err(StorageError::NoParent { path: parent.to_path_buf() }.into());
             }
             disk::create_folder(&folder).at(&folder, "create")?;
-            // A checkpoint is worth nothing in a folder whose name a crash takes back.
-            sync_folder(disk::parent_of(&folder))?;
         } else if !is_ours(&folder) {
             return Err(IngestError::NotPartial { folder });
         }
@@ -60,6 +57,11 @@ impl Partial {
         match file.try_lock() {
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Err(IngestError::Busy { folder }),
             other => other.at(&lock, "lock")?,
+        }
+        if !there {
+            // By its lock the folder is known as ours, and a checkpoint is worth nothing in one whose name a crash takes back.
+            sync_folder(&folder)?;
+            sync_folder(disk::parent_of(&folder))?;
         }
         let partial = Self { journaled: AtomicBool::new(true), folder, _lock: file };
         let path = partial.folder.join(JOURNAL);
@@ -152,7 +154,8 @@ impl Drop for Partial {
     fn drop(&mut self) {
         if !self.is_journaled() {
             // Failing to tidy up is no reason to fail; the next run finds it and tries again.
-            let _ = self.clear();
+            // The lock goes last, by which the folder is known as ours.
+            let _ = self.clear().and_then(|()| sync_folder(&self.folder));
             let _ = disk::remove_tree(&self.folder);
         }
     }

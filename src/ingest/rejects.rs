@@ -41,6 +41,18 @@ pub(super) struct RejectsState {
     bytes: u64,
 }
 
+impl RejectsState {
+    /// Rows in the file.
+    pub(super) fn rows(self) -> u64 {
+        self.rows
+    }
+
+    /// Bytes of it.
+    pub(super) fn bytes(self) -> u64 {
+        self.bytes
+    }
+}
+
 struct State {
     file: BufWriter<DiskFile>,
     rows: u64,
@@ -124,18 +136,35 @@ impl Rejects {
         state
     }
 
+    /// Writes the file beside its target, so that there is only a name to change when the dataset has appeared.
+    pub(super) fn finish(self) -> Result<Finished, StorageError> {
+        let mut state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut file = AtomicFile::new(&self.target, self.force)?;
+        if state.rows > 0 {
+            state.file.flush().at(&self.path, "write")?;
+            let mut lines = File::open(&self.path).at(&self.path, "open")?;
+            io::copy(&mut lines, &mut file).at(&self.target, "write")?;
+            file.complete()?;
+        }
+        Ok(Finished { file, target: self.target, rows: state.rows })
+    }
+}
+
+/// All lines, durable but for the name.
+pub(super) struct Finished {
+    file: AtomicFile,
+    target: PathBuf,
+    rows: u64,
+}
+
+impl Finished {
     /// Makes the file appear if there is anything in it, and returns its path then; else removes one of an earlier run.
     pub(super) fn publish(self) -> Result<Option<PathBuf>, StorageError> {
-        let mut state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let mut published = AtomicFile::new(&self.target, self.force)?;
-        if state.rows == 0 {
-            published.remove()?;
+        if self.rows == 0 {
+            self.file.remove()?;
             return Ok(None);
         }
-        state.file.flush().at(&self.path, "write")?;
-        let mut lines = File::open(&self.path).at(&self.path, "open")?;
-        io::copy(&mut lines, &mut published).at(&self.target, "write")?;
-        published.publish()?;
+        self.file.publish()?;
         Ok(Some(self.target))
     }
 }

@@ -14,13 +14,13 @@ use serde::{Deserialize, Serialize};
 use super::budget::{Budget, partition_of};
 use super::contexts::{Contexts, SeenContexts};
 use super::error::IngestError;
-use super::events::{EXPOSURE, Events, SeenEvents};
+use super::events::{EXPOSURE, Events, MAX_EVENTS, SeenEvents};
 use super::histogram::{Counted, Histogram};
 use super::ids::{self, HEAD, SeenIds};
 use super::options::{IngestOptions, OnError};
 use super::read::{BadRow, Reason, Row, RowSink, Scratch, Source};
 use super::reading::{Job, Message, Place, Plan, Reader};
-use super::record::{Layout, Places, Record, Tags};
+use super::record::{Layout, MAX_CONTEXTS, Places, Record, Tags};
 use super::rejects::{self, Rejects, RejectsState};
 use super::spill::{Gather, Spill, TempSpace};
 use crate::context::{Context, Stage, Unit};
@@ -29,6 +29,11 @@ use crate::storage::StorageError;
 
 /// How long a thread waits before it looks whether it should stop.
 const PATIENCE: Duration = Duration::from_millis(50);
+
+/// More files than this are never asked for.
+const MAX_PARTITIONS: usize = 1 << 10;
+/// Rows and bytes that no log has, so that sums of a few counts are right.
+const MAX_COUNT: u64 = 1 << 56;
 
 /// The rows on disk, by partition of their users; the ids, by partition of their own.
 pub(super) struct Scattered {
@@ -40,6 +45,8 @@ pub(super) struct Scattered {
     pub(super) histogram: Option<Histogram>,
     pub(super) sources: Vec<dataset::Source>,
     pub(super) events: Vec<String>,
+    /// A type of exposures that no row has.
+    pub(super) misspelt: Option<IngestError>,
     /// What combinations of context there are, if any are asked for.
     pub(super) contexts: Option<ContextTable>,
     pub(super) places: Places,
@@ -97,6 +104,52 @@ impl ReadState {
     /// Partitions that the rows were scattered to.
     pub(super) fn partitions(&self) -> usize {
         self.spills[0].len()
+    }
+
+    /// Says what cannot be. A state is read from a file, and everything behind it counts and indexes by it without a second
+    /// look.
+    pub(super) fn check(&self, sources: usize, options: &IngestOptions) -> Result<(), String> {
+        let [records, users, items] = &self.spills;
+        let partitions = records.len();
+        if !partitions.is_power_of_two()
+            || partitions > MAX_PARTITIONS
+            || users.len() != partitions
+            || items.len() != partitions
+        {
+            return Err(format!("no ingest has {partitions}, {} and {} temporary files", users.len(), items.len()));
+        }
+        if self.rows.len() != sources || self.bytes.len() != sources || self.place.source > sources {
+            return Err("its places and counts are not those of the inputs".into());
+        }
+        let Self { counts, rejects, .. } = self;
+        let sum = |counts: &[u64]| counts.iter().try_fold(0u64, |sum, count| sum.checked_add(*count));
+        let rejected: Vec<u64> = counts.rejected.values().copied().collect();
+        let single = [counts.kept, counts.exposed, counts.by_event, counts.by_weight, rejects.rows(), rejects.bytes()];
+        let timed = self.histogram.as_ref().map_or(Some(0), Counted::total);
+        let stored = sum(records);
+        let sums =
+            [sum(&self.rows), sum(&self.bytes), stored, sum(users), sum(items), sum(&rejected), sum(&single), timed];
+        if sums.iter().any(|sum| sum.is_none_or(|sum| sum > MAX_COUNT)) {
+            return Err("it counts more than there can be".into());
+        }
+        if counts.exposed > counts.kept || counts.kept.checked_mul(self.layout.width() as u64) != stored {
+            return Err(format!("its {} rows do not fill its temporary files", counts.kept));
+        }
+        let (mut events, mut contexts) = (self.events.clone(), self.contexts.clone());
+        events.sort_unstable();
+        contexts.sort_unstable();
+        let twice = events.windows(2).any(|w| w[0] == w[1]) || contexts.windows(2).any(|w| w[0] == w[1]);
+        let columns = options.read.context.len();
+        if twice
+            || events.len() > MAX_EVENTS
+            || contexts.len() > MAX_CONTEXTS
+            || contexts.iter().any(|values| values.len() != columns)
+        {
+            return Err(
+                "its event types or combinations of context are too many, twice there, or of other columns".into()
+            );
+        }
+        Ok(())
     }
 
     /// Rows read so far.
@@ -210,9 +263,7 @@ pub(super) fn scatter(
     for spill in records.iter().chain(&users).chain(&items) {
         spill.seal();
     }
-    if counts.kept > 0 {
-        events.check_exposures()?;
-    }
+    let misspelt = events.check_exposures().err().filter(|_| counts.kept > 0);
     let (events, places_of_events) = events.finish();
     let (contexts, places_of_contexts) = contexts.finish();
     let places = Places { events: places_of_events, contexts: places_of_contexts };
@@ -225,7 +276,7 @@ pub(super) fn scatter(
             rows: rows.load(Ordering::Relaxed),
         })
         .collect();
-    Ok(Scattered { layout, records, users, items, counts, histogram, sources, events, contexts, places })
+    Ok(Scattered { layout, records, users, items, counts, histogram, sources, events, misspelt, contexts, places })
 }
 
 /// Stops the other parsers when one panics: they may be waiting for the turn of a block that will never be handed in.

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::error::IngestError;
 use crate::storage::disk::{self, DiskFile};
 use crate::storage::{IoContext, StorageError, sync_folder};
 
@@ -140,6 +141,12 @@ impl Spill {
             return Err(truncated(&self.path));
         }
         file.set_len(bytes).at(&self.path, "cut")
+    }
+
+    /// Says that a record in it is none of those that were written.
+    pub(super) fn foreign(&self) -> IngestError {
+        let reason = "it holds a row of an event type, context or part that there is not".to_string();
+        IngestError::Journal { path: self.path.clone(), reason }
     }
 
     /// Bytes in it.

@@ -114,9 +114,8 @@ pub(crate) fn publish(
     let folder = staging.path();
     let users = Factors::write(&folder.join(USERS), USERS, manifest.users as usize, width, user_row)?;
     let items = Factors::write(&folder.join(ITEMS), ITEMS, manifest.items as usize, width, item_row)?;
-    dataset.items().copy_to(&folder.join(ITEM_IDS))?;
-    let ids = dataset.manifest().files.iter().find(|f| f.path == ITEM_IDS).cloned();
-    manifest.files = [users, items].into_iter().chain(ids).chain(manifest.files).collect();
+    let ids = dataset.items().copy_to(&folder.join(ITEM_IDS), ITEM_IDS)?;
+    manifest.files = [users, items, ids].into_iter().chain(manifest.files).collect();
     write_manifest(folder, "peccary-model", MODEL_FORMAT_VERSION, &manifest)?;
     staging.publish()?;
     Ok(manifest)

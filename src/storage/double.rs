@@ -68,6 +68,11 @@ impl Op {
         Ok(Self::Write { path: path.to_path_buf(), inode: inode(file)?, at, bytes: bytes.to_vec() })
     }
 
+    /// Whether a name is given to something that had another.
+    pub(crate) fn renames(&self) -> bool {
+        matches!(self, Self::Rename { .. } | Self::RenameNew { .. } | Self::Exchange { .. })
+    }
+
     /// By which the watched folder is found.
     pub(crate) fn path(&self) -> &Path {
         match self {
@@ -109,8 +114,10 @@ struct State {
     fault: Option<Fault>,
     /// The call that failed first.
     failed: Option<Op>,
-    /// Every so many bytes a write ends early.
+    /// Bytes after which every write ends.
     short: Option<usize>,
+    /// Whether names cannot be exchanged here.
+    no_exchange: bool,
 }
 
 /// Watches a folder until it is dropped.
@@ -139,6 +146,12 @@ impl Watched {
     /// Lets every write end after `most` bytes.
     pub(crate) fn shorten(self, most: usize) -> Self {
         self.state.lock().unwrap().short = Some(most);
+        self
+    }
+
+    /// Makes it a file system that cannot exchange names.
+    pub(crate) fn without_exchange(self) -> Self {
+        self.state.lock().unwrap().no_exchange = true;
         self
     }
 
@@ -181,6 +194,9 @@ pub(super) fn run<T>(op: Op, call: impl FnOnce() -> io::Result<T>) -> io::Result
     {
         state.failed.get_or_insert(op);
         return Err(fault.error.into());
+    }
+    if state.no_exchange && matches!(op, Op::Exchange { .. }) {
+        return Err(rustix::io::Errno::INVAL.into());
     }
     let was_there = op.path().symlink_metadata().is_ok();
     let done = call()?;

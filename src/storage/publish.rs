@@ -108,7 +108,7 @@ fn may_replace_file(target: &Path, force: bool) -> Result<(), StorageError> {
     }
 }
 
-fn sync_folders(folder: &Path) -> Result<(), StorageError> {
+pub(super) fn sync_folders(folder: &Path) -> Result<(), StorageError> {
     for entry in folder.read_dir().at(folder, "list")? {
         let path = entry.at(folder, "list")?.path();
         if path.is_dir() {
@@ -141,6 +141,8 @@ pub(crate) struct AtomicFile {
     temporary: Temporary,
     target: PathBuf,
     force: bool,
+    /// Whether all that was written is durable.
+    complete: bool,
 }
 
 impl AtomicFile {
@@ -151,14 +153,23 @@ impl AtomicFile {
         remove_abandoned(&parent, &prefix);
         let (temporary, file) = Temporary::file(&parent, &prefix).at(&parent, "create a file in it")?;
         let file = io::BufWriter::with_capacity(1 << 18, file);
-        Ok(Self { file, temporary, target: target.to_path_buf(), force })
+        Ok(Self { file, temporary, target: target.to_path_buf(), force, complete: false })
+    }
+
+    /// Makes the content durable, so that there is only a name to change when other things are done, too.
+    pub(crate) fn complete(&mut self) -> Result<(), StorageError> {
+        self.file.flush().at(&self.target, "write")?;
+        self.file.get_ref().sync().at(&self.target, "sync")?;
+        self.complete = true;
+        Ok(())
     }
 
     /// Syncs the file and makes it appear as the target.
-    pub(crate) fn publish(self) -> Result<(), StorageError> {
-        let Self { file, temporary, target, force } = self;
-        let file = file.into_inner().map_err(io::IntoInnerError::into_error).at(&target, "write")?;
-        file.sync().at(&target, "sync")?;
+    pub(crate) fn publish(mut self) -> Result<(), StorageError> {
+        if !self.complete {
+            self.complete()?;
+        }
+        let Self { temporary, target, force, .. } = self;
         // Something else may have appeared there meanwhile.
         may_replace_file(&target, force)?;
         temporary.put(&target, force)
@@ -178,6 +189,7 @@ impl AtomicFile {
 
 impl Write for AtomicFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.complete = false;
         self.file.write(bytes)
     }
 

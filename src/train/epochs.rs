@@ -18,6 +18,7 @@ use crate::dataset::Dataset;
 use crate::model::{InstructionSet, Tables};
 use crate::negatives::NegativesReport;
 use crate::runlog::{RunHappening, RunRecord, RunValidation};
+use crate::storage::check_in_use;
 
 /// What is to be trained in one go: an epoch, or as much of it as there is until something is to be kept.
 pub(super) struct Leg<'a> {
@@ -97,6 +98,8 @@ pub(super) fn all_epochs(
         stage.begin_epoch();
         let leg = Leg { number, scale, halt, place: &mut epochs.state.place, elsewhere };
         let Ran { negatives, diverged, whole, keeps } = one(leg, epochs.tables, &stage)?;
+        // What was cut off a file is learnt from as zeros, where it raised no signal: not to be kept.
+        check_in_use(dataset.path())?;
         elsewhere = false;
         in_vain = !keeps;
         let done = epochs.state.place.done();

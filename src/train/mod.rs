@@ -31,6 +31,7 @@ mod resume;
 mod run;
 mod schedule;
 mod strata;
+mod substitution;
 mod suggest;
 #[cfg(test)]
 mod tests;

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::config::TrainConfig;
 use super::error::TrainError;
 use super::lane::{BATCH, IN_FLIGHT};
+use super::substitution::Substitution;
 use super::{CheckpointEvery, listwise, strata};
 use crate::context::{ByteSize, Context};
 use crate::dataset::Dataset;
@@ -334,7 +335,10 @@ impl Sizes {
         let arrays = deals * items * 8 + lanes * block_items / 8;
         let mixture = config.negatives.simple().is_none();
         let filters = counts.interactions * config.negatives.context_bytes();
-        let (samplers, each) = if mixture { config.negatives.bytes(items, lanes) } else { (0, 0) };
+        let (samplers, each) = match mixture {
+            true => config.negatives.bytes(items, lanes),
+            false => Substitution::bytes(config, items, threads),
+        };
         // A single lane, and strata, wait while an index is built: there is one of each then.
         let goes_on = lanes > 1 && !config.deterministic;
         let samplers = samplers + config.negatives.index_bytes((items, width as u64), lanes, goes_on);

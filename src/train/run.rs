@@ -32,7 +32,7 @@ use crate::loss::Loss;
 use crate::model::{InstructionSet, ModelManifest, Side, Similarity, Tables, publish};
 use crate::negatives::{Auditor, NegativesReport, Sampling, Watch};
 use crate::runlog::RunLogWriter;
-use crate::storage::{Staging, return_large_buffers};
+use crate::storage::{Staging, check_in_use, return_large_buffers};
 use crate::stream::{Partition, Window, plan as windows};
 
 /// Rows after which those of a file are let go of behind the writer of a model.
@@ -226,6 +226,8 @@ pub(super) fn carry_out(
         };
         let audited = audit.map(Audit::finish).transpose()?;
         report.audit = audited.as_ref().map(|(_, summary)| *summary);
+        // What was cut off a file is learnt from as zeros, where it raised no signal.
+        check_in_use(dataset.path())?;
         end(&log, &report);
         let manifest = publish_tables(staging, dataset, config, tables, (&report, Some(&log)))?;
         if let Some((file, _)) = audited {

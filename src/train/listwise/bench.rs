@@ -7,14 +7,13 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::{Epoch, Lane, WithLoss, all_lanes, epoch, prepare, with_proposal};
+use super::{Around, Epoch, Lane, WithLoss, all_lanes, epoch, prepare, with_proposal};
 use crate::context::{Context, Unit};
 use crate::dataset::Dataset;
 use crate::loss::Listwise;
 use crate::model::{InstructionSet, SquareProduct, Tables};
-use crate::negatives::{Distribution, SharedBlock, Watch};
+use crate::negatives::{Distribution, SharedBlock};
 use crate::train::bench::beside;
-use crate::train::confidence::Confidence;
 use crate::train::config::TrainConfig;
 use crate::train::error::TrainError;
 use crate::train::gauges::Gauges;
@@ -95,8 +94,7 @@ fn measure<L: Listwise, P: Distribution + Clone>(
 ) -> Result<ListwiseBench, TrainError> {
     let plan = plan_train(dataset, config, ctx)?;
     let (tables, mut lanes) = prepare(dataset, config, proposal, &plan, beside(dataset))?;
-    let confidence = Confidence::new(dataset, &config.confidence, ctx)?;
-    let watch = Watch::new(dataset, config.negatives(), config.temperature());
+    let around = Around::new(dataset, config, &plan, ctx)?;
     let stage = Gauges::new(ctx.stage("measuring", None, Unit::Triples), config, &plan);
     let negatives = config.negatives().min(dataset.items().len() as usize);
     let interactions = dataset.train().len();
@@ -106,15 +104,8 @@ fn measure<L: Listwise, P: Distribution + Clone>(
         stage.note(name);
         let mut rates = Vec::new();
         for _ in 0..ROUNDS {
-            let around = (&tables, confidence.as_ref(), &watch);
-            let work = epoch(
-                dataset,
-                config,
-                (number % config.epochs, &plan, Cut::new(&plan, false)),
-                loss,
-                around,
-                (ctx, &stage),
-            );
+            let at = (number % config.epochs, &plan, Cut::new(&plan, false));
+            let work = epoch(dataset, config, at, loss, (&tables, &around), (ctx, &stage));
             number += 1;
             rates.push(run(&work, &tables).ok_or(TrainError::Panicked)?);
             ctx.check()?;
@@ -167,18 +158,12 @@ pub(in crate::train) fn producers(
             let Self(dataset, config, rounds, (ctx, stage), began) = self;
             let plan = plan_train(dataset, config, ctx)?;
             let (tables, mut lanes) = prepare(dataset, config, proposal, &plan, beside(dataset))?;
-            let watch = Watch::new(dataset, config.negatives(), config.temperature());
+            let around = Around::new(dataset, config, &plan, ctx)?;
             let setup = began.elapsed().as_secs_f64();
             let mut rates = Vec::new();
             for _ in 0..rounds {
-                let work = epoch(
-                    dataset,
-                    config,
-                    (0, &plan, Cut::new(&plan, false)),
-                    loss,
-                    (&tables, None, &watch),
-                    (ctx, stage),
-                );
+                let at = (0, &plan, Cut::new(&plan, false));
+                let work = epoch(dataset, config, at, loss, (&tables, &around), (ctx, stage));
                 let began = Instant::now();
                 produce_all(&work, &mut lanes);
                 rates.push(dataset.train().len() as f64 / began.elapsed().as_secs_f64());

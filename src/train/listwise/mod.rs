@@ -41,6 +41,7 @@ use crate::train::paging::{ExactReading, Paging};
 use crate::train::place::{Cut, OpenWindow, Position};
 use crate::train::plan::{TrainPlan, windows_of};
 use crate::train::run::{Looks, TrainReport, begin_audit, end_audit, filled_tables, rate};
+use crate::train::substitution::Substitution;
 
 /// Interactions of a window by default, at most: blocks are drawn from that many.
 pub(super) const WINDOW: u64 = 1 << 23;
@@ -159,6 +160,7 @@ struct Epoch<'a, L> {
     shared_by: usize,
     scale: f32,
     confidence: Option<&'a Confidence<'a>>,
+    substitution: Option<&'a Substitution>,
     watch: &'a Watch<'a>,
     /// Who asks how negatives came about.
     audit: Option<&'a dyn Auditor>,
@@ -241,7 +243,11 @@ impl<L: Listwise> Epoch<'_, L> {
                     *at_hand = Some(at);
                     return skipped;
                 }
-                let pairs = &pairs[at.handed..pairs.len().min(at.handed + self.shared_by)];
+                let until = pairs.len().min(at.handed + self.shared_by);
+                let pairs = &mut pairs[at.handed..until];
+                if let Some(substitution) = self.substitution {
+                    substitution.apply(pairs, &mut at.rng);
+                }
                 let mut block = spare().unwrap_or_default();
                 block.learning_rate = rate(at.number);
                 if self.update.regularization.draws() {
@@ -375,13 +381,30 @@ fn prepare<P: Distribution + Clone>(
     Ok((tables, lanes))
 }
 
+/// What surrounds the blocks of every epoch.
+struct Around<'a> {
+    confidence: Option<Confidence<'a>>,
+    substitution: Option<Substitution>,
+    watch: Watch<'a>,
+}
+
+impl<'a> Around<'a> {
+    fn new(dataset: &'a Dataset, config: &TrainConfig, plan: &TrainPlan, ctx: &Context) -> Result<Self, TrainError> {
+        Ok(Self {
+            confidence: Confidence::new(dataset, &config.confidence, ctx)?,
+            substitution: Substitution::new(dataset, config, plan.sampled_share, ctx)?,
+            watch: Watch::new(dataset, config.negatives(), config.temperature()),
+        })
+    }
+}
+
 /// The work of epoch `number`, from 0.
 fn epoch<'a, L: Listwise>(
     dataset: &'a Dataset,
     config: &TrainConfig,
     (number, plan, cut): (u32, &TrainPlan, Cut),
     loss: L,
-    (tables, confidence, watch): (&'a Tables, Option<&'a Confidence<'a>>, &'a Watch<'a>),
+    (tables, around): (&'a Tables, &'a Around<'a>),
     (ctx, stage): (&'a Context, &'a Gauges<'a>),
 ) -> Epoch<'a, L> {
     let seed = stream_seed(config.seed, 2 + u64::from(number));
@@ -403,8 +426,9 @@ fn epoch<'a, L: Listwise>(
         update: config.update(learning_rate),
         shared_by: config.shared_by(),
         scale: any_loss(config).scale,
-        confidence,
-        watch,
+        confidence: around.confidence.as_ref(),
+        substitution: around.substitution.as_ref(),
+        watch: &around.watch,
         audit: None,
         stage,
     }
@@ -421,8 +445,7 @@ fn run<P: Distribution + Clone>(
     return_large_buffers();
     let _exact = ExactReading::begin(dataset.train(), plan);
     let (mut tables, mut lanes) = prepare(dataset, config, proposal, plan, folder)?;
-    let confidence = Confidence::new(dataset, &config.confidence, ctx)?;
-    let watch = Watch::new(dataset, config.negatives(), config.temperature());
+    let around = Around::new(dataset, config, plan, ctx)?;
     let each = config.negatives().min(dataset.items().len() as usize) as u64;
     let why = "no positive with a negative: no item can be proposed";
     let run = (dataset, config, plan);
@@ -433,8 +456,7 @@ fn run<P: Distribution + Clone>(
             lanes.iter_mut().for_each(|lane| lane.source.at_hand = None);
         }
         let cut = *place.cut.get_or_insert(Cut::new(plan, false));
-        let around = (tables, confidence.as_ref(), &watch);
-        let mut work = epoch(dataset, config, (number, plan, cut), loss, around, (ctx, stage));
+        let mut work = epoch(dataset, config, (number, plan, cut), loss, (tables, &around), (ctx, stage));
         work.audit = begin_audit(&mut audit, number);
         work.halt = halt;
         work.next = AtomicUsize::new(place.position.next);
@@ -448,7 +470,7 @@ fn run<P: Distribution + Clone>(
         place.over = place.position.open.is_empty() && place.position.next == work.windows.len();
         let diverged = work.alarm.learning_rate();
         end_audit(&mut audit)?;
-        let negatives = watch.report(&done.health, &config.negatives);
+        let negatives = around.watch.report(&done.health, &config.negatives);
         place.parts = vec![done];
         Ok(Ran { negatives, diverged, whole: true, keeps: true })
     };
