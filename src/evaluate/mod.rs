@@ -4,6 +4,8 @@ mod baselines;
 mod bench;
 mod beyond;
 mod bootstrap;
+mod calibration;
+mod calibration_fit;
 mod cases;
 mod compare;
 mod error;
@@ -25,6 +27,9 @@ mod tests;
 pub use baselines::Baseline;
 pub use bench::{EvaluateBench, bench_evaluate};
 pub(crate) use bootstrap::interval;
+pub use calibration::{
+    CalibrationMethod, CalibrationOptions, CalibrationReport, Reliability, ReliabilityBin, calibrate, calibration,
+};
 pub use compare::{ComparedMetric, Comparison, Verdict, compare};
 pub use error::EvaluateError;
 pub use metrics::{MetricAt, Metrics};

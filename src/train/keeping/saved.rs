@@ -43,6 +43,22 @@ pub(in crate::train) struct Origin {
     pub(in crate::train) instruction_set: String,
 }
 
+impl Origin {
+    /// Negatives of a positive.
+    pub(in crate::train) fn negatives(&self) -> u64 {
+        let (config, items) = (&self.config, self.plan.counts.items as usize);
+        (if config.shares_negatives() { config.negatives().min(items) } else { config.negatives() }) as u64
+    }
+
+    /// Epochs that are over at `state`, with the share of the one at hand, and triples trained.
+    pub(in crate::train) fn place_of(&self, state: &RunState) -> (f64, u64) {
+        let positives = state.place.done().positives;
+        let share = positives as f64 / self.plan.counts.interactions.max(1) as f64;
+        let before: u64 = state.epochs.iter().map(|epoch| epoch.triples).sum();
+        (f64::from(state.epoch) + share, before + positives * self.negatives())
+    }
+}
+
 /// How far a run is, but for its tables.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(in crate::train) struct RunState {
