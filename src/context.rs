@@ -158,6 +158,13 @@ impl Context {
         Self { threads: threads.max(1), memory, progress: Arc::new(Silent), cancel: Arc::default() }
     }
 
+    /// The same with another number of threads.
+    #[must_use]
+    pub fn with_threads(mut self, threads: usize) -> Self {
+        self.threads = threads.max(1);
+        self
+    }
+
     /// The same with another memory budget.
     #[must_use]
     pub fn with_memory(mut self, memory: ByteSize) -> Self {

@@ -11,6 +11,7 @@
 //! | change | [`append_ingest`], [`compact()`], [`forget()`] | a [`Dataset`]'s path, and logs or users | the dataset, changed in one step |
 //! | train | [`train()`] | a [`Dataset`] and a [`TrainConfig`] | a [`Model`] |
 //! | evaluate | [`evaluate()`] | any [`Scorer`] and a [`Dataset`] | an [`Evaluation`] beside [`Baselines`] |
+//! | compare | [`compare()`] | two of them | a [`Comparison`]: which is better, or that it cannot be told |
 //! | recommend | [`recommend()`], [`save_recommendations`], [`similar`] | the same | items for users, items like items |
 //! | tune | [`sweep()`] | a [`Dataset`], a [`TrainConfig`] and a [`Space`] of others | a [`SweepReport`], the best configuration |
 //! | explain | [`train_audited`], [`explain()`] | the same, and a user | how negatives came about |
@@ -45,8 +46,8 @@
 //!
 //! let model = Model::open(&output)?;
 //! let evaluation = evaluate(&model, &dataset, &EvaluateOptions::default(), &ctx)?;
-//! let random = evaluation.baselines.as_ref().map(|b| b.random.get("recall@20"));
-//! assert!(evaluation.metrics.get("recall@20") > random.flatten());
+//! let random = evaluation.baselines.get(Baseline::Random).and_then(|random| random.get("recall@20"));
+//! assert!(evaluation.metrics.get("recall@20") > random);
 //!
 //! // Three items for everyone, by their ids in the log.
 //! let options = RecommendOptions { k: 3, ..RecommendOptions::default() };
@@ -95,8 +96,8 @@ pub use dataset::{
     ForgetSummary, Interactions, Layout, Manifest, Part, PartSummary, Positives, Source, UserItems, compact, forget,
 };
 pub use evaluate::{
-    Baselines, EvaluateBench, EvaluateError, EvaluateOptions, Evaluation, MetricAt, Metrics, Protocol, bench_evaluate,
-    evaluate,
+    Baseline, Baselines, ComparedMetric, Comparison, EvaluateBench, EvaluateError, EvaluateOptions, Evaluation,
+    Intervals, MetricAt, Metrics, Protocol, SliceBy, SliceRow, Verdict, bench_evaluate, compare, evaluate,
 };
 pub use explain::{
     ExplainError, ExplainOptions, ExplainedCandidate, ExplainedComponent, ExplainedNegative, ExplainedPositive,

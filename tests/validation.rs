@@ -51,7 +51,8 @@ impl Case {
     /// The metric of the published model on valid.
     fn metric(&self, name: &str) -> f64 {
         let k = name.split_once('@').map_or("1", |(_, k)| k);
-        let evaluation = json(&["evaluate", &self.model, &self.data, "--split", "valid", "--k", k, "--no-baselines"]);
+        let evaluation =
+            json(&["evaluate", &self.model, &self.data, "--split", "valid", "--k", k, "--baselines", "none"]);
         evaluation["metrics"][name].as_f64().unwrap()
     }
 }

@@ -3,6 +3,7 @@
 mod bench;
 mod common;
 mod compact;
+mod compare;
 mod evaluate;
 mod explain;
 mod forget;
@@ -70,8 +71,8 @@ macro_rules! commands {
     };
 }
 
-// In the order of work: quickstart, synth, plan, ingest, compact, forget, inspect, verify, train, sweep, evaluate, recommend, similar,
-// explain.
+// In the order of work: quickstart, synth, plan, ingest, compact, forget, inspect, verify, train, sweep, evaluate,
+// compare, recommend, similar, explain.
 commands! {
     Quickstart => quickstart,
     Synth => synth,
@@ -84,6 +85,7 @@ commands! {
     Train => train,
     Sweep => sweep,
     Evaluate => evaluate,
+    Compare => compare,
     Recommend => recommend,
     Similar => similar,
     Explain => explain,

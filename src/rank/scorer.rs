@@ -7,7 +7,7 @@ use rkyv::rend::u32_le;
 use super::user_seed;
 use crate::dataset::Dataset;
 use crate::mix::mix;
-use crate::model::{Model, ModelError, Rows, dot_products};
+use crate::model::{Factors, Model, ModelError, Rows, dot_products};
 use crate::storage::check_in_use;
 
 /// Scores users and items; higher is better.
@@ -43,6 +43,17 @@ pub trait Scorer: Sync {
     /// are called, and only there.
     fn user_bytes(&self) -> usize {
         0
+    }
+
+    /// Bytes of memory that it holds beside mapped files: what is left of the budget is for rankings.
+    fn held_bytes(&self) -> usize {
+        0
+    }
+
+    /// A vector for each item, by which recommendations are told to be alike: a table of which so many columns count,
+    /// from the first. It is read as [`Scorer::score`] reads items.
+    fn item_vectors(&self) -> Option<(&Factors, usize)> {
+        None
     }
 
     /// Learns that all it has mapped does not fit: from now on, if `exactly`, what is scored soon is said before, and
@@ -99,6 +110,11 @@ impl Scorer for Model {
 
     fn user_bytes(&self) -> usize {
         Model::users(self).stride() * size_of::<f32>()
+    }
+
+    fn item_vectors(&self) -> Option<(&Factors, usize)> {
+        // Biases, if there are any, come behind the factors.
+        Some((Model::items(self), self.manifest().dimensions))
     }
 
     fn read_exactly(&self, exactly: bool) {

@@ -185,7 +185,7 @@ impl Outcomes for Best {
 
     fn prepare(&self, (): &mut (), _: &[u32], _: std::ops::Range<u32>) {}
 
-    fn visit(&self, (): &mut (), _: usize, _: &[f32]) {}
+    fn visit(&self, (): &mut (), _: usize, _: u32, _: &[f32]) {}
 
     fn finish(&self, users: &[u32], tops: &mut Tops, (): ()) -> Ranked {
         let mut ranked =

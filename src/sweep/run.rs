@@ -6,13 +6,13 @@ use serde_json::Value;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::candidate::{Candidate, as_json, candidates};
-use super::compare::{interval, mean_and_deviation, over_seeds};
+use super::compare::{mean_and_deviation, over_seeds};
 use super::halving::{divisors, epochs_at, survivors};
 use super::journal::{Entry, Head, Journal, Measured, Outcome};
 use super::{Space, Standing, SweepError, SweepFailure, SweepOptions, SweepReport, SweepRow};
 use crate::context::{Context, Interrupted, Stage, Unit};
 use crate::dataset::{Dataset, Part};
-use crate::evaluate::{EvaluateError, EvaluateOptions, Evaluation, Protocol, evaluate, evaluate_resampled};
+use crate::evaluate::{EvaluateError, EvaluateOptions, Evaluation, Protocol, evaluate, evaluate_resampled, interval};
 use crate::model::Model;
 use crate::rank::{Popularity, RankError};
 use crate::storage::{IoContext, StorageError, disk, replace_file};
@@ -94,8 +94,7 @@ fn check(dataset: &Dataset, options: &SweepOptions) -> Result<EvaluateOptions, S
         k: vec![k],
         protocol: Protocol::Full,
         users: options.users,
-        baselines: false,
-        ..EvaluateOptions::default()
+        ..EvaluateOptions::accuracy()
     })
 }
 

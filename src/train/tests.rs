@@ -107,7 +107,7 @@ fn recalls(dataset: &Dataset, folder: &Path, (seed, epochs): (u64, u32)) -> [f64
     let staging = Staging::new(&reference, true, "peccary-model").unwrap();
     publish_tables(staging, dataset, &config, tables, &report).unwrap();
     [reference, output].map(|path| {
-        let options = EvaluateOptions { baselines: false, ..EvaluateOptions::default() };
+        let options = EvaluateOptions::accuracy();
         let ctx = Context::new(2, ByteSize(1 << 30));
         let evaluation = evaluate(&Model::open(path).unwrap(), dataset, &options, &ctx).unwrap();
         evaluation.metrics.get("recall@20").unwrap()

@@ -103,8 +103,7 @@ impl ValidationConfig {
             part: Part::Valid,
             k: vec![self.cut_off()],
             users: self.users.map(|users| users as usize),
-            baselines: false,
-            ..EvaluateOptions::default()
+            ..EvaluateOptions::accuracy()
         }
     }
 }
