@@ -5,7 +5,6 @@
 //! old or the new state, whole, and for a next run that gets to the new one and leaves nothing else behind.
 
 mod changes;
-mod checkpoints;
 mod datasets;
 mod files;
 mod image;
