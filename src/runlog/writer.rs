@@ -124,8 +124,10 @@ impl RunLogWriter {
                     self.0.ctx.message(&format!("warning: {error}; training goes on, its run log has gaps"));
                     log.warned = true;
                 }
-                if cut.is_err() {
-                    *guard = None;
+                if cut.is_err()
+                    && let Some(log) = guard.take()
+                {
+                    log.remove();
                 }
             }
         }
