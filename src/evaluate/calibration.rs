@@ -349,7 +349,7 @@ mod tests {
             let report = calibration(&scorer, &data, Some(&fitted.curve), test, &ctx).unwrap();
             assert_eq!((report.positives, report.exposures), (240, 720));
             let (before, after) = (&report.uncalibrated, report.calibrated.as_ref().unwrap());
-            assert!(before.ece > 0.5 && after.ece < 0.1, "{method:?}: {} {}", before.ece, after.ece);
+            assert!(before.ece > 0.5 && after.ece < 0.15, "{method:?}: {} {}", before.ece, after.ece);
             assert!(after.log_loss < before.log_loss && after.brier < before.brier);
             // On what it was fitted on, isotonic regression predicts the mean of each of its steps.
             if method == CalibrationMethod::Isotonic {
