@@ -13,6 +13,7 @@
 //! | evaluate | [`evaluate()`] | any [`Scorer`] and a [`Dataset`] | an [`Evaluation`] beside [`Baselines`] |
 //! | compare | [`compare()`] | two of them | a [`Comparison`]: which is better, or that it cannot be told |
 //! | recommend | [`recommend()`], [`save_recommendations`], [`similar`] | the same | items for users, items like items |
+//! | report | [`report()`], [`save_report`] | a [`Model`], others beside it, a [`Dataset`] | one HTML page |
 //! | tune | [`sweep()`] | a [`Dataset`], a [`TrainConfig`] and a [`Space`] of others | a [`SweepReport`], the best configuration |
 //! | explain | [`train_audited`], [`explain()`] | the same, and a user | how negatives came about |
 //! | plan | [`plan_train`], [`rehearse_train`], [`plan_ingest`] | a [`Dataset`] or a log | what a run will take |
@@ -82,6 +83,7 @@ mod nearest;
 mod negatives;
 mod rank;
 mod recommend;
+mod report;
 mod runlog;
 mod storage;
 mod stored;
@@ -125,6 +127,7 @@ pub use recommend::{
     RecommendError, RecommendFormat, RecommendOptions, RecommendSummary, RecommendUsers, Recommendations, recommend,
     save_recommendations, similar, write_recommendations,
 };
+pub use report::{ReportError, ReportOptions, ReportSummary, report, save_report};
 pub use runlog::{
     RUN_LOG_VERSION, RunBest, RunDataset, RunEnd, RunEnded, RunEpoch, RunEvent, RunHappening, RunHeader, RunLog,
     RunLogError, RunMachine, RunMoment, RunRecord, RunStage, RunValidation,

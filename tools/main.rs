@@ -18,6 +18,7 @@ mod printable;
 mod progress;
 mod quickstart;
 mod recommend;
+mod report;
 mod settings;
 mod similar;
 mod sweep;
@@ -75,7 +76,7 @@ macro_rules! commands {
 }
 
 // In the order of work: quickstart, synth, plan, ingest, compact, forget, inspect, verify, train, watch, sweep,
-// evaluate, compare, calibrate, recommend, similar, explain.
+// evaluate, compare, calibrate, recommend, similar, explain, report.
 commands! {
     Quickstart => quickstart,
     Synth => synth,
@@ -94,6 +95,7 @@ commands! {
     Recommend => recommend,
     Similar => similar,
     Explain => explain,
+    Report => report,
     Bench => bench,
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use super::divergence;
-use super::error::TrainError;
+use super::error::{TrainError, short};
 use super::gauges::Gauges;
 use super::halt::Halt;
 use super::keeping::{Keeper, Rollback, RunState};
@@ -317,8 +317,9 @@ impl Epochs<'_> {
             None => "the initial factors".to_string(),
         };
         self.ctx.message(&format!(
-            "diverged in epoch {epoch} at learning rate {learning_rate:.3e}: {row}; back to {to}, and on with {factor} times \
+            "diverged in epoch {epoch} at learning rate {}: {row}; back to {to}, and on with {factor} times \
              the learning rate (rollback {} of {most})",
+            short(learning_rate),
             rollbacks.len()
         ));
         self.state.rollbacks = rollbacks;

@@ -191,8 +191,24 @@ pub(super) struct Written {
 }
 
 impl Writing<'_> {
-    /// Writes a checkpoint in place of the one in its slot; `None` if it was told to stop. The manifest comes last.
+    /// Writes a checkpoint in place of the one in its slot; `None` if it was told to stop. What was written of one that
+    /// does not come about is removed: the model may need the room.
     pub(super) fn write<'t>(
+        &self,
+        tables: impl Iterator<Item = &'t mut SharedTable>,
+        best: Best<'_>,
+    ) -> Result<Option<Written>, StorageError> {
+        let written = self.try_to_write(tables, best);
+        if !matches!(written, Ok(Some(_))) {
+            // Failing to tidy up is no reason to fail otherwise; the next one in this slot tries again.
+            let _ = remove(&self.folder.join(self.slot));
+            let _ = remove(&self.folder.join(best_name(self.number)));
+        }
+        written
+    }
+
+    /// The manifest comes last.
+    fn try_to_write<'t>(
         &self,
         tables: impl Iterator<Item = &'t mut SharedTable>,
         best: Best<'_>,
