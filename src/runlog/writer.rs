@@ -200,7 +200,7 @@ impl Log {
     fn remove_folder(&self) {
         if self.own_folder {
             let folder = disk::parent_of(&self.path);
-            let _ = disk::remove_tree(folder).and_then(|()| Ok(sync_folder(disk::parent_of(folder))));
+            let _ = disk::remove_tree(folder).map(|()| sync_folder(disk::parent_of(folder)));
         }
     }
 }
