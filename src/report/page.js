@@ -152,11 +152,14 @@
 
   // A finger that lifts leaves what it pointed at to be read; the next tap elsewhere ends it.
   function follow(svg, near, leave) {
-    svg.addEventListener('pointermove', near);
-    svg.addEventListener('pointerdown', near);
-    svg.addEventListener('pointerleave', (event) => { if (event.pointerType !== 'touch') leave(); });
-    svg.addEventListener('blur', leave);
-    document.addEventListener('pointerdown', (event) => { if (!svg.contains(event.target)) leave(); });
+    let pointing = false;
+    const end = () => { pointing = false; leave(); };
+    for (const kind of ['pointermove', 'pointerdown']) {
+      svg.addEventListener(kind, (event) => { pointing = true; near(event); });
+    }
+    svg.addEventListener('pointerleave', (event) => { if (event.pointerType !== 'touch') end(); });
+    svg.addEventListener('blur', end);
+    document.addEventListener('pointerdown', (event) => { if (pointing && !svg.contains(event.target)) end(); });
   }
 
   function keys(svg, to) {

@@ -113,7 +113,7 @@ impl Axis {
         let step = self.step();
         match self.form {
             Form::Percent => format!("{:.*} %", decimals(step * 100.0), value * 100.0),
-            _ if self.log || value.abs() >= 1e4 || self.form == Form::Short => number::short(value),
+            _ if self.log || value.abs() >= 1e3 => number::round(value),
             _ => format!("{value:.*}", decimals(step)),
         }
     }
@@ -164,7 +164,7 @@ mod tests {
         assert_eq!(ticks, ["0.01", "0.02", "0.03", "0.04", "0.05"]);
         let axis = Axis::over("x", [1.0, 50_000.0].into_iter(), Form::Short).log_if_wide();
         let ticks: Vec<String> = axis.ticks().into_iter().map(|v| axis.tick(v)).collect();
-        assert_eq!(ticks, ["1", "10", "100", "1.00k", "10.0k"]);
+        assert_eq!(ticks, ["1", "10", "100", "1k", "10k"]);
         let axis = Axis::over("epoch", [1.0, 3.0].into_iter(), Form::Plain);
         assert_eq!(axis.ticks(), [1.0, 2.0, 3.0], "epochs have no halves");
     }
