@@ -114,6 +114,27 @@ impl Progress for Silent {
     fn message(&self, _: &str) {}
 }
 
+/// Passes everything on, and messages to a listener as well.
+struct Overheard<F> {
+    progress: Arc<dyn Progress>,
+    listener: F,
+}
+
+impl<F: Fn(&str) + Send + Sync> Progress for Overheard<F> {
+    fn begin(&self, name: &str, total: Option<u64>, unit: Unit, live: Arc<Live>) {
+        self.progress.begin(name, total, unit, live);
+    }
+
+    fn end(&self) {
+        self.progress.end();
+    }
+
+    fn message(&self, text: &str) {
+        self.progress.message(text);
+        (self.listener)(text);
+    }
+}
+
 /// One running stage; it ends when dropped.
 pub struct Stage<'a> {
     live: Arc<Live>,
@@ -177,6 +198,12 @@ impl Context {
     pub fn with_progress(mut self, progress: Arc<dyn Progress>) -> Self {
         self.progress = progress;
         self
+    }
+
+    /// The same, with a `listener` that is told the messages, too.
+    pub(crate) fn overheard(&self, listener: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        let progress = Arc::new(Overheard { progress: self.progress.clone(), listener });
+        Self { progress, ..self.clone() }
     }
 
     /// Stops soon after `flag` becomes true.

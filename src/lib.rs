@@ -67,6 +67,7 @@ mod columnar;
 mod context;
 mod cooccurrence;
 mod dataset;
+mod embeddings;
 mod evaluate;
 mod explain;
 #[cfg(test)]
@@ -97,9 +98,11 @@ pub use dataset::{
     DatasetError, DatasetStatistics, Dictionary, Distribution, ExposureSummary, Exposures, FORMAT_VERSION,
     ForgetSummary, Interactions, Layout, Manifest, Part, PartSummary, Positives, Source, UserItems, compact, forget,
 };
+pub use embeddings::{EmbeddingHealth, Likeness, LikenessOptions, RowNorms, SideHealth, embedding_health, likeness};
 pub use evaluate::{
-    Baseline, Baselines, ComparedMetric, Comparison, EvaluateBench, EvaluateError, EvaluateOptions, Evaluation,
-    Intervals, MetricAt, Metrics, Protocol, SliceBy, SliceRow, Verdict, bench_evaluate, compare, evaluate,
+    Baseline, Baselines, CalibrationMethod, CalibrationOptions, CalibrationReport, ComparedMetric, Comparison,
+    EvaluateBench, EvaluateError, EvaluateOptions, Evaluation, Intervals, MetricAt, Metrics, Protocol, Reliability,
+    ReliabilityBin, SliceBy, SliceRow, Verdict, bench_evaluate, calibrate, calibration, compare, evaluate,
 };
 pub use explain::{
     ExplainError, ExplainOptions, ExplainedCandidate, ExplainedComponent, ExplainedNegative, ExplainedPositive,
@@ -112,7 +115,8 @@ pub use ingest::{
 };
 pub use loss::{LossConfig, LossKind, Surrogate};
 pub use model::{
-    Factors, InstructionSet, MODEL_FORMAT_VERSION, Model, ModelError, ModelManifest, Precision, Similarity,
+    Calibration, CalibrationCurve, Factors, InstructionSet, MODEL_FORMAT_VERSION, Model, ModelError, ModelManifest,
+    Precision, Similarity,
 };
 pub use negatives::{
     ComponentShare, Curve, MixConfig, NegativesConfig, NegativesReport, Proposal, Propose, Scheduled, Select, Shape,

@@ -87,7 +87,11 @@ impl Bench {
             } else {
                 resumed += 1;
             }
-            let mut child = self.command(&[&call[..], &["--json"]].concat()).spawn().unwrap();
+            let mut command = self.command(&[&call[..], &["--json"]].concat());
+            // Files: nobody reads a pipe before the end, and a report is larger than one holds.
+            let [out, err] = ["stdout", "stderr"].map(|name| self.path(name));
+            let create = |path: &Path| std::fs::File::create(path).unwrap();
+            let mut child = command.stdout(create(&out)).stderr(create(&err)).spawn().unwrap();
             // Not for ever: on a machine that is busy it might never come to the end.
             let (least, most) = if resumed < 12 { (40, 900) } else { (200_000, 200_001) };
             let until = Instant::now() + self.moment(least, most);
@@ -95,7 +99,8 @@ impl Bench {
                 std::thread::sleep(Duration::from_millis(4));
             }
             send(&mut child, signal);
-            let output = child.wait_with_output().unwrap();
+            let status = child.wait().unwrap();
+            let output = Output { status, stdout: std::fs::read(out).unwrap(), stderr: std::fs::read(err).unwrap() };
             if output.status.success() {
                 return (output, resumed);
             }
@@ -149,7 +154,9 @@ fn the_same_bits(arguments: &[&str], signal: &str) {
         assert_eq!(report["validation"]["best_value"], validation["best_value"]);
     }
     assert!(resumed > 0, "{arguments:?}: it was through before the first interruption");
-    assert_eq!(report["checkpoints"]["resumed"], resumed);
+    // One that is killed before it has kept anything leaves no trace of having gone on.
+    let told = report["checkpoints"]["resumed"].as_u64().unwrap();
+    assert!(told > 0 && told <= u64::from(resumed), "{told} of {resumed}");
 }
 
 #[test]
@@ -309,16 +316,16 @@ fn a_run_of_racing_threads_that_is_interrupted_learns_as_well() {
 #[test]
 fn a_run_that_diverges_goes_back_and_on_with_a_lower_rate() {
     let bench = Bench::new();
-    let wild = ["--lr", "1e5", "--l2", "0", "--schedule", "constant", "--epochs", "8", "--rollback-factor", "1e-3"];
+    let wild = ["--l2", "0", "--schedule", "constant", "--epochs", "8", "--rollback-factor", "1e-3"];
     let train = |output: &'static str| [&["train", "log.pec", "--output", output], &wild[..]].concat();
     // From the start, before there is a checkpoint.
-    let report = bench.json(&train("first"));
+    let report = bench.json(&[&train("first")[..], &["--lr", "1e5"]].concat());
     let rollbacks = report["rollbacks"].as_array().unwrap();
     assert!(!rollbacks.is_empty() && rollbacks.len() <= 3, "{rollbacks:?}");
     assert!(rollbacks[0].get("checkpoint").is_none() && rollbacks[0]["factor"] == 1e-3, "{rollbacks:?}");
     assert!(rollbacks[0]["reason"].as_str().unwrap().contains("row of"), "{rollbacks:?}");
     // From a checkpoint: with a warm-up the rate is low enough at first.
-    let warm = ["--warm-up", "8", "--lr", "30", "--checkpoint-every", "epoch"];
+    let warm = ["--warm-up", "7", "--lr", "1", "--checkpoint-every", "epoch"];
     let output = bench.command(&[&train("second")[..], &warm].concat()).output().unwrap();
     let said = text(&output);
     assert!(output.status.success(), "{said}");
@@ -335,8 +342,13 @@ fn a_run_that_diverges_goes_back_and_on_with_a_lower_rate() {
     bench.json(&[&train("fourth")[..], &fixed].concat());
     assert!(bench.factors("third") == bench.factors("fourth"));
     // At most so often, or not at all.
-    let said = bench.fails(1, &[&train("fifth")[..], &["--no-rollback"]].concat(), &["diverged", "--learning-rate"]);
+    let said = bench.fails(
+        1,
+        &[&train("fifth")[..], &["--lr", "1e5", "--rollbacks", "0"]].concat(),
+        &["diverged", "--learning-rate"],
+    );
     assert!(!said.contains("rollback 1"), "{said}");
+    bench.fails(2, &[&train("fifth")[..], &["--no-rollback"]].concat(), &["--rollback-factor"]);
     let once = ["--rollbacks", "1", "--rollback-factor", "0.9"];
     let wild = ["train", "log.pec", "--output", "sixth", "--lr", "1e9", "--l2", "0"];
     bench.fails(1, &[&wild[..], &once].concat(), &["rollback 1 of 1", "diverged in epoch"]);

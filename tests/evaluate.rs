@@ -195,7 +195,7 @@ fn what_cannot_be_evaluated_is_refused_with_a_remedy() {
     refused(&[model, dataset, "--memory", "1KiB"], &["--memory"]);
     refused(&[model, dataset, "--baselines", "populrity"], &["did you mean \"popularity\"?"]);
     refused(&[model, dataset, "--slices", "activty"], &["--slices activty", "did you mean \"activity\"?"]);
-    refused(&[model, dataset, "--slices", "event"], &["--slices event", "no event types", "--event"]);
+    refused(&[model, dataset, "--slices", "event"], &["--slices event", "no event types", "--event-column"]);
     refused(&[model, dataset, "--protocol", "list:absent.tsv"], &["absent.tsv", "No such file"]);
     let list = trained.path("bad.tsv");
     std::fs::write(&list, "u1 i1 i2\n").unwrap();

@@ -28,10 +28,10 @@ fn files(folder: &Path) -> BTreeSet<String> {
         for entry in path.read_dir().unwrap() {
             let path = entry.unwrap().path();
             if path.is_dir() {
-                open.push(path)
-            } else {
-                drop(found.insert(path.strip_prefix(folder).unwrap().to_str().unwrap().to_string()))
+                open.push(path);
+                continue;
             }
+            found.insert(path.strip_prefix(folder).unwrap().to_str().unwrap().to_string());
         }
     }
     found

@@ -150,4 +150,30 @@ fn metrics_equal_those_of_trec_eval_on_gowalla() {
         assert!((got - want).abs() < 1e-6, "{name}: {got} {want}");
         assert!(want > 0.005, "a model that has learnt nothing shows nothing: {name} {want}");
     }
+
+    let compared = run(&folder, &["compare", "m", "popularity", "d"]);
+    assert_eq!(compared["verdict"], "a", "{}", compared["summary"]);
+}
+
+/// Twenty pairs of runs of the recipe that differ only by seed.
+#[test]
+#[ignore = "trains 40 models, some minutes: cargo test --release --test real_logs seeds -- --ignored --nocapture"]
+fn seeds_are_told_apart_in_two_of_twenty_pairs_at_most() {
+    let (Some(train), Some(test)) = (log("gowalla-lightgcn/train.tsv.gz"), log("gowalla-lightgcn/test.tsv.gz")) else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    run(&folder, &["ingest", &train, "--test", &test, "--output", "d"]);
+    let recipe = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/recipes/gowalla-bpr.toml");
+    let mut told = 0;
+    for pair in 0..20 {
+        for (model, seed) in [("a", 2 * pair), ("b", 2 * pair + 1)] {
+            let seed = seed.to_string();
+            run(&folder, &["train", "d", "--output", model, "--force", "--config", recipe, "--seed", &seed]);
+        }
+        let compared = run(&folder, &["compare", "a", "b", "d"]);
+        println!("pair {pair}: {}", compared["summary"]);
+        told += u32::from(compared["verdict"] != "cannot_be_told");
+    }
+    assert!(told <= 2, "{told} of 20 pairs");
 }

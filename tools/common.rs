@@ -180,7 +180,7 @@ fn causes(error: &anyhow::Error) -> String {
     for cause in error.chain().map(ToString::to_string) {
         if text.is_empty() {
             text = cause;
-        } else if !text.contains(&cause) && !(cause == Interrupted.to_string() && text.starts_with("interrupted")) {
+        } else if !(text.contains(&cause) || cause == Interrupted.to_string() && text.starts_with("interrupted")) {
             text = text + ": " + &cause;
         }
     }

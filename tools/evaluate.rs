@@ -3,9 +3,13 @@
 use std::path::PathBuf;
 
 use peccary::{
-    Baseline, Dataset, EvaluateError, EvaluateOptions, Evaluation, Metrics, Model, Part, Protocol, SliceBy, evaluate,
+    Baseline, CalibrationOptions, CalibrationReport, Dataset, EvaluateError, EvaluateOptions, Evaluation, Metrics,
+    Model, Part, Protocol, SliceBy, calibration, evaluate,
 };
 
+use serde::Serialize;
+
+use crate::calibrate::write_report;
 use crate::common::{Globals, Usage};
 use crate::numbers::grouped;
 
@@ -17,6 +21,7 @@ metric, baseline, protocol and slice.
 Examples:
   peccary evaluate clicks.model clicks.pec
   peccary evaluate clicks.model clicks.pec --split valid --k 5,20,100 --baselines none
+  peccary evaluate clicks.model clicks.pec --calibration
   peccary evaluate clicks.model clicks.pec --slices activity,popularity,time:4
   peccary evaluate clicks.model clicks.pec --slices device --baselines popularity,random
   peccary evaluate clicks.model clicks.pec --protocol sampled:99 --k 10 --json
@@ -38,6 +43,18 @@ pub struct Args {
     /// Measure slices, too: by activity, popularity, time:N (windows), event or a column of context
     #[arg(long, value_name = "BY,…", value_delimiter = ',')]
     slices: Vec<SliceBy>,
+    /// Measure how the scores hold as probabilities, too: by the curve of `peccary calibrate`, if the model has one
+    #[arg(long)]
+    calibration: bool,
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Report<'a> {
+    #[serde(flatten)]
+    evaluation: &'a Evaluation,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    calibration: Option<CalibrationReport>,
 }
 
 /// What is ranked, for whom and among what.
@@ -125,7 +142,21 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
         ..args.ranking.options(&dataset)
     };
     let evaluation = evaluate(&model, &dataset, &options, &ctx).map_err(explain)?;
-    globals.print(&evaluation, text(&evaluation))
+    let calibration = match args.calibration {
+        true => {
+            let kept = model.manifest().calibration.as_ref();
+            let negatives = kept.map_or(CalibrationOptions::default().negatives, |kept| kept.negatives);
+            let pairs = CalibrationOptions { part: options.part, negatives, seed: options.seed };
+            Some(calibration(&model, &dataset, kept.map(|kept| &kept.curve), pairs, &ctx)?)
+        }
+        false => None,
+    };
+    let mut text = text(&evaluation);
+    if let Some(report) = &calibration {
+        text += "\n\n";
+        write_report(&mut text, report)?;
+    }
+    globals.print(&Report { evaluation: &evaluation, calibration }, text.trim_end())
 }
 
 /// The metrics, the model beside the baselines, under a line that says what was measured.

@@ -19,7 +19,8 @@ const EXAMPLES: &str = "\
 Examples:
   peccary inspect clicks.pec
   peccary inspect clicks.pec --json
-  peccary inspect model.pec";
+  peccary inspect model.pec
+  peccary inspect model.pec --health --dataset clicks.pec --against other.pec";
 
 /// Show what a dataset or model holds
 #[derive(clap::Args)]
@@ -28,6 +29,15 @@ pub struct Args {
     /// Dataset or model
     #[arg(value_name = "DATASET|MODEL")]
     path: PathBuf,
+    /// Of a model: norms, effective rank and uniformity of its embeddings instead (docs/embeddings.md)
+    #[arg(long)]
+    health: bool,
+    /// Measure the alignment of users and what they took, too, on this dataset
+    #[arg(long, value_name = "DATASET", requires = "health")]
+    dataset: Option<PathBuf>,
+    /// Measure how like another model it is, too
+    #[arg(long, value_name = "MODEL", requires = "health")]
+    against: Option<PathBuf>,
 }
 
 #[derive(Serialize)]
@@ -56,6 +66,9 @@ struct ModelReport<'a> {
 
 /// Runs the command.
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
+    if args.health {
+        return crate::health::run(&args.path, args.dataset.as_deref(), args.against.as_deref(), globals);
+    }
     match Stored::open(&args.path)? {
         Stored::Dataset(dataset) => {
             let statistics = dataset.statistics(&globals.context())?;

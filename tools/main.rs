@@ -1,12 +1,14 @@
 //! The `peccary` command: one file a subcommand, each of which parses its flags, calls the library and prints.
 
 mod bench;
+mod calibrate;
 mod common;
 mod compact;
 mod compare;
 mod evaluate;
 mod explain;
 mod forget;
+mod health;
 mod ingest;
 mod inspect;
 mod keeping;
@@ -23,6 +25,7 @@ mod sweep;
 mod synth;
 mod train;
 mod verify;
+mod watch;
 
 use clap::{Parser, Subcommand};
 
@@ -72,8 +75,8 @@ macro_rules! commands {
     };
 }
 
-// In the order of work: quickstart, synth, plan, ingest, compact, forget, inspect, verify, train, sweep, evaluate,
-// compare, recommend, similar, explain, report.
+// In the order of work: quickstart, synth, plan, ingest, compact, forget, inspect, verify, train, watch, sweep,
+// evaluate, compare, calibrate, recommend, similar, explain, report.
 commands! {
     Quickstart => quickstart,
     Synth => synth,
@@ -84,9 +87,11 @@ commands! {
     Inspect => inspect,
     Verify => verify,
     Train => train,
+    Watch => watch,
     Sweep => sweep,
     Evaluate => evaluate,
     Compare => compare,
+    Calibrate => calibrate,
     Recommend => recommend,
     Similar => similar,
     Explain => explain,

@@ -146,8 +146,13 @@ step_train() {
         check_model
         # It may have been killed behind the rename.
         if [ -e model ] && [ "$before" != "$(sha256sum < model/manifest.json)" ]; then break; fi
+        # Without a checkpoint there is nothing to resume.
         resume=()
-        if has train --resume && [ -e model.partial ]; then resume=(--resume model); fi
+        if has train --resume && compgen -G 'model.partial/*/manifest.json' > /dev/null && ((RANDOM % 4)); then
+            resume=(--resume model)
+        elif has train --restart; then
+            resume=("${args[@]}" --restart)
+        fi
     done
     quietly recommend model data.pec --users 20 --output top.ndjson --force
 }

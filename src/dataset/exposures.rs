@@ -6,7 +6,7 @@ use rkyv::rend::u32_le;
 use rkyv::{Archive, Serialize};
 
 use super::DatasetError;
-use super::interactions::are_lists;
+use super::interactions::{CHECKED, are_lists};
 use super::live::{EXPOSURES, Stream, record};
 use super::manifest::ExposureSummary;
 use super::shard::MAX_SHARD_BYTES;
@@ -158,6 +158,9 @@ impl Exposures {
         let (mut index, mut next_user, mut exposures) = (Vec::new(), 0u32, 0u64);
         for place in stream.places(|file| opened[file].chunks.len()) {
             let (file, c) = place.ok_or_else(|| inconsistent("the index lists chunks that are not there".into()))?;
+            if index.len().is_multiple_of(CHECKED) {
+                opened[file as usize].file().let_go();
+            }
             let chunk = &opened[file as usize].chunks[c as usize];
             if chunk.first_user != next_user || !are_lists(&chunk.offsets, &chunk.items, items) {
                 let path = &stream.files[file as usize];

@@ -81,13 +81,15 @@ impl<'a> Beyond<'a> {
         let vectors = scorer
             .item_vectors()
             .map_or(0, |(_, columns)| most * size_of::<(u32, u32)>() + k.len() * (columns * size_of::<f32>() + 4) + 8);
-        (most + 1) * size_of::<u32>() + most * size_of::<u32>() + vectors
+        // What is recommended grows by doubling, and is there of three waves: one is added up, one waits, one is ranked.
+        6 * (most + 1) * size_of::<u32>() + most * size_of::<u32>() + vectors
     }
 
     /// The lists of a block, `best(u)` being the recommendations of its user `u`.
-    pub(super) fn lists<'b>(&self, users: usize, mut best: impl FnMut(usize, &mut dyn FnMut(&[Candidate]))) -> Lists {
+    pub(super) fn lists(&self, users: usize, mut best: impl FnMut(usize, &mut dyn FnMut(&[Candidate]))) -> Lists {
         let columns = self.space.map_or(0, |(_, _, columns)| columns);
-        let (mut items, mut offsets) = (Vec::new(), vec![0]);
+        let most = self.k.iter().max().copied().unwrap_or(0);
+        let (mut items, mut offsets) = (Vec::with_capacity(users * most), vec![0]);
         for u in 0..users {
             let from = items.len();
             best(u, &mut |best: &[Candidate]| items.extend((0..).zip(best).map(|(rank, c)| (c.item(), rank))));

@@ -62,6 +62,7 @@ pub(super) fn ranking<'a>(subject: &'a Subject<'a>, ctx: &Context) -> Result<Ran
         user_bytes: size_of::<usize>()
             + cases.seen.parts() * size_of::<&[u32_le]>()
             + 2 * size_of::<u32>()
+            + if subject.slices.of_interactions() { size_of::<(u32, u64)>() } else { 0 }
             + beyond
             + subject.shape().ranking_bytes(groups),
         // While its items are scored they are held too; the ranks of hits are no more than these.

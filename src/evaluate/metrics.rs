@@ -132,6 +132,11 @@ pub(super) struct Totals {
 }
 
 impl Totals {
+    /// Bytes for that many cut-offs.
+    pub(super) fn bytes(cut_offs: usize) -> usize {
+        size_of::<Self>() + cut_offs * size_of::<[Sum; NAMES.len()]>() + 32
+    }
+
     /// Of no ranking yet, for that many cut-offs.
     pub(super) fn new(cut_offs: usize) -> Self {
         Self { at: vec![Default::default(); cut_offs], rankings: 0, relevant: 0, auc: Sum::default(), aucs: 0 }

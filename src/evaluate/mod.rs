@@ -4,6 +4,8 @@ mod baselines;
 mod bench;
 mod beyond;
 mod bootstrap;
+mod calibration;
+mod calibration_fit;
 mod cases;
 mod compare;
 mod error;
@@ -25,6 +27,9 @@ mod tests;
 pub use baselines::Baseline;
 pub use bench::{EvaluateBench, bench_evaluate};
 pub(crate) use bootstrap::interval;
+pub use calibration::{
+    CalibrationMethod, CalibrationOptions, CalibrationReport, Reliability, ReliabilityBin, calibrate, calibration,
+};
 pub use compare::{ComparedMetric, Comparison, Verdict, compare};
 pub use error::EvaluateError;
 pub use metrics::{MetricAt, Metrics};
@@ -35,7 +40,7 @@ use std::time::Instant;
 
 use serde::{Serialize, Serializer};
 
-use crate::context::Context;
+use crate::context::{ByteSize, Context};
 use crate::dataset::{Dataset, Part};
 use crate::rank::{Paging, RankError, Scorer};
 use beyond::Beyond;
@@ -201,17 +206,20 @@ fn evaluate_keeping(
     let begun = Instant::now();
     let (measured, mut notes) = measure(&subject, ctx)?;
     let seconds = begun.elapsed().as_secs_f64();
+    // What was measured is held while baselines are.
+    let (held, taken) = (subject.shape().bytes(), subject.taken() as u64);
+    let left = &ctx.clone().with_memory(ByteSize(ctx.memory().0.saturating_sub(taken)));
     let mut baselines = Vec::new();
     for baseline in &options.baselines {
         let name = format!("baseline {baseline}");
-        let measured = baseline.scorer(dataset, options.seed, ctx).and_then(|own| {
+        let measured = baseline.scorer(dataset, options.seed, left).and_then(|own| {
             let subject = Subject::new(&name, &*own, cases, dataset, options, (paging, everybody));
-            measure(&Subject { outside, beyond: beyond.as_ref(), ..subject }, ctx)
+            measure(&Subject { outside, beyond: beyond.as_ref(), held, ..subject }, ctx)
         });
         match measured {
             Ok((measured, _)) => baselines.push((*baseline, measured.metrics)),
             Err(error @ (EvaluateError::Baseline { .. } | EvaluateError::Rank(RankError::Memory { .. }))) => {
-                notes.push(format!("without the baseline {baseline}: {error}"));
+                notes.push(format!("{error}"));
             }
             Err(other) => return Err(other),
         }

@@ -296,7 +296,7 @@ impl<'a> Plan<'a> {
 /// Appends `count` of the `candidates` items that are not in `seen` (ascending): uniformly, without replacement.
 ///
 /// Floyd's algorithm (Bentley & Floyd 1987) draws ranks among the candidates, so that nothing is ever rejected.
-fn draw(candidates: u32, count: usize, seen: &[u32], rng: &mut Xoshiro256PlusPlus, items: &mut Vec<u32>) {
+pub(super) fn draw(candidates: u32, count: usize, seen: &[u32], rng: &mut Xoshiro256PlusPlus, items: &mut Vec<u32>) {
     let mut drawn: Vec<u32> = Vec::with_capacity(count);
     for last in candidates - count as u32..candidates {
         let rank = rng.random_range(0..=last);

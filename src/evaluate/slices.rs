@@ -146,7 +146,9 @@ impl<'a> Slices<'a> {
             }
             SliceBy::Time(windows) => {
                 let Some((start, end)) = cases.held_out.summary().time_range else {
-                    return Err(refuse("the interactions have no times; ingest the log again with --time".into()));
+                    return Err(refuse(
+                        "the interactions have no times; ingest the log again with --time-column".into(),
+                    ));
                 };
                 let length = ((end - start) / *windows as i64 + 1).max(1);
                 let name = |w: usize| {
@@ -158,7 +160,7 @@ impl<'a> Slices<'a> {
                 let events = &dataset.manifest().events;
                 if !dataset.manifest().columns.event || events.is_empty() {
                     return Err(refuse(
-                        "the interactions have no event types; ingest the log again with --event".into(),
+                        "the interactions have no event types; ingest the log again with --event-column".into(),
                     ));
                 }
                 Ok((Kind::Event, events.clone()))

@@ -39,8 +39,12 @@ impl Shape<'_> {
     pub(super) fn ranking_bytes(&self, groups: usize) -> usize {
         match self.keep {
             Keep::Means => 0,
-            // They grow by doubling.
-            _ => 2 * groups * (width(self.k.len()) * size_of::<f32>() + size_of::<(u32, u32)>()),
+            // They grow by doubling, and three waves may be there: one is added up, one waits, one is ranked.
+            _ => {
+                let values = width(self.k.len()) * size_of::<f32>() + size_of::<(u32, u32)>();
+                let totals = if groups > 1 { Totals::bytes(self.k.len()) } else { 0 };
+                6 * groups * (values + totals)
+            }
         }
     }
 }
@@ -48,7 +52,8 @@ impl Shape<'_> {
 /// What the rankings of a block of users add up to.
 pub(super) struct Tally<'a> {
     shape: Shape<'a>,
-    totals: Vec<Totals>,
+    /// By slice, those that there are.
+    totals: Vec<(usize, Totals)>,
     /// (user, slice) of each ranking, and its values, one after the other.
     of: Vec<(u32, u32)>,
     values: Vec<f32>,
@@ -56,15 +61,18 @@ pub(super) struct Tally<'a> {
 
 impl<'a> Tally<'a> {
     pub(super) fn new(shape: Shape<'a>) -> Self {
-        let totals = vec![Totals::new(shape.k.len()); shape.groups];
-        Self { shape, totals, of: Vec::new(), values: Vec::new() }
+        Self { shape, totals: Vec::new(), of: Vec::new(), values: Vec::new() }
     }
 
     /// Adds a ranking of `user` to a slice: ranks of hits, how many items are relevant, and the AUC if there is one.
     pub(super) fn add(&mut self, user: u32, group: usize, ranking: (&[u32], usize, Option<f64>)) {
         let keeps = self.shape.keep != Keep::Means;
         let values = &mut self.values;
-        self.totals[group].add(ranking, self.shape.k, |value| {
+        let at = self.totals.iter().position(|(of, _)| *of == group).unwrap_or_else(|| {
+            self.totals.push((group, Totals::new(self.shape.k.len())));
+            self.totals.len() - 1
+        });
+        self.totals[at].1.add(ranking, self.shape.k, |value| {
             if keeps {
                 values.push(value as f32);
             }
@@ -102,8 +110,8 @@ impl Sums {
 
     /// Adds a block, blocks in the order of users.
     pub(super) fn merge(&mut self, block: Tally<'_>) {
-        for (sum, more) in self.totals.iter_mut().zip(&block.totals) {
-            sum.merge(more);
+        for (group, more) in &block.totals {
+            self.totals[*group].merge(more);
         }
         let Some(draws) = &mut self.draws else { return };
         let width = self.replicates.first().map_or(1, Vec::len);

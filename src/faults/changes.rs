@@ -13,7 +13,8 @@ use crate::ingest::{IngestRun, Input, Inputs, Leftover, OnError, append_ingest, 
 fn state(root: &Path) -> Result<String, Box<dyn Error>> {
     let dataset = Dataset::open(root.join("out.pec"))?;
     dataset.verify(&ctx())?;
-    Ok(format!("{} in {} files", dataset.fingerprint(), dataset.manifest().files.len()))
+    let names: Vec<&str> = dataset.manifest().files.iter().map(|file| file.path.as_str()).collect();
+    Ok(format!("{} in {}", dataset.fingerprint(), names.join(" ")))
 }
 
 fn append(log: &Path, root: &Path) -> Result<(), Box<dyn Error>> {

@@ -10,7 +10,7 @@ use crate::model::Model;
 use crate::rank::fixture;
 use crate::train::{CheckpointEvery, TrainCheckpoint, TrainConfig, TrainError, TrainRun, train};
 
-fn ctx() -> Context {
+pub(super) fn ctx() -> Context {
     Context::new(1, ByteSize(256 << 20))
 }
 

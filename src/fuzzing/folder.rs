@@ -184,7 +184,9 @@ impl Folder {
     pub(super) fn text(&self) -> Vec<u8> {
         let text = &self.files[MANIFEST];
         let end = memchr::memmem::rfind(text, CHECKSUM.as_bytes()).expect("a manifest has a checksum");
-        text[..end].to_vec()
+        // Where this folder happens to be is no part of a seed.
+        let here = self.root.path().display().to_string();
+        String::from_utf8_lossy(&text[..end]).replace(&here, "logs").into_bytes()
     }
 
     /// Writes a manifest of this text and the checksum that belongs to it; the other files are those there were.

@@ -7,6 +7,7 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
+use serde_json::Value;
 use tempfile::TempDir;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -203,6 +204,12 @@ impl Interrupted {
         Self { files, ..interrupted }
     }
 
+    /// The journal that was left, behind its first line.
+    fn body(&self) -> &[u8] {
+        let bytes = &self.files["journal"];
+        &bytes[bytes.iter().position(|b| *b == b'\n').expect("a first line") + 1..]
+    }
+
     fn partial(&self) -> std::path::PathBuf {
         self.folder.path().join("out.pec.partial")
     }
@@ -242,17 +249,29 @@ fn with_interrupted<T>(use_it: impl FnOnce(&Interrupted) -> T) -> T {
     INTERRUPTED.with_borrow_mut(|interrupted| use_it(interrupted.get_or_insert_with(Interrupted::new)))
 }
 
+/// A journal of this text, which gets the marks of the inputs as they are here, and the checksum that belongs to it.
+fn journal_of(interrupted: &Interrupted, text: &[u8]) -> Vec<u8> {
+    let mut body = text.to_vec();
+    if let Ok(Value::Object(mut journal)) = serde_json::from_slice(text) {
+        let there: Value = serde_json::from_slice(interrupted.body()).expect("a journal is JSON");
+        journal.insert("inputs".into(), there["inputs"].clone());
+        body = Value::Object(journal).to_string().into_bytes();
+    }
+    [format!("peccary-ingest-journal 1 {:016x}\n", xxh3_64(&body)).as_bytes(), &body].concat()
+}
+
 /// The journal behind its first line, among files as they were left.
 pub(crate) fn journal(input: &[u8]) {
-    let journal = [format!("peccary-ingest-journal 1 {:016x}\n", xxh3_64(input)).as_bytes(), input].concat();
-    let _ = with_interrupted(|interrupted| interrupted.resume("journal", &journal));
+    let _ = with_interrupted(|interrupted| interrupted.resume("journal", &journal_of(interrupted, input)));
 }
 
 pub(crate) fn journal_seeds() -> Vec<Vec<u8>> {
     with_interrupted(|interrupted| {
-        let bytes = &interrupted.files["journal"];
-        let body = bytes.iter().position(|b| *b == b'\n').expect("a first line") + 1;
-        vec![bytes[body..].to_vec()]
+        let mut journal: Value = serde_json::from_slice(interrupted.body()).expect("a journal is JSON");
+        journal["inputs"] = Value::Null;
+        // Where this folder happens to be is no part of a seed.
+        let here = interrupted.folder.path().display().to_string();
+        vec![journal.to_string().replace(&here, "logs").into_bytes()]
     })
 }
 
@@ -283,10 +302,7 @@ mod tests {
     fn what_an_interrupted_ingest_left_is_resumed_unless_it_lies() {
         let body = String::from_utf8(journal_seeds().remove(0)).unwrap();
         with_interrupted(|interrupted| {
-            let resume = |body: &str| {
-                let sum = xxh3_64(body.as_bytes());
-                interrupted.resume("journal", format!("peccary-ingest-journal 1 {sum:016x}\n{body}").as_bytes())
-            };
+            let resume = |body: &str| interrupted.resume("journal", &journal_of(interrupted, body.as_bytes()));
             assert_eq!(resume(&body), Ok(91));
             let value: serde_json::Value = serde_json::from_str(&body).unwrap();
             let refused = |pointer: &str, lie: serde_json::Value| {

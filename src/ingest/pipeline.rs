@@ -193,7 +193,7 @@ impl Work<'_> {
         let save = |state| partial.save(&Journal::new(self.marks.to_vec(), options, state)?);
         let checkpoints = Checkpoints { resume, every: self.run.checkpoint, save: &save };
         let source_count = sources.len();
-        let scattered = scatter(sources, options, budget, &space, &rejects, checkpoints, ctx)?;
+        let scattered = scatter(sources, options, self.whole, budget, &space, &rejects, checkpoints, ctx)?;
         let budget = budget.0;
         let Scattered { layout, records, users, items, counts: rows, histogram, sources, .. } = scattered;
         let Scattered { events, misspelt, contexts, places, .. } = scattered;

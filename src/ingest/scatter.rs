@@ -18,6 +18,7 @@ use super::events::{EXPOSURE, Events, MAX_EVENTS, SeenEvents};
 use super::histogram::{Counted, Histogram};
 use super::ids::{self, HEAD, SeenIds};
 use super::options::{IngestOptions, OnError};
+use super::pipeline::Whole;
 use super::read::{BadRow, Reason, Row, RowSink, Scratch, Source};
 use super::reading::{Job, Message, Place, Plan, Reader};
 use super::record::{Layout, MAX_CONTEXTS, Places, Record, Tags};
@@ -171,6 +172,7 @@ pub(super) struct Checkpoints<'a> {
 /// What the parsers share.
 struct Shared<'a> {
     options: &'a IngestOptions,
+    whole: Whole,
     parts: Vec<Part>,
     budget: &'a Budget,
     /// Records, users' ids and items' ids.
@@ -199,9 +201,11 @@ struct Done {
 }
 
 /// Reads `sources` in turn, with `context_bytes` beside the budget for combinations of context; rows of the second of each pair belong to that part. `rejects` goes on where `checkpoints` do.
+#[allow(clippy::too_many_arguments)] // what to read, how, and within what
 pub(super) fn scatter(
     sources: Vec<(Source, Part)>,
     options: &IngestOptions,
+    whole: Whole,
     (budget, context_bytes): (&Budget, usize),
     space: &Arc<TempSpace>,
     rejects: &Rejects,
@@ -219,6 +223,7 @@ pub(super) fn scatter(
     let zeros = || names.iter().map(|_| AtomicU64::new(0)).collect();
     let mut shared = Shared {
         options,
+        whole,
         parts: sources.iter().map(|(_, part)| *part).collect(),
         budget,
         spills: [(); 3].map(|()| Spill::several(space, budget.partitions)),
@@ -494,10 +499,14 @@ impl<'a> Parser<'a> {
 }
 
 impl Parser<'_> {
-    /// Writes an exposure. Its item is one of the dataset's; its user only if there are positives, which say so.
+    /// Writes an exposure. Its item is one of the dataset's; its user only if there are positives, which say so, be it in the
+    /// dataset that the rows are merged into.
     fn exposure(&mut self, row: Row<'_>) -> Result<(), IngestError> {
         let (shared, seed, bits) = (self.shared, self.hash_seed, self.bits);
         let user = if self.last_user.0 == row.user { self.last_user.1 } else { id_hash(row.user, seed) };
+        if shared.whole == Whole::Piece {
+            note_id(row.user, user, seed, bits, &mut self.seen_users, &mut self.user_ids, &shared.spills[1])?;
+        }
         let item = id_hash(row.item, seed);
         note_id(row.item, item, seed, bits, &mut self.seen_items, &mut self.item_ids, &shared.spills[2])?;
         let time = row.time.unwrap_or(0);

@@ -38,7 +38,7 @@ impl TempSpace {
         self.peak.load(Ordering::Relaxed)
     }
 
-    /// Removes the folder with all that is left in it.
+    /// Removes the folder with all that is left in it. Not before a checkpoint that names files in it is gone.
     pub(super) fn remove(&self) -> Result<(), StorageError> {
         disk::remove_tree(&self.folder).at(&self.folder, "remove")
     }

@@ -1,6 +1,7 @@
 //! Factor tables and the models made of them: on disk, and shared between trainers.
 #![allow(unsafe_code)] // shared rows and SIMD kernels; each block states its argument
 
+mod calibration;
 mod error;
 mod factors;
 mod hogwild;
@@ -17,6 +18,8 @@ mod scores;
 mod shared;
 mod verify;
 
+pub(crate) use calibration::sigmoid;
+pub use calibration::{Calibration, CalibrationCurve};
 pub use error::ModelError;
 pub use factors::Factors;
 pub(crate) use hogwild::{

@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Factors, MODEL_FORMAT_VERSION, ModelError, ModelManifest};
+use super::{Calibration, Factors, MODEL_FORMAT_VERSION, ModelError, ModelManifest};
 use crate::dataset::{Dataset, Dictionary};
-use crate::storage::{FileRecord, Staging, read_manifest, write_manifest};
+use crate::storage::{FileRecord, Staging, read_manifest, replace_manifest, write_manifest};
 
 const USERS: &str = "users.factors";
 const ITEMS: &str = "items.factors";
@@ -71,6 +71,18 @@ impl Model {
         &self.item_ids
     }
 
+    /// Keeps `calibration` in the manifest of the model at `path`, in place of one that is there, and nothing else of it
+    /// changes; `None` removes it. The manifest is replaced in one step.
+    ///
+    /// # Errors
+    /// If there is no model, or its manifest cannot be read or written.
+    pub fn keep_calibration(path: impl AsRef<Path>, calibration: Option<Calibration>) -> Result<(), ModelError> {
+        let path = path.as_ref();
+        let mut manifest: ModelManifest = read_manifest(path, "peccary-model", MODEL_FORMAT_VERSION)?;
+        manifest.calibration = calibration;
+        Ok(replace_manifest(path, "peccary-model", MODEL_FORMAT_VERSION, &manifest)?)
+    }
+
     /// Makes sure that `dataset` is the one that this model was trained on.
     ///
     /// # Errors
@@ -89,7 +101,8 @@ impl Model {
 }
 
 /// Writes a model beside `target` and makes it appear there whole. `user_row(i, out)` and `item_row(i, out)` fill the
-/// `width` floats of a row. `manifest.files` is filled in here. `target` was claimed by `staging` before training.
+/// `width` floats of a row. The tables and ids are added to `manifest.files`, in front of what is
+/// in the folder already. `target` was claimed by `staging` before training.
 pub(crate) fn publish(
     staging: Staging,
     mut manifest: ModelManifest,
@@ -102,7 +115,7 @@ pub(crate) fn publish(
     let users = Factors::write(&folder.join(USERS), USERS, manifest.users as usize, width, user_row)?;
     let items = Factors::write(&folder.join(ITEMS), ITEMS, manifest.items as usize, width, item_row)?;
     let ids = dataset.items().copy_to(&folder.join(ITEM_IDS), ITEM_IDS)?;
-    manifest.files = vec![users, items, ids];
+    manifest.files = [users, items, ids].into_iter().chain(manifest.files).collect();
     write_manifest(folder, "peccary-model", MODEL_FORMAT_VERSION, &manifest)?;
     staging.publish()?;
     Ok(manifest)

@@ -7,7 +7,7 @@ use rkyv::rend::u32_le;
 use super::user_seed;
 use crate::dataset::Dataset;
 use crate::mix::mix;
-use crate::model::{Factors, Model, ModelError, Rows, dot_products};
+use crate::model::{Calibration, Factors, Model, ModelError, Rows, dot_products};
 use crate::storage::check_in_use;
 
 /// Scores users and items; higher is better.
@@ -82,6 +82,11 @@ pub trait Scorer: Sync {
         let _ = users;
     }
 
+    /// What makes probabilities of its scores, if it has that.
+    fn calibration(&self) -> Option<&Calibration> {
+        None
+    }
+
     /// Scores every item of `items` for each of `users`, into the row-major `out` (users × items).
     fn score(&self, users: &[u32], items: Range<u32>, out: &mut [f32]);
 
@@ -102,6 +107,10 @@ impl Scorer for Model {
         self.check_dataset(dataset)?;
         check_in_use(self.path())?;
         Ok(check_in_use(dataset.path())?)
+    }
+
+    fn calibration(&self) -> Option<&Calibration> {
+        self.manifest().calibration.as_ref()
     }
 
     fn item_bytes(&self) -> usize {

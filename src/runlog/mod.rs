@@ -26,4 +26,4 @@ pub(crate) use writer::{RunLogWriter, now};
 pub const RUN_LOG_VERSION: u32 = 1;
 
 /// The name of the file.
-const NAME: &str = "run.ndjson";
+pub(crate) const NAME: &str = "run.ndjson";

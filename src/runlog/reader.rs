@@ -216,7 +216,7 @@ impl RunLog {
         }
     }
 
-    /// Records of a kind, without those that were lost when the run went on from a checkpoint before them.
+    /// Records of a kind, without those that were lost when the run went on from a place before them.
     fn kept<'a, T>(
         &'a self,
         of: impl Fn(&'a RunRecord) -> Option<&'a T>,
@@ -225,7 +225,7 @@ impl RunLog {
         let mut kept = Vec::new();
         for record in &self.records {
             match record {
-                RunRecord::Event(event) if event.what == RunHappening::Resumed => {
+                RunRecord::Event(event) if matches!(event.what, RunHappening::Resumed | RunHappening::Rollback) => {
                     kept.retain(|seen: &&T| survives(seen, event));
                 }
                 other => kept.extend(of(other)),

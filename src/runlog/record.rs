@@ -250,7 +250,10 @@ pub enum RunHappening {
     Checkpoint,
     /// The run goes on from a checkpoint, at the place that the event names: what the log says of later ones was lost.
     Resumed,
-    /// Something to tell the user.
+    /// The run has diverged, and goes on from the place that the event names: what the log says of later ones was given
+    /// up. The text is the error.
+    Rollback,
+    /// Something that the user was told.
     Message,
     /// Of a kind that this build does not know.
     #[serde(other)]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::{NAME, RunEvent, RunHappening, RunHeader, RunRecord};
+use super::{NAME, RunEvent, RunHappening, RunHeader, RunLog, RunRecord};
 use crate::context::Context;
 use crate::storage::disk::{self, DiskFile};
 use crate::storage::{FileRecord, IoContext, StorageError, plain_record, sync_folder};
@@ -33,6 +33,8 @@ struct Log {
     warned: bool,
     /// Whether the file, and the folder that was made for it, go with the run.
     own_folder: bool,
+    /// Epochs and triples at the last moment.
+    place: (f64, u64),
 }
 
 impl RunLogWriter {
@@ -50,18 +52,25 @@ impl RunLogWriter {
             }
             let file = locked(&path)?;
             file.set_len(0).at(&path, "cut")?;
-            Ok(Log { path: path.clone(), file, whole: 0, warned: false, own_folder })
+            Ok(Log { path: path.clone(), file, whole: 0, warned: false, own_folder, place: (0.0, 0) })
         };
         let writer = Self::with(open(), Duration::ZERO, ctx);
         writer.write(&RunRecord::Run(Box::new(header)));
         writer
     }
 
-    /// Goes on with the log in `folder` of a run that was interrupted, from the place that is told by `seconds`, `epochs`
-    /// and `triples`. A line that was cut off goes. Without a log there is none from now on, either.
-    #[allow(dead_code)]
-    pub(crate) fn resume(folder: &Path, (seconds, epochs, triples): (f64, f64, u64), ctx: &Context) -> Self {
+    /// Goes on with the log in `folder` of a run that was interrupted, from the `place` after so many epochs and triples. A
+    /// line that was cut off goes. Where there is no log that can be read, one begins with `header`.
+    pub(crate) fn resume(folder: &Path, header: RunHeader, place: (f64, u64), ctx: &Context) -> Self {
         let path = folder.join(NAME);
+        let Ok(read) = RunLog::open(&path) else {
+            let writer = Self::create(folder, header, ctx);
+            writer.event(RunHappening::Resumed, place, "the log of before cannot be read");
+            return writer;
+        };
+        let kept = read.moments().into_iter().filter(|moment| moment.triples <= place.1).map(|moment| moment.seconds);
+        let of_epochs = read.epochs().into_iter().filter(|e| f64::from(e.epoch) <= place.0).map(|e| e.seconds);
+        let seconds = kept.chain(of_epochs).fold(0.0, f64::max);
         let open = || {
             let mut file = locked(&path)?;
             let mut text = Vec::new();
@@ -69,16 +78,11 @@ impl RunLogWriter {
             let whole = memchr::memrchr(b'\n', &text).map_or(0, |last| last as u64 + 1);
             file.set_len(whole).at(&path, "cut")?;
             file.seek(SeekFrom::Start(whole)).at(&path, "write")?;
-            Ok(Log { path: path.clone(), file, whole, warned: false, own_folder: false })
+            Ok(Log { path: path.clone(), file, whole, warned: false, own_folder: false, place })
         };
         let writer = Self::with(open(), Duration::try_from_secs_f64(seconds).unwrap_or_default(), ctx);
-        writer.event(RunHappening::Resumed, (epochs, triples), "");
+        writer.event(RunHappening::Resumed, place, "");
         writer
-    }
-
-    /// Writes nothing, for runs that nobody will ask about.
-    pub(crate) fn nowhere(ctx: &Context) -> Self {
-        Self(Arc::new(Shared { ctx: ctx.clone(), began: Instant::now(), log: Mutex::new(None) }))
     }
 
     fn with(log: Result<Log, StorageError>, before: Duration, ctx: &Context) -> Self {
@@ -106,6 +110,9 @@ impl RunLogWriter {
         line.push(b'\n');
         let mut guard = self.lock();
         let Some(log) = &mut *guard else { return };
+        if let RunRecord::Now(moment) = record {
+            log.place = (moment.epochs, moment.triples);
+        }
         match log.file.write_all(&line) {
             Ok(()) => log.whole += line.len() as u64,
             Err(error) => {
@@ -128,6 +135,16 @@ impl RunLogWriter {
     pub(crate) fn event(&self, what: RunHappening, (epochs, triples): (f64, u64), text: &str) {
         let event = RunEvent { seconds: self.seconds(), at: now(), what, epochs, triples, text: text.to_string() };
         self.write(&RunRecord::Event(event));
+    }
+
+    /// Appends what the user was told.
+    pub(crate) fn message(&self, text: &str) {
+        self.event(RunHappening::Message, self.place(), text);
+    }
+
+    /// Epochs and triples at the last moment.
+    pub(crate) fn place(&self) -> (f64, u64) {
+        self.lock().as_ref().map_or((0.0, 0), |log| log.place)
     }
 
     /// Moves the log, which has ended, to `folder`, where the manifest is to list it as `relative`; what it is to say.

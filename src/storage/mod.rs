@@ -23,7 +23,7 @@ pub(crate) use error::IoContext;
 pub use error::StorageError;
 pub(crate) use folder::{FolderLock, create_folder, remove_file, remove_folder, sync_tree};
 pub(crate) use manifest::{read_format, read_manifest, replace_manifest, write_manifest};
-pub(crate) use plain::{check_plain, plain_record};
+pub(crate) use plain::{check_plain, is_plain, plain_record};
 pub(crate) use publish::{AtomicFile, Staging, replace_file, sync_folder};
 pub(crate) use temporary::Scratch;
 

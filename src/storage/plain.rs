@@ -9,6 +9,11 @@ use xxhash_rust::xxh3::Xxh3;
 use super::checked::FileRecord;
 use super::error::{IoContext, StorageError};
 
+/// Whether the file that a manifest lists as `path` is one of these.
+pub(crate) fn is_plain(path: &str) -> bool {
+    path.ends_with(".ndjson")
+}
+
 /// What a manifest is to say of the file `path`, which it lists as `relative`.
 pub(crate) fn plain_record(path: &Path, relative: &str) -> Result<FileRecord, StorageError> {
     let mut file = File::open(path).at(path, "open")?;

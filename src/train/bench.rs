@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::config::TrainConfig;
 use super::error::TrainError;
+use super::gauges::Gauges;
 use super::lane::{Done, Epoch, Lane};
 use super::objective::{WithLoss, with_loss};
 use super::paging::ExactReading;
@@ -102,7 +103,7 @@ fn stages<L: Loss>(dataset: &Dataset, config: &TrainConfig, loss: L, ctx: &Conte
     };
     let each = config.negatives() as u64;
     let interactions = dataset.train().len();
-    let stage = ctx.stage("measuring", None, Unit::Triples);
+    let stage = Gauges::new(ctx.stage("measuring", None, Unit::Triples), config, &plan);
     let mut number = 0;
     let mut median =
         |name: &str, run: &mut dyn FnMut(&Epoch<'_, L>, &Tables) -> Option<f64>| -> Result<f64, TrainError> {

@@ -4,17 +4,20 @@ use std::path::Path;
 use std::time::Instant;
 
 use super::divergence;
-use super::error::TrainError;
+use super::error::{TrainError, short};
+use super::gauges::Gauges;
 use super::halt::Halt;
 use super::keeping::{Keeper, Rollback, RunState};
+use super::monitor::{Monitor, write_epoch};
 use super::place::Place;
 use super::run::{EpochReport, Stopped, TrainReport, fill, rate};
 use super::validation::Validator;
 use super::{TrainConfig, TrainPlan};
-use crate::context::{Context, Stage, Unit};
+use crate::context::{Context, Unit};
 use crate::dataset::Dataset;
 use crate::model::{InstructionSet, Tables};
 use crate::negatives::NegativesReport;
+use crate::runlog::{RunHappening, RunRecord, RunValidation};
 use crate::storage::check_in_use;
 
 /// What is to be trained in one go: an epoch, or as much of it as there is until something is to be kept.
@@ -52,16 +55,16 @@ pub(super) fn all_epochs(
     tables: &mut Tables,
     (folder, ctx): (&Path, &Context),
     keeper: &mut Keeper,
-    mut one: impl FnMut(Leg<'_>, &Tables, &Stage<'_>) -> Result<Ran, TrainError>,
+    mut one: impl FnMut(Leg<'_>, &Tables, &Gauges<'_>) -> Result<Ran, TrainError>,
 ) -> Result<TrainReport, TrainError> {
     let (dataset, config, plan) = run;
     let validator = Validator::begin(dataset, config, plan, tables, (folder, ctx))?;
     let mut epochs = Epochs { run, each, ctx, tables, keeper, validator, state: RunState::default() };
     epochs.resume()?;
     let total = plan.counts.interactions * each * u64::from(config.epochs);
-    let stage = ctx.stage("training", Some(total), Unit::Triples);
-    let so_far: u64 = epochs.state.epochs.iter().map(|epoch| epoch.triples).sum();
-    stage.add(so_far + epochs.state.place.done().positives * each);
+    let stage = Gauges::new(ctx.stage("training", Some(total), Unit::Triples), config, plan);
+    stage.add(epochs.stand_at(&stage));
+    let _monitor = Monitor::start(epochs.keeper.log(), &stage);
     // A place that is not that of the tables when they were made is none that a producer has in mind.
     let mut elsewhere = false;
     // Whether a checkpoint was due where none can be taken: the epoch goes on to its end then.
@@ -71,7 +74,7 @@ pub(super) fn all_epochs(
             match epochs.validate(&stage) {
                 Ok(()) => {}
                 Err(error) if epochs.goes_back(&error) => {
-                    epochs.go_back(error)?;
+                    epochs.go_back(error, &stage)?;
                     elsewhere = true;
                 }
                 Err(error) => return Err(epochs.leave(error, true)),
@@ -81,7 +84,7 @@ pub(super) fn all_epochs(
         if epochs.is_over() {
             // What is published of a validated run is looked at when it is known.
             match if epochs.validator.is_none() { epochs.exploded(true) } else { None } {
-                Some(error) => epochs.go_back(error)?,
+                Some(error) => epochs.go_back(error, &stage)?,
                 None => break,
             }
             elsewhere = true;
@@ -92,6 +95,7 @@ pub(super) fn all_epochs(
         let before = epochs.state.place.done().positives;
         let scale = epochs.scale();
         let halt = epochs.keeper.halt(in_vain, ctx);
+        stage.begin_epoch();
         let leg = Leg { number, scale, halt, place: &mut epochs.state.place, elsewhere };
         let Ran { negatives, diverged, whole, keeps } = one(leg, epochs.tables, &stage)?;
         // What was cut off a file is learnt from as zeros, where it raised no signal: not to be kept.
@@ -111,7 +115,7 @@ pub(super) fn all_epochs(
         if let Some(error) = error {
             // Who wants to leave does not go back before.
             ctx.check()?;
-            epochs.go_back(error)?;
+            epochs.go_back(error, &stage)?;
             elsewhere = true;
             continue;
         }
@@ -124,6 +128,9 @@ pub(super) fn all_epochs(
                 return Err(TrainError::NothingToLearn(nothing.to_string()));
             }
             let loss = epochs.close(negatives);
+            if let Some(report) = epochs.state.epochs.last() {
+                write_epoch(epochs.keeper.log(), &stage, report);
+            }
             let note = format!("epoch {}/{}, loss {loss:.4}", number + 1, config.epochs);
             stage.note(note + &epochs.note());
         }
@@ -162,6 +169,14 @@ impl Epochs<'_> {
         let at = self.state.describe(config.epochs, plan.counts.interactions);
         self.ctx.message(&format!("going on from a checkpoint: {at}"));
         Ok(())
+    }
+
+    /// Tells the gauges where the run stands; how many triples it has trained.
+    fn stand_at(&self, stage: &Gauges<'_>) -> u64 {
+        let before: u64 = self.state.epochs.iter().map(|epoch| epoch.triples).sum();
+        let of_epoch = self.state.place.done().positives * self.each;
+        stage.stand_at(self.state.epoch, before + of_epoch, of_epoch);
+        before + of_epoch
     }
 
     fn is_over(&self) -> bool {
@@ -221,13 +236,28 @@ impl Epochs<'_> {
     }
 
     /// Validates the epoch that has ended last, and decides what follows.
-    fn validate(&mut self, stage: &Stage<'_>) -> Result<(), TrainError> {
+    fn validate(&mut self, stage: &Gauges<'_>) -> Result<(), TrainError> {
         let (epoch, learning_rate) = (self.state.epoch, self.rate_at(self.state.epoch));
         let Self { run: (_, config, _), ctx, tables, keeper, validator, state, .. } = self;
         let Some(validator) = validator else { return Ok(()) };
         keeper.finish_with_best(ctx);
-        let decision = validator.validate((epoch, learning_rate), tables, state)?;
+        stage.validating(true);
+        let decision = validator.validate((epoch, learning_rate), tables, state);
+        stage.validating(false);
+        let decision = decision?;
         state.to_validate = false;
+        if let (Some(validation), Some(seen)) = (&config.validation, state.control.history.last()) {
+            keeper.log().write(&RunRecord::Valid(RunValidation {
+                seconds: keeper.log().seconds(),
+                epoch,
+                metric: validation.metric.clone(),
+                value: seen.value,
+                best: decision.best,
+                lowered: decision.lowered,
+                stop: decision.stop,
+                duration: seen.seconds,
+            }));
+        }
         if decision.lowered && !decision.stop && epoch < config.epochs {
             let factor = config.optimizer.factor();
             ctx.message(&format!("after epoch {epoch}: a plateau, learning rate times {factor}"));
@@ -247,7 +277,7 @@ impl Epochs<'_> {
 
     /// After a divergence: the tables become those of the last checkpoint, or of the start, and the learning rate falls.
     /// Deterministic runs go back to their start: when checkpoints are taken depends on the time.
-    fn go_back(&mut self, error: TrainError) -> Result<(), TrainError> {
+    fn go_back(&mut self, error: TrainError, stage: &Gauges<'_>) -> Result<(), TrainError> {
         let (_, config, plan) = self.run;
         let TrainError::Diverged { epoch, learning_rate, row, .. } = &error else { return Err(error) };
         let most = config.divergence.rollbacks;
@@ -287,11 +317,16 @@ impl Epochs<'_> {
             None => "the initial factors".to_string(),
         };
         self.ctx.message(&format!(
-            "diverged in epoch {epoch} at learning rate {learning_rate:.3e}: {row}; back to {to}, and on with {factor} times \
+            "diverged in epoch {epoch} at learning rate {}: {row}; back to {to}, and on with {factor} times \
              the learning rate (rollback {} of {most})",
+            short(learning_rate),
             rollbacks.len()
         ));
         self.state.rollbacks = rollbacks;
+        let triples = self.stand_at(stage);
+        let epochs =
+            f64::from(self.state.epoch) + self.state.place.done().positives as f64 / plan.counts.interactions as f64;
+        self.keeper.log().event(RunHappening::Rollback, (epochs, triples), &error.to_string());
         Ok(())
     }
 

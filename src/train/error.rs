@@ -10,7 +10,7 @@ use crate::model::ModelError;
 use crate::storage::StorageError;
 
 /// `rate` in three digits.
-fn short(rate: f32) -> f32 {
+pub(super) fn short(rate: f32) -> f32 {
     format!("{rate:.2e}").parse().unwrap_or(rate)
 }
 

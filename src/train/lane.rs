@@ -16,12 +16,13 @@ use serde::{Deserialize, Serialize};
 
 use super::confidence::Confidence;
 use super::divergence::{Alarm, LOOKED_AT};
+use super::gauges::Gauges;
 use super::halt::Halt;
 use super::live::Live;
 use super::objective::Margins;
 use super::paging::Paging;
 use super::place::{OpenWindow, Position};
-use crate::context::{Context, Stage};
+use crate::context::Context;
 use crate::dataset::Interactions;
 use crate::loss::Loss;
 use crate::mix::{GOLDEN, mix};
@@ -111,7 +112,7 @@ pub(super) struct Epoch<'a, L> {
     /// Who asks how negatives came about.
     pub(super) audit: Option<&'a dyn Auditor>,
     pub(super) ctx: &'a Context,
-    pub(super) stage: &'a Stage<'a>,
+    pub(super) stage: &'a Gauges<'a>,
 }
 
 /// What has been done.
@@ -204,8 +205,7 @@ impl<L: Loss> Epoch<'_, L> {
         let kept = spare.clone();
         let done = std::thread::scope(|scope| {
             let trainer = scope.spawn(move || self.train(&batches, &empty));
-            let send =
-                |batch| if full.send(batch).is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) };
+            let send = |batch| self.stage.send(&full, batch);
             let mut produced = Done::default();
             self.produce(lane, || spare.try_recv().ok(), send, rate, &mut produced);
             drop(full);
@@ -358,15 +358,18 @@ impl<L: Loss> Epoch<'_, L> {
 
     /// Updates the tables by one batch, and keeps count.
     pub(super) fn learn_from(&self, batch: &Batch, done: &mut Done) {
-        done.add_loss(self.learn(batch));
+        let (live, triples) = (self.scores(), batch.negatives.len() as u64);
+        let looked = self.stage.look(&live, batch, self.negatives_each);
+        let sample = self.learn(batch);
+        self.stage.learnt(&live, looked, (sample, batch.learning_rate), triples);
+        done.add_loss(sample);
         done.positives += batch.positives.len() as u64;
-        self.stage.add(batch.negatives.len() as u64);
-        self.halt.count(batch.negatives.len() as u64);
+        self.halt.count(triples);
     }
 
     fn train(&self, batches: &Receiver<Batch>, empty: &Sender<Batch>) -> Done {
         let mut done = Done::default();
-        for batch in batches {
+        while let Some(batch) = self.stage.receive(batches) {
             self.learn_from(&batch, &mut done);
             // A full or closed return channel only means that this batch's memory is not needed again.
             let _ = empty.try_send(batch);

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::bench::{beside, own_negatives};
 use super::config::TrainConfig;
 use super::error::TrainError;
+use super::gauges::Gauges;
 use super::objective::{WithLoss, with_loss};
 use super::paging::ExactReading;
 use super::place::Cut;
@@ -82,7 +83,7 @@ fn in_turn<L: Loss>(
     let bytes: u64 = dataset.manifest().files.iter().map(|file| file.bytes).sum();
     let small = ctx.clone().with_memory(ByteSize((bytes as f64 * fraction) as u64));
     let plans = [plan_train(dataset, config, ctx)?, plan_train(dataset, config, &small)?];
-    let stage = ctx.stage("measuring", None, Unit::Triples);
+    let stage = Gauges::new(ctx.stage("measuring", None, Unit::Triples), config, &plans[0]);
     let mut sides = Vec::new();
     for plan in &plans {
         sides.push((plan, prepare(dataset, config, plan, (beside(dataset), ctx))?));

@@ -14,21 +14,24 @@ use super::config::TrainConfig;
 use super::divergence::Alarm;
 use super::epochs::{Leg, Ran, all_epochs};
 use super::error::TrainError;
+use super::gauges::Gauges;
 use super::halt::Halt;
-use super::keeping::{CheckpointEvery, CheckpointReport, Keeper, Origin, Partial, Rollback, Saved};
+use super::keeping::{CheckpointEvery, CheckpointReport, Keeper, Origin, Partial, Rollback, Saved, folder_of};
 use super::lane::{Done, Epoch, Lane, stream_seed};
 use super::listwise::train_listwise;
+use super::logged::{end, fail, header};
 use super::objective::{Margins, WithLoss, with_loss};
 use super::paging::{ExactReading, Paging};
 use super::place::{Cut, OpenWindow, Place, Position};
 use super::plan::{SHARING, TablePlace, TrainPlan, plan_beside, windows_of};
 use super::strata::Strata;
 use super::validation::{ValidationReport, published_row};
-use crate::context::{Context, Stage};
+use crate::context::Context;
 use crate::dataset::Dataset;
 use crate::loss::Loss;
 use crate::model::{InstructionSet, ModelManifest, Side, Similarity, Tables, publish};
 use crate::negatives::{Auditor, NegativesReport, Sampling, Watch};
+use crate::runlog::RunLogWriter;
 use crate::storage::{Staging, check_in_use, return_large_buffers};
 use crate::stream::{Partition, Window, plan as windows};
 
@@ -196,7 +199,15 @@ pub(super) fn carry_out(
 ) -> Result<(ModelManifest, TrainReport), TrainError> {
     let (given, plan, force) = (origin.config.clone(), origin.plan.clone(), origin.force);
     let config = &*given.in_force();
-    let mut keeper = Keeper::new(partial, origin, resumed);
+    let folder = partial.as_ref().map_or_else(|| folder_of(output), |partial| partial.folder().to_path_buf());
+    let header = header(dataset, &origin, output, ctx);
+    let log = match &resumed {
+        Some(saved) => RunLogWriter::resume(&folder, header, origin.place_of(&saved.state), ctx),
+        None => RunLogWriter::create(&folder, header, ctx),
+    };
+    let listening = log.clone();
+    let ctx = &ctx.overheard(move |text| listening.message(text));
+    let mut keeper = Keeper::new(partial, origin, resumed, log.clone());
     let mut trained = || {
         let staging = Staging::new(output, force, "peccary-model")?;
         let mut audit = audit.map(|options| Audit::new(dataset, config, options, (output, force))).transpose()?;
@@ -217,7 +228,8 @@ pub(super) fn carry_out(
         report.audit = audited.as_ref().map(|(_, summary)| *summary);
         // What was cut off a file is learnt from as zeros, where it raised no signal.
         check_in_use(dataset.path())?;
-        let manifest = publish_tables(staging, dataset, config, tables, &report)?;
+        end(&log, &report);
+        let manifest = publish_tables(staging, dataset, config, tables, (&report, Some(&log)))?;
         if let Some((file, _)) = audited {
             file.publish()?;
         }
@@ -232,7 +244,10 @@ pub(super) fn carry_out(
             }
             Ok(published)
         }
-        Err(error) => Err(keeper.explain(error, output, ctx)),
+        Err(error) => {
+            fail(&log, &error);
+            Err(keeper.explain(error, output, ctx))
+        }
     }
 }
 
@@ -394,7 +409,7 @@ pub(super) fn epoch<'a, L: Loss>(
     (epoch, plan, cut): (u32, &TrainPlan, Cut),
     loss: L,
     (tables, around): (&'a Tables, &'a Around<'a>),
-    (ctx, stage): (&'a Context, &'a Stage<'a>),
+    (ctx, stage): (&'a Context, &'a Gauges<'a>),
 ) -> Epoch<'a, L> {
     let seed = stream_seed(config.seed, 2 + u64::from(epoch));
     let (sizes, lanes) = windows_of(config, plan.counts.items, cut.window, cut.lanes);
@@ -442,7 +457,7 @@ fn run(
     let each = config.negatives() as u64;
     let why = "no positive with a negative: its users have nearly every item";
     let run = (dataset, config, plan);
-    let one = |leg: Leg<'_>, tables: &Tables, stage: &Stage<'_>| {
+    let one = |leg: Leg<'_>, tables: &Tables, stage: &Gauges<'_>| {
         let Leg { number, scale, halt, place, elsewhere } = leg;
         if elsewhere {
             crew.forget();
@@ -536,7 +551,7 @@ pub(super) fn publish_tables(
     dataset: &Dataset,
     config: &TrainConfig,
     mut tables: Tables,
-    report: &TrainReport,
+    (report, log): (&TrainReport, Option<&RunLogWriter>),
 ) -> Result<ModelManifest, TrainError> {
     let json = |value: serde_json::Result<serde_json::Value>| value.unwrap_or(serde_json::Value::Null);
     let used = with_defaults(config);
@@ -550,7 +565,8 @@ pub(super) fn publish_tables(
         similarity: config.similarity(),
         config: json(serde_json::to_value(&used)),
         history: json(serde_json::to_value(report)),
-        files: Vec::new(),
+        calibration: None,
+        files: log.and_then(|log| log.publish(staging.path(), crate::runlog::NAME)).into_iter().collect(),
     };
     let width = tables.width;
     let unit = config.similarity() == Similarity::Cosine;

@@ -160,7 +160,7 @@ impl<'a> Strata<'a> {
                     scope.spawn(move || {
                         let _leaving = Leaving(board);
                         while !work.stopped()
-                            && let Some(task) = board.take()
+                            && let Some(task) = work.stage.waiting(|| board.take())
                             && rounds.carry_out(task, worker, rate).is_continue()
                         {
                             board.finish(task);

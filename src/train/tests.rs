@@ -105,7 +105,7 @@ fn recalls(dataset: &Dataset, folder: &Path, (seed, epochs): (u64, u32)) -> [f64
     let tables = fully_shuffled(dataset, &config);
     let report = TrainReport { epochs: Vec::<EpochReport>::new(), ..report };
     let staging = Staging::new(&reference, true, "peccary-model").unwrap();
-    publish_tables(staging, dataset, &config, tables, &report).unwrap();
+    publish_tables(staging, dataset, &config, tables, (&report, None)).unwrap();
     [reference, output].map(|path| {
         let options = EvaluateOptions::accuracy();
         let ctx = Context::new(2, ByteSize(1 << 30));

@@ -7,11 +7,11 @@ use std::sync::{Mutex, PoisonError};
 
 use rayon::prelude::*;
 
-use super::EvaluateError;
-use crate::context::{ByteSize, Context, Unit};
+use super::{Baseline, EvaluateError, too_little};
+use crate::context::{Context, Unit};
 use crate::dataset::{Dataset, Interactions};
 use crate::mix::mix;
-use crate::rank::{RankError, Scorer, program_bytes, user_seed};
+use crate::rank::{Scorer, program_bytes, user_seed};
 
 /// Neighbours of an item, and the fewest for which the baseline is worth its name.
 const NEIGHBOURS: usize = 50;
@@ -20,6 +20,8 @@ const FEWEST: usize = 10;
 const HISTORY: usize = 500;
 /// That many pairs of items that one user took are counted; where there are more, those of a sample of users.
 const PAIRS: f64 = 5e8;
+/// The least that lists and neighbours get.
+const SPARE: usize = 64 << 10;
 
 /// Scores an item by Σ cos(i, j) over the items j that the user took in train and whose `NEIGHBOURS` nearest ones i is
 /// among; cos(i, j) = |U(i) ∩ U(j)| / √(|U(i)| |U(j)|), with U(i) the users who took i (Sarwar et al. 2001; Deshpande &
@@ -61,20 +63,19 @@ impl<'a> ItemKnn<'a> {
         // Half for neighbours, half for what they are counted from; a thread that counts takes 8 bytes an item.
         let (half, counter) = (room / 2, 8 * items);
         let fixed = 8 * items;
-        if half < fixed + counter + (64 << 10) {
-            let needed = ByteSize((program_bytes(threads) + 2 * (fixed + counter + (64 << 10))) as u64);
-            return Err(RankError::Memory { needed, threads, given: ctx.memory() }.into());
+        if half < fixed + counter + SPARE {
+            return Err(too_little(Baseline::ItemKnn, Self::least(items, threads), ctx));
         }
         let counters = ((half - fixed) / 2 / counter.max(1)).clamp(1, threads);
         let taken = Self::taken(dataset, half - fixed - counters * counter, seed, ctx)?;
         // Neighbours are made in place of lists, and joined at the end: both count.
         let places = (half - 4 * items) / (2 * size_of::<(u32, f32)>());
-        let with = (0..items).filter(|i| taken.by_item.of(*i).len() > 1).count().max(1);
+        let with = (0..items).filter(|i| !taken.by_item.of(*i).is_empty()).count().max(1);
         let k = (places / with).clamp(FEWEST, NEIGHBOURS);
         let mut counts: Vec<u32> = (0..items).map(|i| taken.by_item.of(i).len() as u32).collect();
         counts.sort_unstable_by_key(|count| Reverse(*count));
         // Where not all have neighbours, those that more users took than the first that does not fit.
-        let least = counts.get(places / k).map_or(2, |count| (count + 1).max(2));
+        let least = counts.get(places / k).map_or(1, |count| count + 1);
         drop(counts);
         let stage = ctx.stage("nearest items", Some(items as u64), Unit::Items);
         let near = |(cells, touched): &mut (Vec<u32>, Vec<u32>), i: usize| {
@@ -139,6 +140,11 @@ impl<'a> ItemKnn<'a> {
             offsets.extend(piece.offsets.into_iter().map(|end| from + end));
         }
         Ok(Self { train, users: dataset.users().len() as usize, offsets, neighbours })
+    }
+
+    /// Bytes that will do.
+    fn least(items: usize, threads: usize) -> usize {
+        program_bytes(threads) + 2 * (16 * items + SPARE) + 1
     }
 
     /// Lists of as many users as fit `room` bytes, or all of them.
@@ -252,6 +258,7 @@ impl Scorer for ItemKnn<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::context::ByteSize;
     use crate::dataset::Part;
     use crate::rank::fixture::{self, noise};
 
@@ -267,7 +274,7 @@ mod tests {
         let of = |i: u32| (0..users).filter(|u| taken[*u].len() > 1 && taken[*u].contains(&i)).collect::<Vec<_>>();
         let cosine = |i: u32, j: u32| {
             let (a, b) = (of(i), of(j));
-            if a.len() < 2 || b.is_empty() {
+            if a.is_empty() || b.is_empty() {
                 return 0.0;
             }
             a.iter().filter(|u| b.contains(u)).count() as f64 / ((a.len() * b.len()) as f64).sqrt()
@@ -303,7 +310,9 @@ mod tests {
         assert_eq!(ample.near(0).len(), NEIGHBOURS);
         let tight = with(600 << 10).unwrap();
         assert!(tight.held_bytes() < 300 << 10 && tight.held_bytes() > 20 << 10, "{}", tight.held_bytes());
-        let Err(EvaluateError::Rank(RankError::Memory { needed, .. })) = with(1 << 10) else { panic!("too little") };
-        assert!(with(needed.0 as usize - program_bytes(1) + 1).is_ok());
+        let text = with(1 << 10).err().unwrap().to_string();
+        assert!(text.contains("item_knn") && text.contains("raise --memory"), "{text}");
+        let least = ItemKnn::least(items as usize, 1) - program_bytes(1);
+        assert!(with(least).is_ok() && with(least - 4).is_err());
     }
 }

@@ -9,7 +9,7 @@ use std::str::FromStr;
 use serde::{Serialize, Serializer};
 
 use super::EvaluateError;
-use crate::context::Context;
+use crate::context::{ByteSize, Context};
 use crate::dataset::Dataset;
 use crate::nearest::did_you_mean;
 use crate::rank::{Popularity, RandomScores, Scorer};
@@ -61,6 +61,13 @@ impl Baseline {
             Self::Random => Box::new(RandomScores::new(dataset, seed)),
         })
     }
+}
+
+/// That a baseline does not fit what is left of the budget.
+fn too_little(baseline: Baseline, needed: usize, ctx: &Context) -> EvaluateError {
+    let (needed, left) = (ByteSize(needed as u64), ctx.memory());
+    let reason = format!("it takes {needed} of memory at least, and {left} are left; raise --memory");
+    EvaluateError::Baseline { name: baseline.name(), reason }
 }
 
 impl fmt::Display for Baseline {

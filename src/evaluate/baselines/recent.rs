@@ -2,10 +2,10 @@
 
 use std::ops::Range;
 
-use super::{Baseline, EvaluateError};
-use crate::context::{ByteSize, Context, Unit};
+use super::{Baseline, EvaluateError, too_little};
+use crate::context::{Context, Unit};
 use crate::dataset::Dataset;
-use crate::rank::{RankError, Scorer, program_bytes};
+use crate::rank::{Scorer, program_bytes};
 
 /// The half-life is this part of the time that train spans.
 const HALF_LIFE: f64 = 0.1;
@@ -22,13 +22,13 @@ impl RecentPopularity {
     pub(super) fn new(dataset: &Dataset, ctx: &Context) -> Result<Self, EvaluateError> {
         let train = dataset.train();
         let Some((first, last)) = train.summary().time_range else {
-            let reason = "the interactions have no times; ingest the log again with --time".to_string();
+            let reason = "the interactions have no times; ingest the log again with --time-column".to_string();
             return Err(EvaluateError::Baseline { name: Baseline::Recent.name(), reason });
         };
         let items = dataset.items().len() as usize;
-        let needed = ByteSize((program_bytes(ctx.threads()) + 12 * items) as u64);
-        if needed > ctx.memory() {
-            return Err(RankError::Memory { needed, threads: ctx.threads(), given: ctx.memory() }.into());
+        let needed = program_bytes(ctx.threads()) + 12 * items;
+        if needed as u64 > ctx.memory().0 {
+            return Err(too_little(Baseline::Recent, needed, ctx));
         }
         let half_life = ((last - first) as f64 * HALF_LIFE).max(1.0);
         let stage = ctx.stage("recent popularity", Some(train.len()), Unit::Rows);

@@ -77,7 +77,7 @@ impl Side {
     }
 
     /// The column that is always 1, if there are biases.
-    pub(in crate::model) fn fixed(&self) -> Option<usize> {
+    pub(crate) fn fixed(&self) -> Option<usize> {
         self.fixed
     }
 

@@ -71,7 +71,7 @@ impl FromStr for CheckpointEvery {
             let (number, name) = text.split_at(split);
             let unit = units.iter().find(|(unit, _)| *unit == name)?.1;
             let value = number.parse::<f64>().ok()? * unit as f64;
-            (value >= 1.0 && value <= 1e15).then_some(value as u64)
+            (1.0..=1e15).contains(&value).then_some(value as u64)
         };
         match text.trim() {
             "off" => Ok(Self::Off),

@@ -10,6 +10,7 @@ use super::saved::{Best, Writing, Written};
 use super::{CheckpointEvery, Origin, Partial, RunState, Saved};
 use crate::context::{ByteSize, Context};
 use crate::model::{SharedTable, Tables};
+use crate::runlog::{RunHappening, RunLogWriter};
 use crate::storage::{FileRecord, StorageError};
 use crate::train::halt::Halt;
 use crate::train::{TrainError, divergence};
@@ -88,11 +89,19 @@ pub(in crate::train) struct Keeper {
     failed: u64,
     written: Option<(Written, f64)>,
     count: u64,
+    log: RunLogWriter,
+    /// Where the run was at the last checkpoint: epochs, and triples.
+    at: (f64, u64),
 }
 
 impl Keeper {
     /// For a run whose checkpoints go into `partial`, if any are to be taken, and which goes on from `resumed`.
-    pub(in crate::train) fn new(partial: Option<Partial>, origin: Origin, resumed: Option<Saved>) -> Self {
+    pub(in crate::train) fn new(
+        partial: Option<Partial>,
+        origin: Origin,
+        resumed: Option<Saved>,
+        log: RunLogWriter,
+    ) -> Self {
         let number = resumed.as_ref().map_or(0, |saved| saved.number) + 1;
         let best = resumed.as_ref().and_then(|saved| Some((0, saved.best.as_ref()?.0.clone())));
         let mut keeper = Self {
@@ -111,9 +120,16 @@ impl Keeper {
             failed: 0,
             written: None,
             count: 0,
+            log,
+            at: (0.0, 0),
         };
         keeper.schedule(Duration::ZERO);
         keeper
+    }
+
+    /// Where what happens to the run is written down.
+    pub(in crate::train) fn log(&self) -> &RunLogWriter {
+        &self.log
     }
 
     /// What the run goes on from, if it does; once.
@@ -186,6 +202,7 @@ impl Keeper {
         let began = Instant::now();
         self.finish(ctx);
         self.tell(state);
+        self.at = self.origin.place_of(state);
         if self.origin.plan.checkpoint.is_some_and(|plan| plan.copy.0 > 0) {
             if let Err(error) = self.begin(state, tables, best) {
                 self.warn(&error, ctx);
@@ -294,6 +311,7 @@ impl Keeper {
                 self.best = best.zip(written.best.clone());
                 self.written = Some((written, seconds));
                 self.count += 1;
+                self.log.event(RunHappening::Checkpoint, self.at, "");
                 // One that failed is tried again in the same place: never in that of the newest good one.
                 self.number = number + 1;
                 self.spent.retain(|spent| spent % 2 != number % 2);
@@ -351,6 +369,7 @@ impl Keeper {
             self.lost = Some(format!("; this is what will be trained again: all that follows, up to {now}"));
             return;
         }
+        self.at = self.origin.place_of(state);
         let written = self.write(state, tables, best);
         match &written {
             Ok(Outcome::Written(..)) => {}

@@ -12,6 +12,6 @@ mod tests;
 
 pub use config::{CheckpointConfig, CheckpointEvery, DivergenceConfig};
 pub(super) use keeper::{BestTables, Keeper};
-pub(super) use partial::Partial;
+pub(super) use partial::{Partial, folder_of};
 pub use report::{CheckpointReport, Rollback};
 pub(super) use saved::{Origin, RunState, Saved};

@@ -4,6 +4,7 @@
 //! lock                held as long as a process works in it
 //! a/ b/               checkpoints, written in turn
 //! best-000012         the best tables of a validated run, which checkpoints share
+//! run.ndjson          the run log
 //! ```
 //!
 //! Nothing outside of the folder refers to it, so it may be removed at any time.
@@ -18,6 +19,7 @@ use crate::storage::{IoContext, StorageError};
 use crate::train::TrainError;
 
 const LOCK: &str = "lock";
+const LOG: &str = crate::runlog::NAME;
 const SLOTS: [&str; 2] = ["a", "b"];
 
 /// The folder, claimed by this process. Dropped without a checkpoint it is removed, else it stays to be resumed.
@@ -27,7 +29,7 @@ pub(in crate::train) struct Partial {
 }
 
 /// The folder of the training of the model at `output`.
-fn folder_of(output: &Path) -> PathBuf {
+pub(in crate::train) fn folder_of(output: &Path) -> PathBuf {
     let mut name = output.as_os_str().to_os_string();
     name.push(".partial");
     PathBuf::from(name)
@@ -89,7 +91,7 @@ impl Partial {
 
     fn claim(folder: PathBuf) -> Result<Self, TrainError> {
         let is_folder = folder.symlink_metadata().is_ok_and(|m| m.is_dir());
-        let own = |name: &str| name == LOCK || SLOTS.contains(&name) || is_best(name);
+        let own = |name: &str| name == LOCK || name == LOG || SLOTS.contains(&name) || is_best(name);
         let is_ours = folder
             .read_dir()
             .is_ok_and(|entries| entries.flatten().all(|entry| own(&entry.file_name().to_string_lossy())));
@@ -176,6 +178,7 @@ impl Partial {
             remove(&self.manifest(slot))?;
             remove(&self.folder.join(slot))?;
         }
+        remove(&self.folder.join(LOG))?;
         for entry in self.folder.read_dir().into_iter().flatten().flatten() {
             if is_best(&entry.file_name().to_string_lossy()) {
                 remove(&entry.path())?;

@@ -43,6 +43,22 @@ pub(in crate::train) struct Origin {
     pub(in crate::train) instruction_set: String,
 }
 
+impl Origin {
+    /// Negatives of a positive.
+    pub(in crate::train) fn negatives(&self) -> u64 {
+        let (config, items) = (&self.config, self.plan.counts.items as usize);
+        (if config.shares_negatives() { config.negatives().min(items) } else { config.negatives() }) as u64
+    }
+
+    /// Epochs that are over at `state`, with the share of the one at hand, and triples trained.
+    pub(in crate::train) fn place_of(&self, state: &RunState) -> (f64, u64) {
+        let positives = state.place.done().positives;
+        let share = positives as f64 / self.plan.counts.interactions.max(1) as f64;
+        let before: u64 = state.epochs.iter().map(|epoch| epoch.triples).sum();
+        (f64::from(state.epoch) + share, before + positives * self.negatives())
+    }
+}
+
 /// How far a run is, but for its tables.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(in crate::train) struct RunState {
@@ -175,8 +191,24 @@ pub(super) struct Written {
 }
 
 impl Writing<'_> {
-    /// Writes a checkpoint in place of the one in its slot; `None` if it was told to stop. The manifest comes last.
+    /// Writes a checkpoint in place of the one in its slot; `None` if it was told to stop. What was written of one that
+    /// does not come about is removed: the model may need the room.
     pub(super) fn write<'t>(
+        &self,
+        tables: impl Iterator<Item = &'t mut SharedTable>,
+        best: Best<'_>,
+    ) -> Result<Option<Written>, StorageError> {
+        let written = self.try_to_write(tables, best);
+        if !matches!(written, Ok(Some(_))) {
+            // Failing to tidy up is no reason to fail otherwise; the next one in this slot tries again.
+            let _ = remove(&self.folder.join(self.slot));
+            let _ = remove(&self.folder.join(best_name(self.number)));
+        }
+        written
+    }
+
+    /// The manifest comes last.
+    fn try_to_write<'t>(
         &self,
         tables: impl Iterator<Item = &'t mut SharedTable>,
         best: Best<'_>,

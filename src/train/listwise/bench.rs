@@ -8,7 +8,7 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::{Around, Epoch, Lane, WithLoss, all_lanes, epoch, prepare, with_proposal};
-use crate::context::{Context, Stage, Unit};
+use crate::context::{Context, Unit};
 use crate::dataset::Dataset;
 use crate::loss::Listwise;
 use crate::model::{InstructionSet, SquareProduct, Tables};
@@ -16,6 +16,7 @@ use crate::negatives::{Distribution, SharedBlock};
 use crate::train::bench::beside;
 use crate::train::config::TrainConfig;
 use crate::train::error::TrainError;
+use crate::train::gauges::Gauges;
 use crate::train::lane::Done;
 use crate::train::place::Cut;
 use crate::train::plan::plan_train;
@@ -94,7 +95,7 @@ fn measure<L: Listwise, P: Distribution + Clone>(
     let plan = plan_train(dataset, config, ctx)?;
     let (tables, mut lanes) = prepare(dataset, config, proposal, &plan, beside(dataset))?;
     let around = Around::new(dataset, config, &plan, ctx)?;
-    let stage = ctx.stage("measuring", None, Unit::Triples);
+    let stage = Gauges::new(ctx.stage("measuring", None, Unit::Triples), config, &plan);
     let negatives = config.negatives().min(dataset.items().len() as usize);
     let interactions = dataset.train().len();
     let operations = (6 * negatives * config.dimensions) as f64 / 1e9;
@@ -148,9 +149,9 @@ pub(in crate::train) fn producers(
     dataset: &Dataset,
     config: &TrainConfig,
     rounds: usize,
-    (ctx, stage): (&Context, &Stage<'_>),
+    (ctx, stage): (&Context, &Gauges<'_>),
 ) -> Result<(f64, f64), TrainError> {
-    struct Produce<'a>(&'a Dataset, &'a TrainConfig, usize, (&'a Context, &'a Stage<'a>), Instant);
+    struct Produce<'a>(&'a Dataset, &'a TrainConfig, usize, (&'a Context, &'a Gauges<'a>), Instant);
     impl WithLoss for Produce<'_> {
         type Outcome = (f64, f64);
         fn with<L: Listwise, P: Distribution + Clone>(self, loss: L, proposal: &P) -> Result<(f64, f64), TrainError> {

@@ -16,7 +16,7 @@ use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
-use crate::context::{Context, Stage};
+use crate::context::Context;
 use crate::dataset::{Dataset, Interactions};
 use crate::loss::{Base, Listwise};
 use crate::model::{
@@ -32,6 +32,7 @@ use crate::train::config::TrainConfig;
 use crate::train::divergence::Alarm;
 use crate::train::epochs::{Leg, Ran, all_epochs};
 use crate::train::error::TrainError;
+use crate::train::gauges::Gauges;
 use crate::train::halt::Halt;
 use crate::train::lane::{Done, IN_FLIGHT, stream_seed};
 use crate::train::live::Live;
@@ -163,7 +164,7 @@ struct Epoch<'a, L> {
     watch: &'a Watch<'a>,
     /// Who asks how negatives came about.
     audit: Option<&'a dyn Auditor>,
-    stage: &'a Stage<'a>,
+    stage: &'a Gauges<'a>,
 }
 
 impl<L: Listwise> Epoch<'_, L> {
@@ -184,8 +185,7 @@ impl<L: Listwise> Epoch<'_, L> {
         let kept = spare.clone();
         let done = std::thread::scope(|scope| {
             let trainer = scope.spawn(move || self.train(&blocks, &empty, workspace, done));
-            let send =
-                |block| if full.send(block).is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) };
+            let send = |block| self.stage.send(&full, block);
             let skipped = self.produce(source, || spare.try_recv().ok(), send, rate);
             drop(full);
             let mut done = trainer.join().ok()?;
@@ -300,12 +300,13 @@ impl<L: Listwise> Epoch<'_, L> {
         workspace: &mut Workspace,
         mut done: Done,
     ) -> Done {
-        for block in blocks {
+        while let Some(block) = self.stage.receive(blocks) {
             let live = Live { tables: self.tables, set: self.set, similarity: self.update.similarity };
             if let Some(auditor) = self.audit {
                 audit_block(&block, &live, auditor);
             }
             self.watch.look_at_shared(&block, &live, &mut done.health);
+            let looked = self.stage.look_at_shared(&live, &block);
             let sample = self.learn(&block, workspace);
             // A block's first user, its first item, which is a negative, and its last, mostly a positive.
             let items = block.items.iter().take(1).chain(block.items.last());
@@ -315,7 +316,7 @@ impl<L: Listwise> Epoch<'_, L> {
             done.add_loss(sample);
             done.positives += block.user_of.len() as u64;
             let triples = (block.user_of.len() * block.negatives) as u64;
-            self.stage.add(triples);
+            self.stage.learnt(&live, looked, (sample, block.learning_rate), triples);
             self.halt.count(triples);
             // A full or closed return channel only means that this block's memory is not needed again.
             let _ = empty.try_send(block);
@@ -404,7 +405,7 @@ fn epoch<'a, L: Listwise>(
     (number, plan, cut): (u32, &TrainPlan, Cut),
     loss: L,
     (tables, around): (&'a Tables, &'a Around<'a>),
-    (ctx, stage): (&'a Context, &'a Stage<'a>),
+    (ctx, stage): (&'a Context, &'a Gauges<'a>),
 ) -> Epoch<'a, L> {
     let seed = stream_seed(config.seed, 2 + u64::from(number));
     let learning_rate = rate(config, f64::from(number));
@@ -449,7 +450,7 @@ fn run<P: Distribution + Clone>(
     let why = "no positive with a negative: no item can be proposed";
     let run = (dataset, config, plan);
     let (mut audit, keeper) = looks;
-    let one = |leg: Leg<'_>, tables: &Tables, stage: &Stage<'_>| {
+    let one = |leg: Leg<'_>, tables: &Tables, stage: &Gauges<'_>| {
         let Leg { number, scale, halt, place, elsewhere } = leg;
         if elsewhere {
             lanes.iter_mut().for_each(|lane| lane.source.at_hand = None);
