@@ -161,7 +161,7 @@ fn the_same_bits(arguments: &[&str], signal: &str) {
 
 #[test]
 fn kill_9_at_any_moment_leaves_a_checkpoint_from_which_adam_comes_to_the_same_bits() {
-    the_same_bits(&["--epochs", "30", "--optimizer", "adam", "--checkpoint-every", "60ms"], "-KILL");
+    the_same_bits(&["--epochs", "400", "--optimizer", "adam", "--checkpoint-every", "60ms"], "-KILL");
 }
 
 #[test]
@@ -292,7 +292,7 @@ fn what_was_interrupted_is_neither_lost_nor_mixed() {
 #[test]
 fn a_run_of_racing_threads_that_is_interrupted_learns_as_well() {
     let mut bench = Bench::new();
-    let flags = ["--epochs", "30", "--threads", "2", "--window", "12000", "--checkpoint-every", "80ms"];
+    let flags = ["--epochs", "300", "--threads", "2", "--window", "12000", "--checkpoint-every", "80ms"];
     let recall = |bench: &Bench, model: &str| {
         let report = bench.json(&["evaluate", model, "log.pec"]);
         report["metrics"]["recall@20"].as_f64().unwrap_or_else(|| panic!("{report}"))

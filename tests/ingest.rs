@@ -308,7 +308,7 @@ fn what_is_no_dataset_or_newer_is_told() {
     let manifest = bench.path("out.pec/manifest.json");
     let text = std::fs::read_to_string(&manifest).unwrap();
     std::fs::write(&manifest, text.replace("\"version\": 1", "\"version\": 99")).unwrap();
-    assert!(says("out.pec").contains("format version 99, but this build reads up to 1; use a newer peccary"));
+    assert!(says("out.pec").contains("format version 99, but this build reads up to 2; use a newer peccary"));
 }
 
 /// A process that is killed when the test ends.

@@ -101,7 +101,7 @@ fn evaluation_and_recommendation_stay_within_a_quarter_of_what_they_read() {
     let arguments = ["--k", "20,400", "--json"];
     let evaluated = wide.run(budget, "evaluate", "24MiB", &arguments);
     within("evaluate", &evaluated);
-    let by_sampling = ["--protocol", "sampled:99", "--k", "10", "--json"];
+    let by_sampling = ["--protocol", "sampled:99", "--k", "10", "--baselines", "popularity,recent,random", "--json"];
     let sampled = wide.run(budget, "evaluate", "24MiB", &by_sampling);
     within("evaluate --protocol sampled:99", &sampled);
     let compared = wide.run(budget, "compare", "24MiB", &["--k", "20", "--json"]);

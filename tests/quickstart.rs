@@ -36,7 +36,8 @@ fn quickstart_goes_the_whole_way_and_its_files_serve_on() {
     let items: Vec<&Value> = again["by_user"][0]["items"].as_array().unwrap().iter().map(|i| &i["item"]).collect();
     assert_eq!(items, users[0]["recommended"].as_array().unwrap().iter().collect::<Vec<_>>());
     let again = json(&peccary(folder.path(), &["evaluate", trained, data, "--json"]));
-    assert_eq!(again["metrics"], report["metrics"]["model"]);
+    let shown = report["metrics"]["model"].as_object().unwrap();
+    assert!(shown.len() > 5 && shown.iter().all(|(name, value)| again["metrics"][name] == *value), "{again}");
     json(&peccary(folder.path(), &["verify", data, "--json"]));
     json(&peccary(folder.path(), &["verify", trained, "--json"]));
 

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use peccary::{
-    Baseline, Dataset, EvaluateOptions, IngestOptions, Input, Inputs, Metrics, Model, Part, PlantedModel,
-    RecommendOptions, RecommendUsers, Scorer, Split, SynthConfig, SynthFormat, TrainConfig, evaluate, ingest,
-    recommend, save_synth, train,
+    Baseline, CheckpointEvery, Dataset, EvaluateOptions, IngestOptions, Input, Inputs, Metrics, Model, Part,
+    PlantedModel, RecommendOptions, RecommendUsers, Scorer, Split, SynthConfig, SynthFormat, TrainConfig, evaluate,
+    ingest, recommend, save_synth, train,
 };
 use serde_json::json;
 
@@ -110,7 +110,10 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
     let inputs = Inputs::from(vec![Input::Path(log.clone())]);
     ingest(&inputs, &IngestOptions { split, ..IngestOptions::default() }, &data, force, &ctx)?;
     let dataset = Dataset::open(&data)?;
-    let (_, report) = train(&dataset, &TrainConfig::default(), &trained, force, &ctx)?;
+    let mut config = TrainConfig::default();
+    // It takes a moment, and begins anew where it was interrupted.
+    config.checkpoint.every = CheckpointEvery::Off;
+    let (_, report) = train(&dataset, &config, &trained, force, &ctx)?;
     let model = Model::open(&trained)?;
     let baselines = vec![Baseline::Popularity, Baseline::Random];
     let options = EvaluateOptions { k: vec![10, 20], baselines, ..EvaluateOptions::accuracy() };

@@ -33,6 +33,11 @@ pub(crate) fn read_dataset_manifest(folder: &Path) -> Result<Manifest, DatasetEr
     Ok(read_manifest(folder, FORMAT, FORMAT_VERSION)?)
 }
 
+/// Whether an interrupted append to the dataset at `folder` can be gone on with. Without a journal there is nothing to lose.
+pub(crate) fn has_journal(folder: &Path) -> bool {
+    folder.join(APPEND_PARTIAL).join("journal").exists()
+}
+
 impl DatasetLock {
     /// Takes the lock of the dataset at `folder`, which must be one.
     pub(crate) fn claim(folder: &Path) -> Result<(Self, Manifest), DatasetError> {
@@ -64,6 +69,9 @@ impl DatasetLock {
             self.remove_below(Path::new(name), &listed)?;
         }
         remove_folder(&self.folder.join(APPEND))?;
+        if !has_journal(&self.folder) {
+            remove_folder(&self.folder.join(APPEND_PARTIAL))?;
+        }
         sync_folder(&self.folder)
     }
 

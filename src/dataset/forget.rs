@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::change::{APPEND_PARTIAL, DatasetLock};
+use super::change::{APPEND_PARTIAL, DatasetLock, has_journal};
 use super::compact::check_memory;
 use super::dictionary::write_listed;
 use super::live::{CONTEXTS, EXPOSURES};
@@ -54,7 +54,7 @@ pub fn forget(path: impl AsRef<Path>, users: &[String], ctx: &Context) -> Result
     let path = path.as_ref();
     let (lock, manifest) = DatasetLock::claim(path)?;
     let leftover = path.join(APPEND_PARTIAL);
-    if leftover.symlink_metadata().is_ok() {
+    if has_journal(path) {
         return Err(DatasetError::Leftover { folder: leftover });
     }
     lock.remove_unlisted(&manifest)?;

@@ -61,7 +61,7 @@ fn content_that_contradicts_itself_is_refused() {
     refused(&|b| b.parts[0].1.positive_offsets[1] = 3, "positives of user 0");
     refused(&|b| b.parts[0].1.positives.fill(0xFF), "positives of user 0");
     refused(&|b| b.ids[0] = 0xFF, "id 0");
-    refused(&|b| b.id_offsets[2] = 9_999, "id 1");
+    refused(&|b| b.id_offsets[2] = 9_999, "users.dict: damaged: id ");
 }
 
 #[test]

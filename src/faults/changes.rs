@@ -63,7 +63,10 @@ fn append_survives_faults() {
 
 #[test]
 fn compact_survives_crashes_and_faults() {
-    let (_folder, [one, two]) = logs();
+    let (folder, [one, two]) = logs();
+    // With a user of its own, so that there are several dictionaries.
+    let three = folder.path().join("three.csv");
+    std::fs::write(&three, "user,item,time\nnew,i1,500\nnew,i2,501\nbad\n").unwrap();
     let act = |root: &Path| -> Result<(), Box<dyn Error>> {
         compact(root.join("out.pec"), &ctx())?;
         Ok(())
@@ -72,6 +75,7 @@ fn compact_survives_crashes_and_faults() {
         prepare: &|root| {
             run(&one, root, false, Leftover::Refuse).unwrap();
             append(&two, root).unwrap();
+            append(&three, root).unwrap();
         },
         act: &act,
         state: &state,

@@ -132,8 +132,7 @@ impl Disk {
             Op::SyncFolder { path } => {
                 let folder = self.find(path);
                 let chosen = self.closed(|change| change.iter().any(|(of, ..)| *of == folder));
-                let mut number = 0;
-                for change in std::mem::take(&mut self.pending) {
+                for (number, change) in std::mem::take(&mut self.pending).into_iter().enumerate() {
                     if chosen.contains(&number) {
                         for (folder, name, node) in &change {
                             let Node::Folder { durable, .. } = &mut self.nodes[*folder] else { unreachable!() };
@@ -142,7 +141,6 @@ impl Disk {
                     } else {
                         self.pending.push(change);
                     }
-                    number += 1;
                 }
             }
             Op::Rename { from, to } | Op::RenameNew { from, to } => {

@@ -176,7 +176,7 @@ mod tests {
     fn a_configuration_survives_the_way_through_the_page() {
         let mut config = TrainConfig { dimensions: 48, ..TrainConfig::default() };
         config.l2 = Some(0.002);
-        config.optimizer.learning_rate = Some(0.019_999_999);
+        config.optimizer.learning_rate = Some(0.019_999);
         config.validation = Some(crate::train::ValidationConfig { min_delta: 0.001, ..Default::default() });
         config.optimizer.beta2 = 0.998;
         let value: Value = serde_json::from_str(&serde_json::to_string(&config).unwrap()).unwrap();

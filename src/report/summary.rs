@@ -113,7 +113,7 @@ mod tests {
             let columns = [column("m", own, false), column("popularity", 0.05, true), column("random", 0.001, true)];
             quality(&columns, "test").unwrap()
         };
-        assert_eq!(of(0.1), "NDCG@20 is 0.1000 on the test part, 2.00 times the best baseline (popularity, 0.0500).");
+        assert_eq!(of(0.1), "NDCG@20 is 0.1000 on the test part, 2 times the best baseline (popularity, 0.0500).");
         assert!(of(0.05).contains("about as good as"));
         assert!(of(0.01).contains("worse than"));
         assert!(quality(&[], "test").is_none());

@@ -54,7 +54,12 @@ impl RunLogWriter {
             file.set_len(0).at(&path, "cut")?;
             Ok(Log { path: path.clone(), file, whole: 0, warned: false, own_folder, place: (0.0, 0) })
         };
-        let writer = Self::with(open(), Duration::ZERO, ctx);
+        let opened = open();
+        if opened.is_err() && !there {
+            // Nothing else is in it; failing to tidy up is no reason to fail.
+            let _ = disk::remove_tree(folder);
+        }
+        let writer = Self::with(opened, Duration::ZERO, ctx);
         writer.write(&RunRecord::Run(Box::new(header)));
         writer
     }

@@ -124,7 +124,7 @@ impl Slot {
         let range = self.start.load(Ordering::Relaxed)..self.end.load(Ordering::Relaxed);
         let path = (self.path.load(Ordering::Relaxed).cast_const(), self.path_len.load(Ordering::Relaxed));
         fence(Ordering::Acquire);
-        let whole = before % 2 == 0 && self.generation.load(Ordering::Relaxed) == before;
+        let whole = before.is_multiple_of(2) && self.generation.load(Ordering::Relaxed) == before;
         (whole && range.contains(&address)).then_some(path)
     }
 }
