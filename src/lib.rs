@@ -101,7 +101,8 @@ pub use ingest::{
 };
 pub use loss::{LossConfig, LossKind, Surrogate};
 pub use model::{
-    Factors, InstructionSet, MODEL_FORMAT_VERSION, Model, ModelError, ModelManifest, Precision, Similarity,
+    Factors, InstructionSet, MODEL_FORMAT_VERSION, Model, ModelError, ModelManifest, ModelVersion, Precision,
+    Similarity, prune, rollback, versions,
 };
 pub use negatives::{
     ComponentShare, Curve, MixConfig, NegativesConfig, NegativesReport, Proposal, Propose, Scheduled, Select, Shape,

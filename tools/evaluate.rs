@@ -22,7 +22,7 @@ Examples:
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// The model
+    /// The model; MODEL@N for version N of it
     model: PathBuf,
     /// The dataset that it was trained on
     dataset: PathBuf,
@@ -58,7 +58,7 @@ enum Split {
 /// Runs the command.
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
     let ctx = globals.context();
-    let model = Model::open(&args.model)?;
+    let model = Model::open_named(&args.model)?;
     let dataset = Dataset::open(&args.dataset)?;
     let mut k = args.k;
     if k.is_empty() {

@@ -9,14 +9,17 @@ mod inspect;
 mod numbers;
 mod plan;
 mod progress;
+mod prune;
 mod quickstart;
 mod recommend;
+mod rollback;
 mod settings;
 mod similar;
 mod sweep;
 mod synth;
 mod train;
 mod verify;
+mod versions;
 
 use clap::{Parser, Subcommand};
 
@@ -67,7 +70,7 @@ macro_rules! commands {
 }
 
 // In the order of work: quickstart, synth, plan, ingest, inspect, verify, train, sweep, evaluate, recommend, similar,
-// explain.
+// explain, versions, rollback, prune.
 commands! {
     Quickstart => quickstart,
     Synth => synth,
@@ -81,6 +84,9 @@ commands! {
     Recommend => recommend,
     Similar => similar,
     Explain => explain,
+    Versions => versions,
+    Rollback => rollback,
+    Prune => prune,
     Bench => bench,
 }
 

@@ -27,7 +27,7 @@ Examples:
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// The model
+    /// The model; MODEL@N for version N of it
     model: PathBuf,
     /// The dataset that it was trained on
     dataset: PathBuf,
@@ -75,7 +75,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
     }
     let ctx = globals.context();
     let begun = Instant::now();
-    let model = Model::open(&args.model)?;
+    let model = Model::open_named(&args.model)?;
     let dataset = Dataset::open(&args.dataset)?;
     let options = RecommendOptions { k: args.k, include_seen: args.include_seen };
     let as_table = to_stdout && !args.all && args.format.is_none() && io::stdout().is_terminal();

@@ -10,7 +10,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::error::{IoContext, StorageError};
 
-const NAME: &str = "manifest.json";
+pub(super) const NAME: &str = "manifest.json";
 const KEY: &str = "  \"checksum\": \"";
 
 /// Writes `folder/manifest.json` with `format` and `version` in front and the checksum behind; synced when it returns.

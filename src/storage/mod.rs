@@ -6,6 +6,7 @@ mod checked;
 mod error;
 mod manifest;
 mod publish;
+mod versions;
 
 pub(crate) use allocator::return_large_buffers;
 pub use checked::{CheckedFile, CheckedWriter, FileRecord, HEADER_LEN};
@@ -14,6 +15,7 @@ pub(crate) use error::IoContext;
 pub use error::StorageError;
 pub(crate) use manifest::{read_format, read_manifest, write_manifest};
 pub(crate) use publish::{AtomicFile, Staging, replace_file, sync_folder};
+pub(crate) use versions::{FolderLock, NewVersion, version_name, version_numbers};
 
 mod archive;
 pub(crate) use archive::{Archived, Column, write_root};

@@ -21,12 +21,17 @@ pub(crate) struct Staging {
 impl Staging {
     /// Starts the folder that will become `target`, in `format`, such as `peccary-model`. With `force` an earlier one
     /// of the same format is replaced, or an empty folder: neither a folder that is not ours nor, by a slip, the dataset
-    /// that a model is being trained on.
+    /// that a model is being trained on. [`StorageError::Busy`] says that another process is making it.
     pub(crate) fn new(target: &Path, force: bool, format: &'static str) -> Result<Self, StorageError> {
         may_replace_folder(target, force, format)?;
         let (parent, prefix) = beside(target)?;
-        remove_abandoned(&parent, &prefix);
-        Self::start(&parent, &prefix, target, force)
+        let busy = || StorageError::Busy { path: target.to_path_buf() };
+        if remove_abandoned(&parent, &prefix, None) {
+            return Err(busy());
+        }
+        let staging = Self::start(&parent, &prefix, target, force)?;
+        // Another may have started since. Should both see the other, both give way.
+        if remove_abandoned(&parent, &prefix, Some(staging.path())) { Err(busy()) } else { Ok(staging) }
     }
 
     /// Like [`Staging::new`], but builds in `folder`, which must be on the target's file system, and leaves what lies
@@ -87,7 +92,7 @@ impl Staging {
     }
 }
 
-const LOCK: &str = ".lock";
+pub(super) const LOCK: &str = ".lock";
 
 /// The parent folder of `target` and the prefix of temporary names in it.
 fn beside(target: &Path) -> Result<(PathBuf, String), StorageError> {
@@ -137,20 +142,24 @@ fn may_replace_file(target: &Path, force: bool) -> Result<(), StorageError> {
     }
 }
 
-/// Removes what a killed process left under our prefix: folders whose lock nobody holds.
-fn remove_abandoned(parent: &Path, prefix: &str) {
-    let Ok(entries) = parent.read_dir() else { return };
+/// Removes what a killed process left under our prefix: folders whose lock nobody holds. Returns whether somebody holds
+/// one, but for that of `own`.
+fn remove_abandoned(parent: &Path, prefix: &str, own: Option<&Path>) -> bool {
+    let Ok(entries) = parent.read_dir() else { return false };
+    let mut busy = false;
     for entry in entries.flatten() {
-        if !entry.file_name().to_string_lossy().starts_with(prefix) {
+        if !entry.file_name().to_string_lossy().starts_with(prefix) || Some(&*entry.path()) == own {
             continue;
         }
-        if let Ok(lock) = File::open(entry.path().join(LOCK))
-            && lock.try_lock().is_ok()
-        {
+        let Ok(lock) = File::open(entry.path().join(LOCK)) else { continue };
+        match lock.try_lock() {
             // Failing to tidy up is no reason to fail; the next run tries again.
-            let _ = std::fs::remove_dir_all(entry.path());
+            Ok(()) => drop(std::fs::remove_dir_all(entry.path())),
+            Err(std::fs::TryLockError::WouldBlock) => busy = true,
+            Err(std::fs::TryLockError::Error(_)) => {}
         }
     }
+    busy
 }
 
 fn exchange(new: &Path, old: &Path) -> Result<(), StorageError> {

@@ -25,7 +25,7 @@ use crate::dataset::Dataset;
 use crate::loss::Loss;
 use crate::model::{InstructionSet, ModelManifest, Side, Similarity, Tables, publish};
 use crate::negatives::{Auditor, NegativesReport, Sampling, Watch};
-use crate::storage::{Staging, return_large_buffers};
+use crate::storage::{NewVersion, return_large_buffers};
 use crate::stream::{Partition, Window, plan as windows};
 
 /// Rows after which those of a file are let go of behind the writer of a model.
@@ -85,7 +85,8 @@ pub struct TrainReport {
     pub audit: Option<AuditSummary>,
 }
 
-/// Trains a model on the train part of `dataset` and publishes it at `output`.
+/// Trains a model on the train part of `dataset` and publishes it at `output`: as the next version of the model there, if
+/// there is one. With `force` that is replaced, all versions of it.
 ///
 /// Runs on `ctx.threads()` lanes of a producer and a trainer each. Time: O(epochs × interactions × negatives ×
 /// dimensions). With one thread the result is the same, bit for bit, for the same seed and machine; with more, updates
@@ -93,7 +94,8 @@ pub struct TrainReport {
 ///
 /// # Errors
 /// If the configuration makes no sense, memory or disk does not suffice (see [`plan_train`](crate::plan_train)), `output`
-/// exists and not `force`, training diverges, is interrupted, or the model cannot be written; nothing is published then.
+/// is something else than a model, or one that another process is writing, training diverges, is interrupted, or the model
+/// cannot be written; nothing is published then.
 pub fn train(
     dataset: &Dataset,
     config: &TrainConfig,
@@ -130,7 +132,7 @@ pub fn train_audited(
     let threads = if config.deterministic { ctx.threads().max(SHARING as usize) } else { ctx.threads() };
     let taken = audit.map_or(0, |_| Audit::bytes(threads));
     let plan = plan_beside(taken, dataset, config, ctx)?;
-    let staging = Staging::new(output, force, "peccary-model")?;
+    let version = NewVersion::begin(output, force, "peccary-model")?;
     let mut audit = audit.map(|options| Audit::new(dataset, config, options, (output, force))).transpose()?;
     type Place<'a> = (&'a Path, &'a Context);
     struct Own<'a, 'd>(&'a Dataset, &'a TrainConfig, &'a TrainPlan, Place<'a>, Option<&'a mut Audit<'d>>);
@@ -140,14 +142,14 @@ pub fn train_audited(
             run(self.0, self.1, loss, self.2, self.3, self.4)
         }
     }
-    let (place, looks) = ((staging.path(), ctx), audit.as_mut());
+    let (place, looks) = ((version.path(), ctx), audit.as_mut());
     let (tables, mut report) = match config.shares_negatives() {
         true => train_listwise(dataset, config, &plan, place, looks)?,
         false => with_loss(config, Own(dataset, config, &plan, place, looks))?,
     };
     let audited = audit.map(Audit::finish).transpose()?;
     report.audit = audited.as_ref().map(|(_, summary)| *summary);
-    let manifest = publish_tables(staging, dataset, config, tables, &report)?;
+    let manifest = publish_tables(version, dataset, config, tables, &report)?;
     if let Some((file, _)) = audited {
         file.publish()?;
     }
@@ -478,7 +480,7 @@ pub(crate) fn with_defaults(config: &TrainConfig) -> TrainConfig {
 }
 
 pub(super) fn publish_tables(
-    staging: Staging,
+    version: NewVersion,
     dataset: &Dataset,
     config: &TrainConfig,
     mut tables: Tables,
@@ -488,6 +490,9 @@ pub(super) fn publish_tables(
     let used = with_defaults(config);
     let manifest = ModelManifest {
         peccary: env!("CARGO_PKG_VERSION").to_string(),
+        model_version: version.number(),
+        updated_from: None,
+        published: None,
         dataset: dataset.fingerprint().to_string(),
         users: dataset.users().len(),
         items: dataset.items().len(),
@@ -507,5 +512,5 @@ pub(super) fn publish_tables(
             side.let_go(i + 1 - BEHIND..i + 1);
         }
     };
-    Ok(publish(staging, manifest, dataset, width, |i, out| row(users, i, out), |i, out| row(items, i, out))?)
+    Ok(publish(version, manifest, dataset, width, |i, out| row(users, i, out), |i, out| row(items, i, out))?)
 }
