@@ -11,6 +11,8 @@
 //! | train | [`train()`] | a [`Dataset`] and a [`TrainConfig`] | a [`Model`] |
 //! | evaluate | [`evaluate()`] | any [`Scorer`] and a [`Dataset`] | an [`Evaluation`] beside [`Baselines`] |
 //! | recommend | [`recommend()`], [`save_recommendations`], [`similar`] | the same | items for users, items like items |
+//! | fold in | [`fold_in`] | a [`Model`] and a history | items for a user who was not trained |
+//! | keep | [`versions`], [`rollback`], [`prune`] | a model's path | its versions, one of them current |
 //! | tune | [`sweep()`] | a [`Dataset`], a [`TrainConfig`] and a [`Space`] of others | a [`SweepReport`], the best configuration |
 //! | explain | [`train_audited`], [`explain()`] | the same, and a user | how negatives came about |
 //! | plan | [`plan_train`], [`rehearse_train`], [`plan_ingest`] | a [`Dataset`] or a log | what a run will take |
@@ -65,6 +67,7 @@ mod context;
 mod dataset;
 mod evaluate;
 mod explain;
+mod fold;
 mod ingest;
 mod loss;
 mod mix;
@@ -110,8 +113,8 @@ pub use negatives::{
 };
 pub use rank::{Popularity, RandomScores, RankError, Scorer};
 pub use recommend::{
-    RecommendError, RecommendFormat, RecommendOptions, RecommendSummary, RecommendUsers, Recommendations, recommend,
-    save_recommendations, similar, write_recommendations,
+    FoldInOptions, FoldedIn, RecommendError, RecommendFormat, RecommendOptions, RecommendSummary, RecommendUsers,
+    Recommendations, fold_in, recommend, save_recommendations, similar, write_recommendations,
 };
 pub use storage::{FileRecord, StorageError};
 pub use stored::{Stored, StoredError};

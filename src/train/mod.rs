@@ -35,6 +35,7 @@ pub use config::{OptimizerConfig, OptimizerKind, StreamConfig, TrainConfig};
 pub use divergence::DivergedRow;
 pub use error::TrainError;
 pub use listwise::{ListwiseBench, bench_listwise};
+pub(crate) use objective::any_loss;
 pub use out_of_core::{OutOfCoreBench, bench_out_of_core};
 pub(crate) use plan::LOOKED_UP_AT_LEAST;
 pub use plan::{TablePlace, TrainCounts, TrainPlan, ValidationPlan, plan_train};
