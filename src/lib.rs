@@ -85,9 +85,9 @@ mod train;
 
 pub use context::{ByteSize, Context, Interrupted, Live, Progress, Silent, Stage, Unit};
 pub use dataset::{
-    Chunk, Columns, ContextColumn, ContextSummary, Contexts, Dataset, DatasetError, DatasetStatistics, Dictionary,
-    Distribution, ExposureSummary, Exposures, FORMAT_VERSION, Interactions, Manifest, Part, PartSummary, Positives,
-    Source, UserItems,
+    Appended, Change, ChangeKind, Chunk, Columns, CompactSummary, ContextColumn, ContextSummary, Contexts, Dataset,
+    DatasetError, DatasetStatistics, Dictionary, Distribution, ExposureSummary, Exposures, FORMAT_VERSION,
+    ForgetSummary, Interactions, Layout, Manifest, Part, PartSummary, Positives, Source, UserItems, compact, forget,
 };
 pub use evaluate::{
     Baselines, EvaluateBench, EvaluateError, EvaluateOptions, Evaluation, MetricAt, Metrics, Protocol, bench_evaluate,
@@ -98,9 +98,9 @@ pub use explain::{
     Explanation, explain,
 };
 pub use ingest::{
-    Column, Compression, Delimiter, Format, IngestBench, IngestCounts, IngestError, IngestOptions, IngestPlan,
-    IngestRun, IngestSummary, Input, Inputs, Leftover, OnError, ReadError, ReadOptions, Role, Split, Survey,
-    Thresholds, TimeUnit, bench_ingest, ingest, plan_ingest, survey,
+    AppendSummary, Column, Compression, Delimiter, Format, IngestBench, IngestCounts, IngestError, IngestOptions,
+    IngestPlan, IngestRun, IngestSummary, Input, Inputs, Leftover, OnError, ReadError, ReadOptions, Role, Split,
+    Survey, Thresholds, TimeUnit, append_ingest, append_options, bench_ingest, ingest, plan_ingest, survey,
 };
 pub use loss::{LossConfig, LossKind, Surrogate};
 pub use model::{

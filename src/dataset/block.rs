@@ -4,7 +4,9 @@ use roaring::RoaringBitmap;
 
 use super::Part;
 use super::exposures::ExposureBlock;
+use super::interactions::UserItems;
 use super::manifest::Columns;
+use super::open::Dataset;
 
 /// A block is full at this many interactions: 256 KiB of item ids, the unit in which training reads.
 const MAX_INTERACTIONS: usize = 1 << 16;
@@ -80,6 +82,35 @@ impl PartBlock {
         if columns.event {
             self.events.push(event.event);
         }
+    }
+
+    /// Adds a user as another dataset with these columns has it, positives included.
+    fn copy_user(&mut self, user: &UserItems<'_>, positives: &[u8], columns: Columns) {
+        self.items.extend(user.items.iter().map(|i| i.to_native()));
+        if columns.time {
+            let before = self.times.len();
+            self.times.extend(user.times.iter().map(|t| t.to_native()));
+            for time in &self.times[before..] {
+                let (first, last) = self.time_range.unwrap_or((*time, *time));
+                self.time_range = Some((first.min(*time), last.max(*time)));
+            }
+        }
+        if columns.weight {
+            self.weights.extend(user.weights.iter().map(|w| w.to_native()));
+        }
+        if columns.count {
+            self.repeated |= user.counts.iter().any(|c| *c != 1);
+            self.counts.extend(user.counts.iter().map(|c| c.to_native()));
+            // None are stored where all are 1.
+            self.counts.resize(self.items.len(), 1);
+        }
+        if columns.event {
+            self.events.extend_from_slice(user.events);
+        }
+        self.active_users += u32::from(!user.items.is_empty());
+        self.positives.extend_from_slice(positives);
+        self.offsets.push(self.items.len() as u32);
+        self.positive_offsets.push(self.positives.len() as u32);
     }
 
     fn end_user(&mut self) {
@@ -167,5 +198,30 @@ impl UserBlock {
     /// Users so far.
     pub(crate) fn users(&self) -> usize {
         self.id_offsets.len() - 1
+    }
+}
+
+impl Dataset {
+    /// Adds the `at`-th user of chunk `index` to a block of this dataset's columns as it is, and ends it there without an id.
+    pub(crate) fn copy_user(&self, index: usize, at: usize, block: &mut UserBlock) {
+        let columns = block.columns;
+        for (part, to) in &mut block.parts {
+            match self.part(*part) {
+                Some(rows) => to.copy_user(&rows.chunk(index).user(at), rows.positives_of(index, at), columns),
+                None => to.end_user(),
+            }
+        }
+        let chunk = self.train().chunk(index);
+        if let Some(to) = &mut block.exposures {
+            if let Some(exposures) = self.exposures() {
+                to.items.extend(exposures.user(chunk.first_user() + at as u32).iter().map(|i| i.to_native()));
+            }
+            to.end_user();
+        }
+        if let (Some(to), Some(contexts)) = (&mut block.contexts, self.contexts()) {
+            let (start, end) = (chunk.offsets()[at].to_native() as usize, chunk.offsets()[at + 1].to_native() as usize);
+            to.extend(contexts.chunk(index)[start..end].iter().map(|c| c.to_native()));
+        }
+        block.id_offsets.push(block.ids.len() as u32);
     }
 }

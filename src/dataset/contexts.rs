@@ -1,10 +1,12 @@
 //! Context of the train interactions: for each the number of a combination of values, and what the combinations are.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use rkyv::rend::u32_le;
 use rkyv::{Archive, Serialize};
 
+use super::live::{Stream, record};
 use super::manifest::{ContextColumn, ContextSummary};
 use super::shard::MAX_SHARD_BYTES;
 use super::{DatasetError, Interactions, Part};
@@ -13,7 +15,7 @@ use crate::storage::{Archived, CheckedFile, CheckedWriter, Column, FileRecord, S
 const KIND: &str = "contexts";
 const VALUES_KIND: &str = "ctxvals";
 const VERSION: u32 = 1;
-const VALUES: &str = "contexts.pec";
+pub(super) const VALUES: &str = "contexts.pec";
 
 /// Interactions of a chunk of the train part, in its order.
 #[derive(Archive, Serialize)]
@@ -77,13 +79,39 @@ impl ContextTable {
         Self { columns: names.into_iter().enumerate().map(column).collect(), combinations: count }
     }
 
+    /// Those of `base`, and behind them `count` more; `value` gives the value of one of these in a column. Values that are new
+    /// come behind those that are there.
+    pub(crate) fn grown<'a>(base: &Contexts, count: usize, value: impl Fn(usize, usize) -> &'a [u8]) -> Self {
+        let column = |(k, (column, summary)): (usize, (&ArchivedColumnRoot, &ContextColumn))| {
+            let mut offsets: Vec<u32> = column.offsets.iter().map(|o| o.to_native()).collect();
+            let mut bytes = column.bytes.to_vec();
+            let mut of: Vec<u32> = column.of.iter().map(|v| v.to_native()).collect();
+            let text = |v: usize| {
+                &column.bytes[column.offsets[v].to_native() as usize..column.offsets[v + 1].to_native() as usize]
+            };
+            let mut places: HashMap<&[u8], u32> = (0..summary.values).map(|v| (text(v as usize), v)).collect();
+            for at in 0..count {
+                let next = places.len() as u32;
+                let place = *places.entry(value(at, k)).or_insert(next);
+                if place == next {
+                    bytes.extend_from_slice(value(at, k));
+                    offsets.push(bytes.len() as u32);
+                }
+                of.push(place);
+            }
+            TableColumn { name: summary.name.clone(), offsets, bytes, of }
+        };
+        let columns = base.values.columns.iter().zip(&base.summary.columns).enumerate().map(column).collect();
+        Self { columns, combinations: base.summary.combinations as usize + count }
+    }
+
     /// How many combinations there are.
     #[cfg(test)]
     pub(crate) fn combinations(&self) -> usize {
         self.combinations
     }
 
-    /// Writes it to the folder of a dataset.
+    /// Writes it to a folder of a dataset, where it is the file [`VALUES`].
     pub(super) fn write(&self, folder: &Path) -> Result<(FileRecord, ContextSummary), StorageError> {
         let mut file = CheckedWriter::create(&folder.join(VALUES), VALUES_KIND, VERSION)?;
         let mut columns = Vec::with_capacity(self.columns.len());
@@ -135,6 +163,11 @@ impl ContextsWriter {
         Ok(())
     }
 
+    /// The file that the last block went to, and its number in it.
+    pub(super) fn last(&self) -> Option<(&str, u32)> {
+        self.open.as_ref().map(|(_, root, name)| (&name[..], root.chunks.len() as u32 - 1))
+    }
+
     fn close(&mut self) -> Result<(), StorageError> {
         if let Some((mut file, root, name)) = self.open.take() {
             let root = write_root(&mut file, &root)?;
@@ -164,13 +197,13 @@ impl Contexts {
     pub(super) fn open(
         folder: &Path,
         files: &[FileRecord],
+        (name, stream): (&str, &Stream),
         train: &Interactions,
         summary: &ContextSummary,
     ) -> Result<Self, DatasetError> {
-        let inconsistent = |reason: String| DatasetError::Inconsistent { path: folder.join(VALUES), reason };
-        let record = files.iter().find(|f| f.path == VALUES);
-        let record = record.ok_or_else(|| inconsistent("the manifest does not list it".into()))?;
-        let values = Archived::<ArchivedValuesRoot>::new(CheckedFile::open(folder, record, VALUES_KIND, VERSION)?)?;
+        let inconsistent = |reason: String| DatasetError::Inconsistent { path: folder.join(name), reason };
+        let file = CheckedFile::open(folder, record(folder, files, name)?, VALUES_KIND, VERSION)?;
+        let values = Archived::<ArchivedValuesRoot>::new(file)?;
         let combinations = values.combinations.to_native();
         let column = |c: &ArchivedColumnRoot| {
             let name = String::from_utf8_lossy(&c.name).into_owned();
@@ -188,28 +221,52 @@ impl Contexts {
                 return Err(inconsistent(format!("the column {} has invalid offsets or values", known.name)));
             }
         }
-        let (mut opened, mut index) = (Vec::new(), Vec::new());
-        let prefix = format!("{}/", Part::Train.name());
-        for record in files.iter().filter(|f| f.path.starts_with(&prefix) && f.path.ends_with(".contexts")) {
-            let archive = Archived::<ArchivedCodesRoot>::new(CheckedFile::open(folder, record, KIND, VERSION)?)?;
-            for (c, chunk) in archive.chunks.iter().enumerate() {
-                let of = (index.len() < train.chunks()).then(|| train.chunk(index.len()));
-                let fits =
-                    of.is_some_and(|of| chunk.first_user == of.first_user() && chunk.codes.len() == of.items().len());
-                if !fits || chunk.codes.iter().any(|code| code.to_native() >= combinations) {
-                    let reason = format!("{}: chunk {c} differs from the interactions or the values", record.path);
-                    return Err(inconsistent(reason));
-                }
-                index.push((opened.len() as u32, c as u32));
-            }
-            // Checking the chunks touched every code.
-            archive.file().release(0..archive.file().bytes().len());
-            opened.push(archive);
+        let mut opened = Vec::with_capacity(stream.files.len());
+        for path in &stream.files {
+            let file = CheckedFile::open(folder, record(folder, files, path)?, KIND, VERSION)?;
+            opened.push(Archived::<ArchivedCodesRoot>::new(file)?);
         }
+        let mut index = Vec::new();
+        for place in stream.places(|file| opened[file].chunks.len()) {
+            let (file, c) = place.ok_or_else(|| inconsistent("the index lists chunks that are not there".into()))?;
+            let chunk = &opened[file as usize].chunks[c as usize];
+            let of = (index.len() < train.chunks()).then(|| train.chunk(index.len()));
+            let fits =
+                of.is_some_and(|of| chunk.first_user == of.first_user() && chunk.codes.len() == of.items().len());
+            if !fits || chunk.codes.iter().any(|code| code.to_native() >= combinations) {
+                let path = &stream.files[file as usize];
+                let reason = format!("{path}: chunk {c} differs from the interactions or the values");
+                return Err(inconsistent(reason));
+            }
+            index.push((file, c));
+        }
+        // Checking the chunks touched every code.
+        opened.iter().for_each(|archive| archive.file().release(0..archive.file().bytes().len()));
         if index.len() != train.chunks() {
             return Err(inconsistent(format!("{} chunks of {} have context", index.len(), train.chunks())));
         }
         Ok(Self { values, files: opened, index, summary: summary.clone() })
+    }
+
+    /// The file, in the order of its stream, and the chunk in it of each chunk.
+    pub(super) fn place(&self, index: usize) -> (u32, u32) {
+        self.index[index]
+    }
+
+    /// The first user of every chunk in file `file`, those included that are no more read. Chunks do not say where they end.
+    pub(super) fn firsts_in(&self, file: u32) -> impl Iterator<Item = u32> + '_ {
+        self.files[file as usize].chunks.iter().map(|chunk| chunk.first_user.to_native())
+    }
+
+    /// Lets go of all pages of the file that chunk `index` is in: they are read again when touched.
+    pub(crate) fn let_go(&self, index: usize) {
+        self.files[self.index[index].0 as usize].file().let_go();
+    }
+
+    /// The same for all files.
+    pub(crate) fn let_go_all(&self) {
+        self.values.file().let_go();
+        self.files.iter().for_each(|archive| archive.file().let_go());
     }
 
     /// Columns and counts.

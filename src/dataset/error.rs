@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::context::ByteSize;
 use crate::storage::StorageError;
 
 /// A dataset could not be written, opened or used.
@@ -25,7 +26,54 @@ pub enum DatasetError {
         /// `users` or `items`.
         what: &'static str,
     },
+    /// Another process is changing the dataset.
+    #[error(
+        "{}: another append, compact or forget is changing this dataset; wait for its end, and run the command again",
+        path.display()
+    )]
+    Busy {
+        /// The dataset.
+        path: PathBuf,
+    },
+    /// The dataset was replaced while it was being changed.
+    #[error("{}: another dataset was put here meanwhile, and is untouched; run the command again", path.display())]
+    Changed {
+        /// The dataset.
+        path: PathBuf,
+    },
+    /// A user to be forgotten is not there.
+    #[error("{}: there is no user '{user}'{}; nothing was forgotten: correct the id, or leave it out", path.display(), near(similar))]
+    UnknownUser {
+        /// The dataset.
+        path: PathBuf,
+        /// The id that was given.
+        user: String,
+        /// Ids like it.
+        similar: Vec<String>,
+    },
+    /// What an interrupted append left holds rows.
+    #[error(
+        "{}: an interrupted append left rows here, which may be of users to be forgotten; finish it with --resume, or remove          this folder, and run the command again", folder.display()
+    )]
+    Leftover {
+        /// Where they are.
+        folder: PathBuf,
+    },
+    /// What is done to a dataset does not fit the memory budget.
+    #[error("--memory {given} is too small for {what}: pass {needed} or more")]
+    Memory {
+        /// The budget.
+        given: ByteSize,
+        /// What is needed.
+        needed: ByteSize,
+        /// What it is needed for.
+        what: String,
+    },
     /// The operation was stopped.
     #[error(transparent)]
     Interrupted(#[from] crate::context::Interrupted),
+}
+
+fn near(similar: &[String]) -> String {
+    if similar.is_empty() { String::new() } else { format!(", but there is {}", similar.join(", ")) }
 }

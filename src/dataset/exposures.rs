@@ -7,14 +7,13 @@ use rkyv::{Archive, Serialize};
 
 use super::DatasetError;
 use super::interactions::are_lists;
+use super::live::{EXPOSURES, Stream, record};
 use super::manifest::ExposureSummary;
 use super::shard::MAX_SHARD_BYTES;
 use crate::storage::{Archived, CheckedFile, CheckedWriter, Column, FileRecord, IoContext, StorageError, write_root};
 
 const KIND: &str = "exposed";
 const VERSION: u32 = 1;
-/// The folder of the files.
-const FOLDER: &str = "exposures";
 
 /// Consecutive users: those of a chunk of the interactions.
 #[derive(Archive, Serialize)]
@@ -71,7 +70,7 @@ pub(super) struct ExposuresWriter {
 impl ExposuresWriter {
     /// Creates the folder of the files in that of a dataset of so many items.
     pub(super) fn create(dataset: &Path, items: usize) -> Result<Self, StorageError> {
-        let folder = dataset.join(FOLDER);
+        let folder = dataset.join(EXPOSURES);
         std::fs::create_dir(&folder).at(&folder, "create")?;
         let summary = ExposureSummary::default();
         Ok(Self { folder: dataset.to_path_buf(), open: None, files: Vec::new(), summary, seen: vec![false; items] })
@@ -89,7 +88,7 @@ impl ExposuresWriter {
         let open = match &mut self.open {
             Some(open) => open,
             none => {
-                let name = format!("{FOLDER}/{:05}.exposures", self.files.len());
+                let name = format!("{EXPOSURES}/{:05}.exposures", self.files.len());
                 let file = CheckedWriter::create(&self.folder.join(&name), KIND, VERSION)?;
                 none.insert(Open { file, root: ExposuresRoot { chunks: Vec::new() }, name })
             }
@@ -100,6 +99,18 @@ impl ExposuresWriter {
             first_user,
         });
         Ok(())
+    }
+
+    /// Counts the exposures of a user of a chunk that stays where it is.
+    pub(super) fn count_kept(&mut self, items: &[u32_le]) {
+        self.summary.exposures += items.len() as u64;
+        self.summary.users += u32::from(!items.is_empty());
+        items.iter().for_each(|item| self.seen[item.to_native() as usize] = true);
+    }
+
+    /// The file that the last block went to, and its number in it.
+    pub(super) fn last(&self) -> Option<(&str, u32)> {
+        self.open.as_ref().map(|open| (&open.name[..], open.root.chunks.len() as u32 - 1))
     }
 
     /// Ends the files.
@@ -132,28 +143,34 @@ impl Exposures {
     pub(super) fn open(
         folder: &Path,
         files: &[FileRecord],
+        stream: &Stream,
         (users, items): (u32, u32),
         summary: ExposureSummary,
     ) -> Result<Self, DatasetError> {
-        let inconsistent = |reason: String| DatasetError::Inconsistent { path: folder.join(FOLDER), reason };
-        let (mut opened, mut index) = (Vec::new(), Vec::new());
-        let (mut next_user, mut exposures) = (0u32, 0u64);
-        for record in files.iter().filter(|f| f.path.starts_with(FOLDER) && f.path.ends_with(".exposures")) {
-            let archive = Archived::<ArchivedExposuresRoot>::new(CheckedFile::open(folder, record, KIND, VERSION)?)?;
-            for (c, chunk) in archive.chunks.iter().enumerate() {
-                if chunk.first_user != next_user || !are_lists(&chunk.offsets, &chunk.items, items) {
-                    let reason = format!("{}: chunk {c} has invalid users, offsets or items", record.path);
-                    return Err(inconsistent(reason));
-                }
-                index.push((next_user, opened.len() as u32, c as u32));
-                let more = u32::try_from(chunk.offsets.len() - 1).unwrap_or(u32::MAX);
-                next_user = next_user.saturating_add(more);
-                exposures += chunk.items.len() as u64;
-            }
-            // Checking the chunks touched every item.
-            archive.file().release(0..archive.file().bytes().len());
-            opened.push(archive);
+        let inconsistent = |reason: String| DatasetError::Inconsistent { path: folder.join(EXPOSURES), reason };
+        let mut opened = Vec::with_capacity(stream.files.len());
+        for path in &stream.files {
+            let file = CheckedFile::open(folder, record(folder, files, path)?, KIND, VERSION)?;
+            opened.push(Archived::<ArchivedExposuresRoot>::new(file)?);
         }
+        let (mut index, mut next_user, mut exposures) = (Vec::new(), 0u32, 0u64);
+        for place in stream.places(|file| opened[file].chunks.len()) {
+            let (file, c) = place.ok_or_else(|| inconsistent("the index lists chunks that are not there".into()))?;
+            let chunk = &opened[file as usize].chunks[c as usize];
+            if chunk.first_user != next_user || !are_lists(&chunk.offsets, &chunk.items, items) {
+                let path = &stream.files[file as usize];
+                return Err(inconsistent(format!("{path}: chunk {c} has invalid users, offsets or items")));
+            }
+            index.push((next_user, file, c));
+            let more = u32::try_from(chunk.offsets.len() - 1).unwrap_or(u32::MAX);
+            next_user = next_user.saturating_add(more);
+            exposures += chunk.items.len() as u64;
+            if next_user > users {
+                break;
+            }
+        }
+        // Checking the chunks touched every item.
+        opened.iter().for_each(|archive| archive.file().release(0..archive.file().bytes().len()));
         if next_user != users || exposures != summary.exposures {
             return Err(inconsistent(format!(
                 "{next_user} users and {exposures} exposures, but the manifest says {users} and {}",
@@ -166,6 +183,31 @@ impl Exposures {
     /// Counts.
     pub fn summary(&self) -> ExposureSummary {
         self.summary
+    }
+
+    /// The file, in the order of its stream, and the chunk in it of each chunk.
+    pub(super) fn place(&self, index: usize) -> (u32, u32) {
+        let (_, file, chunk) = self.index[index];
+        (file, chunk)
+    }
+
+    /// The users from first to one behind the last of every chunk in file `file`, those included that are no more read.
+    pub(super) fn ranges_in(&self, file: u32) -> impl Iterator<Item = (u32, u32)> + '_ {
+        let range = |chunk: &ArchivedChunkRoot| {
+            let first = chunk.first_user.to_native();
+            (first, first.saturating_add((chunk.offsets.len() as u32).saturating_sub(1)))
+        };
+        self.files[file as usize].chunks.iter().map(range)
+    }
+
+    /// Lets go of all pages of the file that chunk `index` is in: they are read again when touched.
+    pub(crate) fn let_go(&self, index: usize) {
+        self.files[self.index[index].1 as usize].file().let_go();
+    }
+
+    /// The same for all files.
+    pub(crate) fn let_go_all(&self) {
+        self.files.iter().for_each(|archive| archive.file().let_go());
     }
 
     /// What was shown to `user` and never taken: dense item ids, ascending. O(log chunks).

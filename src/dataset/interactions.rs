@@ -4,12 +4,13 @@ use std::path::Path;
 
 use rkyv::rend::{f32_le, i64_le, u32_le};
 
+use super::live::{Stream, record};
 use super::positives::Positives;
 use super::shard::{
     ArchivedChunkRoot, ArchivedPositivesChunkRoot, ArchivedPositivesRoot, ArchivedShardRoot, POSITIVES_KIND,
     SHARD_KIND, VERSION,
 };
-use super::{DatasetError, Part, PartSummary};
+use super::{DatasetError, PartSummary};
 use crate::storage::{Archived, CheckedFile, FileRecord};
 
 struct Shard {
@@ -30,50 +31,59 @@ impl Interactions {
     pub(super) fn open(
         folder: &Path,
         files: &[FileRecord],
-        part: Part,
-        users: u32,
-        items: u32,
+        stream: &Stream,
+        (users, items): (u32, u32),
         summary: PartSummary,
     ) -> Result<Self, DatasetError> {
-        let inconsistent = |reason: String| DatasetError::Inconsistent { path: folder.join(part.name()), reason };
-        let prefix = format!("{}/", part.name());
-        let mut shards = Vec::new();
-        let mut index = Vec::new();
-        let (mut next_user, mut interactions) = (0u32, 0u64);
-        for record in files.iter().filter(|f| f.path.starts_with(&prefix) && f.path.ends_with(".shard")) {
-            let positives = record.path.replace(".shard", ".positives");
-            let positives = files
-                .iter()
-                .find(|f| f.path == positives)
-                .ok_or_else(|| inconsistent(format!("the manifest does not list {positives}")))?;
+        let inconsistent = |reason: String| DatasetError::Inconsistent { path: folder.join(&stream.name), reason };
+        let mut shards = Vec::with_capacity(stream.files.len());
+        for path in &stream.files {
+            let positives = record(folder, files, &path.replace(".shard", ".positives"))?;
             let shard = Shard {
-                interactions: Archived::new(CheckedFile::open(folder, record, SHARD_KIND, VERSION)?)?,
+                interactions: Archived::new(CheckedFile::open(
+                    folder,
+                    record(folder, files, path)?,
+                    SHARD_KIND,
+                    VERSION,
+                )?)?,
                 positives: Archived::new(CheckedFile::open(folder, positives, POSITIVES_KIND, VERSION)?)?,
             };
-            let (chunks, bitmaps) = (&shard.interactions.chunks, &shard.positives.chunks);
-            if chunks.len() != bitmaps.len() {
-                return Err(inconsistent(format!("{} and its positives have different chunks", record.path)));
+            if shard.interactions.chunks.len() != shard.positives.chunks.len() {
+                return Err(inconsistent(format!("{path} and its positives have different chunks")));
             }
-            for (c, (chunk, bitmaps)) in chunks.iter().zip(bitmaps.iter()).enumerate() {
-                let chunk = Chunk { root: chunk };
-                if chunk.first_user() != next_user || bitmaps.first_user != next_user || !chunk.is_valid(items) {
-                    return Err(inconsistent(format!(
-                        "{}: chunk {c} has invalid users, offsets or items",
-                        record.path
-                    )));
-                }
-                if bitmaps.offsets.len() != chunk.offsets().len() {
-                    return Err(inconsistent(format!("{}: chunk {c} of the positives differs", record.path)));
-                }
-                index.push((next_user, shards.len() as u32, c as u32));
-                // More users than a dense id can count are more than the manifest's in any case.
-                next_user = next_user.saturating_add(u32::try_from(chunk.users()).unwrap_or(u32::MAX));
-                interactions += chunk.items().len() as u64;
+            shards.push(shard);
+        }
+        let mut index: Vec<(u32, u32, u32)> = Vec::new();
+        let (mut next_user, mut interactions) = (0u32, 0u64);
+        let release = |shard: u32| {
+            let file = shards[shard as usize].interactions.file();
+            file.release(0..file.bytes().len());
+        };
+        for place in stream.places(|file| shards[file].interactions.chunks.len()) {
+            let (shard, c) = place.ok_or_else(|| inconsistent("the index lists chunks that are not there".into()))?;
+            let path = &stream.files[shard as usize];
+            let Shard { interactions: rows, positives } = &shards[shard as usize];
+            let (chunk, bitmaps) = (Chunk { root: &rows.chunks[c as usize] }, &positives.chunks[c as usize]);
+            if chunk.first_user() != next_user || bitmaps.first_user != next_user || !chunk.is_valid(items) {
+                return Err(inconsistent(format!("{path}: chunk {c} has invalid users, offsets or items")));
+            }
+            if bitmaps.offsets.len() != chunk.offsets().len() {
+                return Err(inconsistent(format!("{path}: chunk {c} of the positives differs")));
             }
             // Checking the chunks touched every item.
-            let file = shard.interactions.file();
-            file.release(0..file.bytes().len());
-            shards.push(shard);
+            if let Some((_, last, _)) = index.last().filter(|(_, last, _)| *last != shard) {
+                release(*last);
+            }
+            index.push((next_user, shard, c));
+            // More users than a dense id can count are more than the manifest's in any case.
+            next_user = next_user.saturating_add(u32::try_from(chunk.users()).unwrap_or(u32::MAX));
+            interactions += chunk.items().len() as u64;
+            if next_user > users {
+                break;
+            }
+        }
+        if let Some((_, last, _)) = index.last() {
+            release(*last);
         }
         if next_user != users || interactions != summary.interactions {
             return Err(inconsistent(format!(
@@ -82,6 +92,43 @@ impl Interactions {
             )));
         }
         Ok(Self { shards, index, summary, users })
+    }
+
+    /// The file, in the order of its stream, and the chunk in it of each chunk.
+    pub(super) fn place(&self, index: usize) -> (u32, u32) {
+        let (_, file, chunk) = self.index[index];
+        (file, chunk)
+    }
+
+    /// The users from first to one behind the last of every chunk in file `file`, those included that are no more read.
+    pub(super) fn ranges_in(&self, file: u32) -> impl Iterator<Item = (u32, u32)> + '_ {
+        self.shards[file as usize].interactions.chunks.iter().map(|root| {
+            let chunk = Chunk { root };
+            (chunk.first_user(), chunk.first_user().saturating_add(chunk.users() as u32))
+        })
+    }
+
+    /// The serialized positives of the `at`-th user of chunk `index`.
+    pub(crate) fn positives_of(&self, index: usize, at: usize) -> &[u8] {
+        let (_, shard, chunk) = self.index[index];
+        let chunk: &ArchivedPositivesChunkRoot = &self.shards[shard as usize].positives.chunks[chunk as usize];
+        let (start, end) = (chunk.offsets[at].to_native() as usize, chunk.offsets[at + 1].to_native() as usize);
+        chunk.bytes.get(start..end).unwrap_or_default()
+    }
+
+    /// Lets go of all pages of the files that chunk `index` is in: they are read again when touched.
+    pub(crate) fn let_go(&self, index: usize) {
+        let shard = &self.shards[self.index[index].1 as usize];
+        shard.interactions.file().let_go();
+        shard.positives.file().let_go();
+    }
+
+    /// The same for all files.
+    pub(crate) fn let_go_all(&self) {
+        for shard in &self.shards {
+            shard.interactions.file().let_go();
+            shard.positives.file().let_go();
+        }
     }
 
     /// Counts.
@@ -134,11 +181,8 @@ impl Interactions {
     /// If the dataset has no such user.
     pub fn positives(&self, user: u32) -> Positives<'_> {
         assert!(user < self.users, "user {user} of {}", self.users);
-        let (first, shard, chunk) = self.index[self.chunk_of(user)];
-        let chunk: &ArchivedPositivesChunkRoot = &self.shards[shard as usize].positives.chunks[chunk as usize];
-        let at = (user - first) as usize;
-        let (start, end) = (chunk.offsets[at].to_native() as usize, chunk.offsets[at + 1].to_native() as usize);
-        Positives::new(chunk.bytes.get(start..end).unwrap_or_default())
+        let index = self.chunk_of(user);
+        Positives::new(self.positives_of(index, (user - self.index[index].0) as usize))
     }
 
     /// Tells the system that the users and items of chunk `index` will be read soon.
@@ -244,6 +288,11 @@ impl<'a> Chunk<'a> {
     /// Items, ascending within each user.
     pub fn items(&self) -> &'a [u32_le] {
         self.root.items.as_slice()
+    }
+
+    /// Times, where the dataset has them.
+    pub(super) fn times(&self) -> &'a [i64_le] {
+        self.root.times.as_slice()
     }
 
     /// The interactions of the chunk's `index`-th user.

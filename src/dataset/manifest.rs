@@ -71,14 +71,80 @@ pub struct ContextColumn {
     pub values: u32,
 }
 
+/// Where the files are of a dataset that was changed since it was ingested; paths are relative to it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Layout {
+    /// Changes of the files so far: the number of the newest folder in `segments`.
+    pub generation: u32,
+    /// Files of the user dictionary, in the order of their ids.
+    pub users: Vec<String>,
+    /// Files of the item dictionary, in the order of their ids.
+    pub items: Vec<String>,
+    /// Train interactions by item.
+    pub popularity: String,
+    /// Combinations of context, in a dataset with context.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contexts: Option<String>,
+    /// The index of chunks.
+    pub chunks: String,
+}
+
+/// What a change of the content did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ChangeKind {
+    /// Rows were appended.
+    Append,
+    /// Users were forgotten.
+    Forget,
+}
+
+/// A change of the content since the dataset was ingested.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Change {
+    /// Counts from 1.
+    pub number: u32,
+    /// What was done.
+    pub kind: ChangeKind,
+    /// Fingerprint before it.
+    pub before: String,
+    /// Fingerprint after it.
+    pub after: String,
+    /// New users, or users forgotten.
+    pub users: u32,
+    /// New items.
+    pub items: u32,
+    /// Interactions (distinct pairs) that were not there before, or that are gone.
+    pub interactions: u64,
+    /// Interactions that were there and had more rows merged into them.
+    #[serde(default)]
+    pub merged: u64,
+    /// Train interactions that rows were added to, new or not: those of `pairs`.
+    #[serde(default)]
+    pub trained: u64,
+    /// The file that lists them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pairs: Option<String>,
+    /// What was appended.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<Source>,
+    /// The options of the append as they were used.
+    #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
+    pub options: serde_json::Value,
+    /// What reading counted: rows read, rejected, filtered, merged.
+    #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
+    pub ingest: serde_json::Value,
+}
+
 /// What `manifest.json` of a dataset says.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Manifest {
     /// The build that wrote it.
     pub peccary: String,
-    /// Identifies the content: equal for equal interactions and ids, whatever the sources were called.
+    /// Identifies the content: of freshly ingested datasets equal for equal interactions and ids, whatever the sources were
+    /// called; every change of the content makes another one, and compacting none.
     pub fingerprint: String,
-    /// Users over all parts.
+    /// Dense user ids, those of forgotten users included.
     pub users: u32,
     /// Items over all parts.
     pub items: u32,
@@ -102,6 +168,12 @@ pub struct Manifest {
     pub sources: Vec<Source>,
     /// Seed of the id hash that orders the dictionaries.
     pub hash_seed: u64,
+    /// Where the files are, where the dataset was changed since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layout: Option<Layout>,
+    /// What was appended and forgotten since, the oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<Change>,
     /// Every other file of the dataset.
     pub files: Vec<FileRecord>,
 }

@@ -4,23 +4,26 @@ use std::path::{Path, PathBuf};
 
 use rkyv::rend::u32_le;
 
-use super::contexts::Contexts;
+use super::contexts::{Contexts, VALUES};
 use super::dictionary::Dictionary;
 use super::exposures::Exposures;
 use super::interactions::Interactions;
-use super::manifest::Manifest;
+use super::live::{CONTEXTS, EXPOSURES, LiveChunks, record};
+use super::manifest::{Change, Layout, Manifest};
+use super::pairs::{Appended, Pairs};
 use super::popularity::Popularity;
-use super::{DatasetError, FORMAT_VERSION, Part};
-use crate::context::{Context, Unit};
+use super::{DatasetError, FORMAT, FORMAT_VERSION, ITEMS, POPULARITY, Part, USERS};
 use crate::storage::{FileRecord, read_manifest};
 
-/// An open dataset: an immutable folder of memory-mapped files.
+/// An open dataset: an immutable folder of memory-mapped files. What is appended to it, compacted or forgotten later makes
+/// new files, and does not disturb it.
 pub struct Dataset {
     path: PathBuf,
     manifest: Manifest,
     users: Dictionary,
     items: Dictionary,
     popularity: Popularity,
+    live: LiveChunks,
     parts: Vec<(Part, Interactions)>,
     exposures: Option<Exposures>,
     contexts: Option<Contexts>,
@@ -30,28 +33,56 @@ impl Dataset {
     /// Opens the dataset at `path` and compares every byte of it with its checksum.
     ///
     /// Reads all files once (about 10 GiB a second and core from the page cache) and keeps a few bytes for every
-    /// 65,536 interactions.
+    /// 65,536 interactions. If the dataset is changed meanwhile, it is opened as it is after that.
     ///
     /// # Errors
     /// If it is no dataset, of a newer format, damaged, or inconsistent.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, DatasetError> {
         let path = path.as_ref();
-        let manifest: Manifest = read_manifest(path, "peccary-dataset", FORMAT_VERSION)?;
+        let mut manifest: Manifest = read_manifest(path, FORMAT, FORMAT_VERSION)?;
+        loop {
+            let files = manifest.files.clone();
+            let error = match Self::open_as(path, manifest) {
+                Err(error) => error,
+                opened => return opened,
+            };
+            // Files go when they are no more needed: those of the manifest that has replaced this one are there.
+            manifest = read_manifest(path, FORMAT, FORMAT_VERSION)?;
+            if manifest.files == files {
+                return Err(error);
+            }
+        }
+    }
+
+    /// Opens what `manifest` lists.
+    pub(crate) fn open_as(path: &Path, manifest: Manifest) -> Result<Self, DatasetError> {
         let inconsistent = |reason: String| DatasetError::Inconsistent { path: path.to_path_buf(), reason };
-        let file = |name: &str| -> Result<&FileRecord, DatasetError> {
-            let found = manifest.files.iter().find(|f| f.path == name);
-            found.ok_or_else(|| inconsistent(format!("the manifest does not list {name}")))
+        let files = &manifest.files;
+        let chain = |names: &[String]| -> Result<Dictionary, DatasetError> {
+            let records = names.iter().map(|name| record(path, files, name)).collect::<Result<Vec<_>, _>>()?;
+            Ok(Dictionary::open_chain(path, &records)?)
         };
-        let users = Dictionary::open(path, file("users.dict")?)?;
-        let items = Dictionary::open(path, file("items.dict")?)?;
-        let popularity = Popularity::open(path, file("popularity.pec")?)?;
+        let first = Layout {
+            users: vec![USERS.into()],
+            items: vec![ITEMS.into()],
+            popularity: POPULARITY.into(),
+            contexts: Some(VALUES.into()),
+            ..Layout::default()
+        };
+        let layout = manifest.layout.as_ref().unwrap_or(&first);
+        let (users, items) = (chain(&layout.users)?, chain(&layout.items)?);
+        let popularity = Popularity::open(path, record(path, files, &layout.popularity)?)?;
         let (u, i, p) = (users.len(), items.len(), popularity.counts().len());
         if (u, i, p) != (manifest.users, manifest.items, i as usize) {
             return Err(inconsistent(format!("{u} user ids, {i} item ids and {p} popularities")));
         }
+        let live = match &manifest.layout {
+            Some(layout) => LiveChunks::open(path, record(path, files, &layout.chunks)?)?,
+            None => LiveChunks::all(files),
+        };
         let mut parts = Vec::new();
         for (part, summary) in &manifest.parts {
-            parts.push((*part, Interactions::open(path, &manifest.files, *part, u, i, *summary)?));
+            parts.push((*part, Interactions::open(path, files, &live.stream(part.name()), (u, i), *summary)?));
         }
         if parts.first().is_none_or(|(p, _)| *p != Part::Train) {
             return Err(inconsistent("there is no train part".to_string()));
@@ -60,14 +91,17 @@ impl Dataset {
             return Err(inconsistent("the parts are out of order, or one is there twice".to_string()));
         }
         let exposures = match manifest.exposures {
-            Some(summary) => Some(Exposures::open(path, &manifest.files, (u, i), summary)?),
+            Some(summary) => Some(Exposures::open(path, files, &live.stream(EXPOSURES), (u, i), summary)?),
             None => None,
         };
         let contexts = match &manifest.contexts {
-            Some(summary) => Some(Contexts::open(path, &manifest.files, &parts[0].1, summary)?),
+            Some(summary) => {
+                let name = layout.contexts.as_deref().unwrap_or(VALUES);
+                Some(Contexts::open(path, files, (name, &live.stream(CONTEXTS)), &parts[0].1, summary)?)
+            }
             None => None,
         };
-        Ok(Self { path: path.to_path_buf(), manifest, users, items, popularity, parts, exposures, contexts })
+        Ok(Self { path: path.to_path_buf(), manifest, users, items, popularity, live, parts, exposures, contexts })
     }
 
     /// Where it lies.
@@ -125,57 +159,77 @@ impl Dataset {
         self.contexts.as_ref()
     }
 
-    /// Checks every invariant beyond those of opening: dictionaries in order, positives equal to the interactions,
-    /// popularity equal to the counts, no pair in two parts, no exposure of what was taken. O(interactions + exposures).
+    /// Which train interactions rows were appended to since the dataset had `fingerprint`, which a model remembers. `None`
+    /// if it never had it.
     ///
     /// # Errors
-    /// Names the first thing that is wrong.
-    pub fn verify(&self, ctx: &Context) -> Result<(), DatasetError> {
-        self.users.verify()?;
-        self.items.verify()?;
-        let total = self.parts.iter().map(|(_, i)| i.len()).sum();
-        let stage = ctx.stage("verifying", Some(total), Unit::Rows);
-        let inconsistent = |reason: String| DatasetError::Inconsistent { path: self.path.clone(), reason };
-        let mut counts = vec![0u32; self.items.len() as usize];
-        for (at, (part, interactions)) in self.parts.iter().enumerate() {
-            for c in 0..interactions.chunks() {
-                ctx.check()?;
-                let chunk = interactions.chunk(c);
-                interactions.verify(c).map_err(|reason| inconsistent(format!("{}: {reason}", part.name())))?;
-                if *part == Part::Train {
-                    chunk.items().iter().for_each(|i| counts[i.to_native() as usize] += 1);
-                }
-                for (before, earlier) in &self.parts[..at] {
-                    for u in 0..chunk.users() {
-                        let user = chunk.first_user() + u as u32;
-                        let known = earlier.positives(user);
-                        if chunk.user(u).items.iter().any(|i| known.contains(i.to_native())) {
-                            let (a, b) = (before.name(), part.name());
-                            return Err(inconsistent(format!("user {user} has an item both in {a} and in {b}")));
-                        }
-                    }
-                }
-                stage.add(chunk.items().len() as u64);
-            }
+    /// If a file of pairs is damaged, or gone because the dataset was changed since it was opened.
+    pub fn appended_since(&self, fingerprint: &str) -> Result<Option<Appended>, DatasetError> {
+        let changes = &self.manifest.changes;
+        let later = match changes.iter().position(|change| change.before == fingerprint) {
+            Some(at) => &changes[at..],
+            None if self.fingerprint() == fingerprint => &[],
+            None => return Ok(None),
+        };
+        let pairs = later.iter().map(|change| self.pairs_of(change).transpose()).collect::<Vec<_>>();
+        Ok(Some(Appended::new(pairs.into_iter().flatten().collect::<Result<_, _>>()?)))
+    }
+
+    /// What a change appended, if anything.
+    pub(super) fn pairs_of(&self, change: &Change) -> Result<Option<Pairs>, DatasetError> {
+        let Some(name) = &change.pairs else { return Ok(None) };
+        let record = record(&self.path, &self.manifest.files, name)?;
+        Pairs::open(&self.path, record, (self.users.len(), self.items.len())).map(Some)
+    }
+
+    /// Which chunks it consists of.
+    pub(super) fn live(&self) -> &LiveChunks {
+        &self.live
+    }
+
+    fn records<'a>(&'a self, names: impl Iterator<Item = &'a str>) -> Vec<FileRecord> {
+        names.filter_map(|name| self.manifest.files.iter().find(|f| f.path == name)).cloned().collect()
+    }
+
+    /// The files of the user dictionary.
+    pub(crate) fn user_files(&self) -> Vec<FileRecord> {
+        match &self.manifest.layout {
+            Some(layout) => self.records(layout.users.iter().map(String::as_str)),
+            None => self.records([USERS].into_iter()),
         }
-        if counts.iter().zip(self.popularity()).any(|(a, b)| *a != b.to_native()) {
-            return Err(inconsistent("popularity differs from the interactions".to_string()));
+    }
+
+    /// The files of the item dictionary.
+    pub(crate) fn item_files(&self) -> Vec<FileRecord> {
+        match &self.manifest.layout {
+            Some(layout) => self.records(layout.items.iter().map(String::as_str)),
+            None => self.records([ITEMS].into_iter()),
         }
-        if let Some(exposures) = &self.exposures {
-            for user in 0..self.users.len() {
-                if user.is_multiple_of(1 << 12) {
-                    ctx.check()?;
-                }
-                let shown = exposures.user(user);
-                for (part, interactions) in self.parts.iter().filter(|_| !shown.is_empty()) {
-                    let taken = interactions.positives(user);
-                    if shown.iter().any(|i| taken.contains(i.to_native())) {
-                        let part = part.name();
-                        return Err(inconsistent(format!("user {user} has an item both in {part} and in exposures")));
-                    }
-                }
-            }
-        }
-        Ok(())
+    }
+
+    /// The file of the combinations of context.
+    pub(crate) fn context_file(&self) -> Option<FileRecord> {
+        let name = self.manifest.layout.as_ref().map_or(Some(VALUES), |layout| layout.contexts.as_deref());
+        self.records(name.into_iter()).pop()
+    }
+
+    /// Lets go of all pages: they are read again when touched.
+    pub(crate) fn let_go(&self) {
+        self.users.let_go();
+        self.items.let_go();
+        self.parts.iter().for_each(|(_, part)| part.let_go_all());
+        self.exposures.iter().for_each(Exposures::let_go_all);
+        self.contexts.iter().for_each(Contexts::let_go_all);
+    }
+
+    /// The same for the files of chunk `index`.
+    pub(crate) fn let_go_of(&self, index: usize) {
+        self.parts.iter().for_each(|(_, part)| part.let_go(index));
+        self.exposures.iter().for_each(|exposures| exposures.let_go(index));
+        self.contexts.iter().for_each(|contexts| contexts.let_go(index));
+    }
+
+    pub(super) fn inconsistent(&self, reason: String) -> DatasetError {
+        DatasetError::Inconsistent { path: self.path.clone(), reason }
     }
 }

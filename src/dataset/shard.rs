@@ -93,6 +93,11 @@ impl ShardWriter {
         Ok(())
     }
 
+    /// The file of the interactions, and the number in it of the last chunk.
+    pub(super) fn last(&self) -> (&str, u32) {
+        (&self.names[0], self.chunks.chunks.len() as u32 - 1)
+    }
+
     pub(super) fn finish(mut self) -> Result<[FileRecord; 2], StorageError> {
         let root = write_root(&mut self.shard, &self.chunks)?;
         let shard = self.shard.finish(&self.names[0], root)?;

@@ -5,13 +5,12 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::block::UserBlock;
-use super::contexts::{ContextTable, ContextsWriter};
+use super::chunks::{ChunkWriter, Written};
+use super::contexts::ContextTable;
 use super::dictionary::DictionaryWriter;
-use super::exposures::ExposuresWriter;
-use super::manifest::{Columns, Manifest, PartSummary, Source};
-use super::shard::ShardWriter;
-use super::{DatasetError, FORMAT_VERSION, Part, popularity};
-use crate::storage::{FileRecord, IoContext, Staging, fingerprint, write_manifest};
+use super::manifest::{Columns, Manifest, Source};
+use super::{DatasetError, FORMAT, INGESTED_VERSION, ITEMS, POPULARITY, Part, USERS, popularity};
+use crate::storage::{FileRecord, Staging, fingerprint, write_manifest};
 
 /// What the manifest says of how a dataset was made.
 #[derive(Clone, Debug, Default)]
@@ -24,14 +23,6 @@ pub(crate) struct Description {
     pub(crate) contexts: Option<ContextTable>,
 }
 
-struct PartWriter {
-    part: Part,
-    summary: PartSummary,
-    item_counts: Vec<u32>,
-    shard: Option<ShardWriter>,
-    shards: usize,
-}
-
 /// A dataset in the making. Dropping it without [`DatasetWriter::finish`] leaves nothing behind.
 ///
 /// Memory: 4 bytes an item and part, and the block being appended.
@@ -40,12 +31,8 @@ pub(crate) struct DatasetWriter {
     columns: Columns,
     hash_seed: u64,
     users: DictionaryWriter,
-    parts: Vec<PartWriter>,
-    exposures: Option<ExposuresWriter>,
-    contexts: Option<ContextsWriter>,
+    chunks: ChunkWriter,
     files: Vec<FileRecord>,
-    /// Whether any interaction occurred more than once.
-    repeated: bool,
 }
 
 impl DatasetWriter {
@@ -58,7 +45,7 @@ impl DatasetWriter {
         parts: &[Part],
         hash_seed: u64,
     ) -> Result<Self, DatasetError> {
-        Self::start(Staging::new(target, force, "peccary-dataset")?, columns, parts, hash_seed)
+        Self::start(Staging::new(target, force, FORMAT)?, columns, parts, hash_seed)
     }
 
     /// Starts the dataset that will appear at `target`, whose users and items are ordered by `hash_seed`; it is built in
@@ -70,27 +57,13 @@ impl DatasetWriter {
         parts: &[Part],
         hash_seed: u64,
     ) -> Result<Self, DatasetError> {
-        Self::start(Staging::within(folder, target, force, "peccary-dataset")?, Columns::default(), parts, hash_seed)
+        Self::start(Staging::within(folder, target, force, FORMAT)?, Columns::default(), parts, hash_seed)
     }
 
     fn start(staging: Staging, columns: Columns, parts: &[Part], hash_seed: u64) -> Result<Self, DatasetError> {
-        for part in parts {
-            let folder = staging.path().join(part.name());
-            std::fs::create_dir(&folder).at(&folder, "create")?;
-        }
-        let users = DictionaryWriter::create(&staging.path().join("users.dict"), hash_seed)?;
-        let parts = parts
-            .iter()
-            .map(|p| PartWriter {
-                part: *p,
-                summary: PartSummary::default(),
-                item_counts: Vec::new(),
-                shard: None,
-                shards: 0,
-            })
-            .collect();
-        let (exposures, contexts) = (None, None);
-        Ok(Self { staging, columns, hash_seed, users, parts, exposures, contexts, files: Vec::new(), repeated: false })
+        let chunks = ChunkWriter::create(staging.path(), parts)?;
+        let users = DictionaryWriter::create(&staging.path().join(USERS), hash_seed)?;
+        Ok(Self { staging, columns, hash_seed, users, chunks, files: Vec::new() })
     }
 
     /// Sets the columns, for those who learn them while reading. Before [`DatasetWriter::finish`].
@@ -100,15 +73,13 @@ impl DatasetWriter {
 
     /// Starts the item dictionary; give it to [`DatasetWriter::finish_items`] when it holds all items.
     pub(crate) fn start_items(&self) -> Result<DictionaryWriter, DatasetError> {
-        Ok(DictionaryWriter::create(&self.staging.path().join("items.dict"), self.hash_seed)?)
+        Ok(DictionaryWriter::create(&self.staging.path().join(ITEMS), self.hash_seed)?)
     }
 
     /// Ends the item dictionary. Blocks of users come after it.
     pub(crate) fn finish_items(&mut self, items: DictionaryWriter) -> Result<(), DatasetError> {
-        for part in &mut self.parts {
-            part.item_counts = vec![0; items.len() as usize];
-        }
-        self.files.push(items.finish("items.dict")?);
+        self.chunks.set_items(items.len() as usize);
+        self.files.push(items.finish(ITEMS)?);
         Ok(())
     }
 
@@ -116,91 +87,34 @@ impl DatasetWriter {
     pub(crate) fn append(&mut self, block: &UserBlock) -> Result<(), DatasetError> {
         let first_user = self.users.len();
         self.users.append(&block.id_offsets, &block.ids)?;
-        for (writer, (part, columns)) in self.parts.iter_mut().zip(&block.parts) {
-            debug_assert_eq!(writer.part, *part);
-            writer.summary.interactions += columns.items.len() as u64;
-            writer.summary.users += columns.active_users;
-            self.repeated |= columns.repeated;
-            writer.summary.time_range = match (writer.summary.time_range, columns.time_range) {
-                (Some((a, b)), Some((c, d))) => Some((a.min(c), b.max(d))),
-                (a, b) => a.or(b),
-            };
-            for item in &columns.items {
-                writer.item_counts[*item as usize] += 1;
-            }
-            if let Some(full) = writer.shard.take_if(|s| !s.has_room(columns)) {
-                self.files.extend(full.finish()?);
-            }
-            let shard = match &mut writer.shard {
-                Some(shard) => shard,
-                none => {
-                    let shard = ShardWriter::create(self.staging.path(), part.name(), writer.shards)?;
-                    writer.shards += 1;
-                    none.insert(shard)
-                }
-            };
-            shard.append(first_user, columns)?;
-        }
-        if let Some(exposures) = &block.exposures {
-            let writer = match &mut self.exposures {
-                Some(writer) => writer,
-                none => {
-                    let items = self.parts.first().map_or(0, |part| part.item_counts.len());
-                    none.insert(ExposuresWriter::create(self.staging.path(), items)?)
-                }
-            };
-            writer.append(first_user, exposures)?;
-        }
-        if let Some(codes) = &block.contexts {
-            let writer = self.contexts.get_or_insert_with(|| ContextsWriter::new(self.staging.path()));
-            writer.append(first_user, codes)?;
-        }
-        Ok(())
+        self.chunks.append(first_user, block)
     }
 
     /// Ends all files and makes the dataset appear.
     pub(crate) fn finish(self, description: Description) -> Result<Manifest, DatasetError> {
-        let Self { staging, columns, hash_seed, users, parts, exposures, contexts, mut files, repeated } = self;
-        let columns = Columns { count: columns.count && repeated, ..columns };
+        let Self { staging, columns, hash_seed, users, chunks, mut files } = self;
         let n_users = users.len();
-        files.push(users.finish("users.dict")?);
-        let mut summaries = Vec::new();
-        let mut n_items = 0;
-        for mut writer in parts {
-            if let Some(shard) = writer.shard.take() {
-                files.extend(shard.finish()?);
-            }
-            n_items = writer.item_counts.len() as u32;
-            writer.summary.items = writer.item_counts.iter().filter(|c| **c > 0).count() as u32;
-            summaries.push((writer.part, writer.summary));
-            if writer.part == Part::Train {
-                let name = "popularity.pec";
-                files.push(popularity::write(&staging.path().join(name), name, &writer.item_counts)?);
-            }
-        }
-        let exposures = match exposures.map(ExposuresWriter::finish).transpose()? {
-            Some((more, summary)) => {
-                files.extend(more);
-                Some(summary)
-            }
-            None => None,
-        };
-        let contexts = match (contexts, description.contexts) {
-            (Some(writer), Some(table)) => {
-                files.extend(writer.finish()?);
+        files.push(users.finish(USERS)?);
+        let Written { files: more, parts, popularity: counts, exposures, repeated } = chunks.finish()?;
+        files.extend(more);
+        files.push(popularity::write(&staging.path().join(POPULARITY), POPULARITY, &counts)?);
+        let has_context = files.iter().any(|f| f.path.ends_with(".contexts"));
+        let contexts = match description.contexts.filter(|_| has_context) {
+            Some(table) => {
                 let (record, summary) = table.write(staging.path())?;
                 files.push(record);
                 Some(summary)
             }
-            _ => None,
+            None => None,
         };
+        let columns = Columns { count: columns.count && repeated, ..columns };
         files.sort_by(|a, b| a.path.cmp(&b.path));
         let manifest = Manifest {
             peccary: env!("CARGO_PKG_VERSION").to_string(),
             fingerprint: fingerprint(files.iter().flat_map(|f| [f.path.as_bytes(), f.checksum.as_bytes()])),
             users: n_users,
-            items: n_items,
-            parts: summaries,
+            items: counts.len() as u32,
+            parts,
             exposures,
             contexts,
             columns,
@@ -209,9 +123,11 @@ impl DatasetWriter {
             ingest: description.ingest,
             sources: description.sources,
             hash_seed,
+            layout: None,
+            changes: Vec::new(),
             files,
         };
-        write_manifest(staging.path(), "peccary-dataset", FORMAT_VERSION, &manifest)?;
+        write_manifest(staging.path(), FORMAT, INGESTED_VERSION, &manifest)?;
         staging.publish()?;
         Ok(manifest)
     }

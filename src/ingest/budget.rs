@@ -1,5 +1,6 @@
 //! How the memory budget is shared out.
 
+use super::append::APPENDED_ROW;
 use super::error::IngestError;
 use super::merge::{LARGE_USER, Merged};
 use super::read::Limits;
@@ -94,6 +95,11 @@ impl Budget {
         let share = self.worker_share(held) / 2 + blocks * USER_BLOCK;
         let block_row = BLOCK_ROW + if context { size_of::<u32>() } else { 0 };
         (share / (USER_ROW + blocks * block_row)).max(LARGE_USER)
+    }
+
+    /// Rows that one user may have while a dataset is appended to, within so many bytes beside what that takes in any case.
+    pub(super) fn rows_within(bytes: usize) -> usize {
+        (bytes / APPENDED_ROW).max(LARGE_USER)
     }
 
     /// What each worker may use besides blocks of users of the usual size.

@@ -14,7 +14,7 @@ use crate::dataset::{ContextTable, id_hash};
 /// One part in so many of the memory is for combinations.
 const SHARE: u64 = 9;
 /// Bytes that a combination takes beside its values: its place in a table that grows by doubling, and the allocator's.
-const EACH: usize = 112;
+pub(super) const EACH: usize = 112;
 /// Combinations that a parser keeps at hand, a power of two, and the longest of them.
 const SLOTS: usize = 256;
 const LONGEST: usize = 128;

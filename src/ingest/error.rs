@@ -127,6 +127,18 @@ pub enum IngestError {
         /// Another seed.
         remedy: u64,
     },
+    /// An id of the log has the hash of another one in the dataset.
+    #[error(
+        "the {what} ids '{first}', in the dataset, and '{second}' have the same 64-bit hash, so that the log cannot be appended:          ingest all logs anew with another --hash-seed"
+    )]
+    Collides {
+        /// `user` or `item`.
+        what: &'static str,
+        /// The id in the dataset.
+        first: String,
+        /// That of the log.
+        second: String,
+    },
     /// More event types than an index of one byte can tell apart.
     #[error(
         "more than 255 types of events, such as '{example}'; choose some by --keep-events, or check --event-column"

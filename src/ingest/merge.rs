@@ -2,6 +2,7 @@
 
 use super::error::IngestError;
 use super::items::ItemTable;
+use super::pipeline::Whole;
 use super::record::{Record, SortedRecords};
 use super::summary::Thresholds;
 use crate::dataset::Part;
@@ -82,6 +83,7 @@ pub(super) struct MergeRecords<'a> {
     thresholds: Thresholds,
     /// Rows that a user may have.
     most: usize,
+    whole: Whole,
     ahead: Option<Record>,
     /// Distinct pairs so far, without those that are exposures only.
     pub(super) pairs: u64,
@@ -89,8 +91,14 @@ pub(super) struct MergeRecords<'a> {
 
 impl<'a> MergeRecords<'a> {
     /// Refuses users with more than `most` rows.
-    pub(super) fn new(records: SortedRecords<'a>, items: &'a ItemTable, thresholds: Thresholds, most: usize) -> Self {
-        Self { records, items, thresholds, most, ahead: None, pairs: 0 }
+    pub(super) fn new(
+        records: SortedRecords<'a>,
+        items: &'a ItemTable,
+        thresholds: Thresholds,
+        most: usize,
+        whole: Whole,
+    ) -> Self {
+        Self { records, items, thresholds, most, whole, ahead: None, pairs: 0 }
     }
 
     /// The part that a row belongs to by itself.
@@ -165,7 +173,7 @@ impl UserSource for MergeRecords<'_> {
     fn next_user(&mut self, user: &mut User) -> Result<bool, IngestError> {
         while self.next_rows(user)? {
             // Who took nothing is no user.
-            if !user.rows.is_empty() {
+            if !user.rows.is_empty() || (self.whole == Whole::Piece && !user.exposed.is_empty()) {
                 return Ok(true);
             }
         }

@@ -2,6 +2,7 @@
 //!
 //! `docs/ingest.md` describes the way of a row and the bounds on memory and temporary space.
 
+mod append;
 mod bench;
 mod budget;
 mod contexts;
@@ -30,6 +31,7 @@ mod summary;
 mod survey;
 mod users;
 
+pub use append::{AppendSummary, append_ingest, append_options};
 pub use bench::{IngestBench, bench_ingest};
 pub use error::IngestError;
 pub use options::{IngestOptions, IngestRun, Inputs, Leftover, OnError};

@@ -20,7 +20,7 @@ use super::split::{Assign, Split};
 use super::summary::{IngestCounts, IngestSummary, Thresholds};
 use super::users::{Encode, Tally};
 use crate::context::{ByteSize, Context};
-use crate::dataset::{Columns, DatasetWriter, Description, Part};
+use crate::dataset::{Columns, DatasetLock, DatasetWriter, Description, Part, is_dataset};
 use crate::storage::return_large_buffers;
 
 /// Names in the folder of an ingest in the making.
@@ -48,7 +48,36 @@ pub fn ingest(
     ctx: &Context,
 ) -> Result<IngestSummary, IngestError> {
     return_large_buffers();
-    ingest_with(inputs, options, output, run.into(), Budget::new, ctx)
+    let run = run.into();
+    // Held until the new one is there: who changes the one that it replaces would change the new one.
+    let replaced = match run.force && is_dataset(output) {
+        true => Some(DatasetLock::claim(output)?),
+        false => None,
+    };
+    let summary = ingest_with(inputs, options, output, run, Whole::All, Budget::new, ctx);
+    drop(replaced);
+    summary
+}
+
+/// Turns logs into a dataset that is to be merged into another one.
+pub(super) fn ingest_piece(
+    inputs: &Inputs,
+    options: &IngestOptions,
+    output: &Path,
+    run: IngestRun,
+    ctx: &Context,
+) -> Result<IngestSummary, IngestError> {
+    ingest_with(inputs, options, output, run, Whole::Piece, Budget::new, ctx)
+}
+
+/// Whether the rows are all that there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Whole {
+    /// They are.
+    All,
+    /// They are merged with others: users without interactions are kept, for they may have some there, and so may types of
+    /// exposures be there that no row has.
+    Piece,
 }
 
 /// All sources, each with the part that its rows belong to; the rows of [`Part::Train`] may be split further.
@@ -83,6 +112,7 @@ pub(super) fn ingest_with(
     options: &IngestOptions,
     output: &Path,
     run: IngestRun,
+    whole: Whole,
     budget: impl Fn(&Context, Option<u64>, Option<usize>) -> Result<Budget, IngestError>,
     ctx: &Context,
 ) -> Result<IngestSummary, IngestError> {
@@ -99,7 +129,7 @@ pub(super) fn ingest_with(
     let (rest, context_bytes) = contexts::shared_out(options, ctx)?;
     let budget = budget(&rest, expected_bytes(&sources), resume.as_ref().map(ReadState::partitions))?;
     let budget = (&budget, context_bytes);
-    let work = Work { inputs, options, output, run, budget, partial: &partial, marks: &marks, ctx };
+    let work = Work { inputs, options, output, run, whole, budget, partial: &partial, marks: &marks, ctx };
     let result = work.run(sources, resume);
     match result {
         Ok(_) => partial.discard(),
@@ -119,6 +149,7 @@ struct Work<'a> {
     options: &'a IngestOptions,
     output: &'a Path,
     run: IngestRun,
+    whole: Whole,
     /// And bytes beside it for combinations of context.
     budget: (&'a Budget, usize),
     partial: &'a Partial,
@@ -164,7 +195,7 @@ impl Work<'_> {
         let scattered = scatter(sources, options, budget, &space, &rejects, checkpoints, ctx)?;
         let budget = budget.0;
         let Scattered { layout, records, users, items, counts: rows, histogram, sources, .. } = scattered;
-        let Scattered { events, contexts, places, .. } = scattered;
+        let Scattered { events, misspelt, contexts, places, .. } = scattered;
         let mut counts = counts_of(&rows);
         let reading_seconds = begun.elapsed().as_secs_f64();
         counts.rows_read = sources.iter().map(|s| s.rows).sum();
@@ -172,8 +203,12 @@ impl Work<'_> {
             let sources = if source_count == 1 { "one file".to_string() } else { format!("{source_count} files") };
             return Err(IngestError::Empty { sources });
         }
-        if rows.kept == rows.exposed {
+        if rows.kept == if self.whole == Whole::All { rows.exposed } else { 0 } {
             return Err(counts.no_rows());
+        }
+        match misspelt {
+            Some(error) if self.whole == Whole::All => return Err(error),
+            _ => {}
         }
         counts.thresholds = thresholds(options, histogram.as_ref());
 
@@ -202,6 +237,7 @@ impl Work<'_> {
             rows: rows.kept,
             pairs: AtomicU64::new(0),
             options,
+            whole: self.whole,
             budget,
             space: &space,
             ctx,
@@ -225,7 +261,7 @@ impl Work<'_> {
         }
         counts.merged = rows.kept - rows.exposed - sorting.pairs.load(Ordering::Relaxed);
         counts.users_not_split = encode.tally.not_split.load(Ordering::Relaxed);
-        if encode.tally.train.load(Ordering::Relaxed) == 0 {
+        if self.whole == Whole::All && encode.tally.train.load(Ordering::Relaxed) == 0 {
             let flag = match (options.split, options.valid_split) {
                 (Split::None, Split::None) => "the inputs",
                 (Split::None, _) => "--valid-split",

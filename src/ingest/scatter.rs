@@ -40,6 +40,8 @@ pub(super) struct Scattered {
     pub(super) histogram: Option<Histogram>,
     pub(super) sources: Vec<dataset::Source>,
     pub(super) events: Vec<String>,
+    /// A type of exposures that no row has.
+    pub(super) misspelt: Option<IngestError>,
     /// What combinations of context there are, if any are asked for.
     pub(super) contexts: Option<ContextTable>,
     pub(super) places: Places,
@@ -210,9 +212,7 @@ pub(super) fn scatter(
     for spill in records.iter().chain(&users).chain(&items) {
         spill.seal();
     }
-    if counts.kept > 0 {
-        events.check_exposures()?;
-    }
+    let misspelt = events.check_exposures().err().filter(|_| counts.kept > 0);
     let (events, places_of_events) = events.finish();
     let (contexts, places_of_contexts) = contexts.finish();
     let places = Places { events: places_of_events, contexts: places_of_contexts };
@@ -225,7 +225,7 @@ pub(super) fn scatter(
             rows: rows.load(Ordering::Relaxed),
         })
         .collect();
-    Ok(Scattered { layout, records, users, items, counts, histogram, sources, events, contexts, places })
+    Ok(Scattered { layout, records, users, items, counts, histogram, sources, events, misspelt, contexts, places })
 }
 
 /// Stops the other parsers when one panics: they may be waiting for the turn of a block that will never be handed in.

@@ -10,6 +10,7 @@ use super::items::ItemTable;
 use super::kcore::{self, Core, Staged};
 use super::merge::MergeRecords;
 use super::options::IngestOptions;
+use super::pipeline::Whole;
 use super::record::{Layout, Places, Record, SortedRecords};
 use super::spill::{Spill, TempSpace};
 use super::summary::{IngestCounts, Thresholds};
@@ -40,6 +41,7 @@ pub(super) struct Sorting<'a> {
     /// Distinct pairs found.
     pub(super) pairs: AtomicU64,
     pub(super) options: &'a IngestOptions,
+    pub(super) whole: Whole,
     pub(super) budget: &'a Budget,
     pub(super) space: &'a Arc<TempSpace>,
     pub(super) ctx: &'a Context,
@@ -50,7 +52,7 @@ impl Sorting<'_> {
     fn merge(&self, at: usize, buffer: Vec<Record>) -> MergeRecords<'_> {
         let Self { layout, places, space, record_share, ctx, .. } = *self;
         let sorted = SortedRecords::new(self.records.take(at), layout, places, space, record_share, ctx, buffer);
-        MergeRecords::new(sorted, self.items, self.thresholds, self.user_rows)
+        MergeRecords::new(sorted, self.items, self.thresholds, self.user_rows, self.whole)
     }
 
     /// The ids of a unit's users.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::budget::Budget;
-use super::pipeline::ingest_with;
+use super::pipeline::{Whole, ingest_with};
 use super::split::pair_hash;
 use super::{Column, IngestError, IngestOptions, IngestRun, IngestSummary, Input, Inputs, ReadOptions, Split};
 use crate::context::{ByteSize, Context};
@@ -123,7 +123,7 @@ fn ingest_for_test(
     // Some with checkpoints now and then, which sync every file; the result is the same.
     let checkpoint = if options.seed == 2 { Duration::from_millis(2) } else { IngestRun::CHECKPOINT };
     let run = IngestRun { force: true, checkpoint, ..IngestRun::default() };
-    ingest_with(inputs, options, output, run, |_, _, _| Ok(budget.clone()), ctx)
+    ingest_with(inputs, options, output, run, Whole::All, |_, _, _| Ok(budget.clone()), ctx)
 }
 
 fn write(folder: &Path, rows: &[Row], ready: [bool; 2]) -> Inputs {

@@ -153,10 +153,8 @@ pub(crate) fn publish(
     let (path, relative) = file(ITEMS);
     let items = Factors::write(&path, &relative, manifest.items as usize, width, item_row)?;
     let (path, relative) = file(ITEM_IDS);
-    dataset.items().copy_to(&path)?;
-    let ids = dataset.manifest().files.iter().find(|f| f.path == ITEM_IDS).cloned();
-    let ids = ids.map(|ids| FileRecord { path: relative, ..ids });
-    manifest.files = [users, items].into_iter().chain(ids).collect();
+    let ids = dataset.items().copy_to(&path, &relative)?;
+    manifest.files = vec![users, items, ids];
     manifest.model_version = version.number();
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     manifest.published = now.ok().and_then(|now| i64::try_from(now.as_millis()).ok());

@@ -44,6 +44,12 @@ impl<T: Copy + Archive> Column<T> {
         }
         Ok(Self { position, len: values.len(), kind: PhantomData })
     }
+
+    /// A column of `len` values that the caller has put at `position`, a multiple of 8, itself: for those that are never
+    /// held as a slice.
+    pub(crate) fn written(position: u64, len: usize) -> Self {
+        Self { position: position as usize, len, kind: PhantomData }
+    }
 }
 
 impl<T: Archive> Archive for Column<T> {

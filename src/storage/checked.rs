@@ -224,6 +224,16 @@ impl CheckedFile {
         release(&self.map, range);
     }
 
+    /// Lets go of all pages, of a small file, too: for those who read many files in turn within a budget.
+    pub(crate) fn let_go(&self) {
+        unmap(&self.map, &(0..self.map.len()));
+    }
+
+    /// The version of its kind.
+    pub(crate) fn version(&self) -> u32 {
+        u32::from_le_bytes(word(&self.map, 16))
+    }
+
     /// Lets go of the pages of `range` in the system's cache, too: the next reader gets them from the disk.
     pub(crate) fn evict(&self, range: std::ops::Range<usize>) {
         unmap(&self.map, &range);

@@ -9,6 +9,7 @@ use serde_json::Value;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::error::{IoContext, StorageError};
+use super::publish::replace_file;
 
 pub(super) const NAME: &str = "manifest.json";
 const KEY: &str = "  \"checksum\": \"";
@@ -21,8 +22,28 @@ pub(crate) fn write_manifest(
     content: &impl Serialize,
 ) -> Result<(), StorageError> {
     let path = folder.join(NAME);
+    let text = text_of(&path, format, version, content)?;
+    let mut file = std::fs::File::create_new(&path).at(&path, "create")?;
+    file.write_all(text.as_bytes()).at(&path, "write")?;
+    file.sync_all().at(&path, "sync")
+}
+
+/// Replaces `folder/manifest.json`, in one step, by one that says `content`; durable when it returns. For those who hold
+/// the folder's lock.
+pub(crate) fn replace_manifest(
+    folder: &Path,
+    format: &str,
+    version: u32,
+    content: &impl Serialize,
+) -> Result<(), StorageError> {
+    let path = folder.join(NAME);
+    let text = text_of(&path, format, version, content)?;
+    replace_file(&path, text.as_bytes())
+}
+
+fn text_of(path: &Path, format: &str, version: u32, content: &impl Serialize) -> Result<String, StorageError> {
     let invalid = |e: serde_json::Error| StorageError::Io {
-        path: path.clone(),
+        path: path.to_path_buf(),
         action: "write",
         source: std::io::Error::other(e),
     };
@@ -37,9 +58,7 @@ pub(crate) fn write_manifest(
     text.push_str(",\n");
     let checksum = xxh3_64(text.as_bytes());
     text.push_str(&format!("{KEY}{checksum:016x}\"\n}}\n"));
-    let mut file = std::fs::File::create_new(&path).at(&path, "create")?;
-    file.write_all(text.as_bytes()).at(&path, "write")?;
-    file.sync_all().at(&path, "sync")
+    Ok(text)
 }
 
 /// The format that `folder/manifest.json` states. `what` names what was expected, for messages.

@@ -4,6 +4,7 @@
 mod allocator;
 mod checked;
 mod error;
+mod folder;
 mod manifest;
 mod publish;
 mod versions;
@@ -13,7 +14,8 @@ pub use checked::{CheckedFile, CheckedWriter, FileRecord, HEADER_LEN};
 pub(crate) use checked::{evict, fingerprint};
 pub(crate) use error::IoContext;
 pub use error::StorageError;
-pub(crate) use manifest::{read_format, read_manifest, write_manifest};
+pub(crate) use folder::{FolderLock, create_folder, remove_file, remove_folder, sync_tree};
+pub(crate) use manifest::{read_format, read_manifest, replace_manifest, write_manifest};
 pub(crate) use publish::{AtomicFile, Staging, replace_file, sync_folder};
 pub(crate) use versions::{FolderLock, NewVersion, version_name, version_numbers};
 

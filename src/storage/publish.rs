@@ -180,7 +180,7 @@ fn exchange(new: &Path, old: &Path) -> Result<(), StorageError> {
     }
 }
 
-fn sync_folders(folder: &Path) -> Result<(), StorageError> {
+pub(super) fn sync_folders(folder: &Path) -> Result<(), StorageError> {
     for entry in folder.read_dir().at(folder, "list")? {
         let path = entry.at(folder, "list")?.path();
         if path.is_dir() {

@@ -1,0 +1,55 @@
+//! Folders that change after they were published: who may change them, and what is made and removed in them.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+use super::error::{IoContext, StorageError};
+use super::publish::sync_folders;
+
+const LOCK: &str = ".lock";
+
+/// The right to change a published folder, held as long as this lives. The system lets go of it with the process.
+pub(crate) struct FolderLock {
+    _file: File,
+}
+
+impl FolderLock {
+    /// Takes the lock of `folder`; `None` where another process or thread has it.
+    pub(crate) fn claim(folder: &Path) -> Result<Option<Self>, StorageError> {
+        let path = folder.join(LOCK);
+        let file = File::options().write(true).create(true).truncate(false).open(&path).at(&path, "create")?;
+        match file.try_lock().map_err(io::Error::from) {
+            Ok(()) => Ok(Some(Self { _file: file })),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(e) => Err(e).at(&path, "lock"),
+        }
+    }
+}
+
+/// Makes a folder, and those above it; one that is there already is no error.
+pub(crate) fn create_folder(path: &Path) -> Result<(), StorageError> {
+    std::fs::create_dir_all(path).at(path, "create")
+}
+
+/// Removes a file; one that is not there is no error.
+pub(crate) fn remove_file(path: &Path) -> Result<(), StorageError> {
+    ignore_absent(std::fs::remove_file(path)).at(path, "remove")
+}
+
+/// Removes a folder with all that is in it; one that is not there is no error.
+pub(crate) fn remove_folder(path: &Path) -> Result<(), StorageError> {
+    ignore_absent(std::fs::remove_dir_all(path)).at(path, "remove")
+}
+
+/// Makes the names in a folder durable, and those in all folders below it.
+pub(crate) fn sync_tree(path: &Path) -> Result<(), StorageError> {
+    sync_folders(path)
+}
+
+fn ignore_absent(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
