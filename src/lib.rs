@@ -12,6 +12,7 @@
 //! | evaluate | [`evaluate()`] | any [`Scorer`] and a [`Dataset`] | an [`Evaluation`] beside [`Baselines`] |
 //! | recommend | [`recommend()`], [`save_recommendations`], [`similar`] | the same | items for users, items like items |
 //! | fold in | [`fold_in`] | a [`Model`] and a history | items for a user who was not trained |
+//! | update | [`update()`] | a [`Model`]'s path and a [`Dataset`] that has grown | the model's next version |
 //! | keep | [`versions`], [`rollback`], [`prune`] | a model's path | its versions, one of them current |
 //! | tune | [`sweep()`] | a [`Dataset`], a [`TrainConfig`] and a [`Space`] of others | a [`SweepReport`], the best configuration |
 //! | explain | [`train_audited`], [`explain()`] | the same, and a user | how negatives came about |
@@ -129,7 +130,7 @@ pub use synth::{
 pub use train::{
     AuditOptions, AuditSummary, ConfidenceConfig, DivergedRow, EpochReport, ListwiseBench, NegativesBench,
     OptimizerConfig, OptimizerKind, OutOfCoreBench, RegularizationConfig, Rehearsal, SamplerCost, Schedule, Stopped,
-    StreamConfig, TablePlace, TrainBench, TrainConfig, TrainCounts, TrainError, TrainPlan, TrainReport, Validated,
-    ValidationConfig, ValidationPlan, ValidationReport, WeightScale, bench_listwise, bench_negatives,
-    bench_out_of_core, bench_train, plan_train, rehearse_train, train, train_audited,
+    StreamConfig, TablePlace, TrainBench, TrainConfig, TrainCounts, TrainError, TrainPlan, TrainReport, UpdateOptions,
+    UpdateReport, Validated, ValidationConfig, ValidationPlan, ValidationReport, WeightScale, bench_listwise,
+    bench_negatives, bench_out_of_core, bench_train, plan_train, rehearse_train, train, train_audited, update,
 };

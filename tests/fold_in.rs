@@ -90,7 +90,8 @@ fn folded_rows_recommend_nearly_as_well_as_trained_ones_by_every_loss() {
             if kind.is_listwise() && similarity == Similarity::Dot {
                 continue;
             }
-            let mut config = TrainConfig { dimensions: 24, epochs: 15, similarity: Some(similarity), ..TrainConfig::default() };
+            let mut config =
+                TrainConfig { dimensions: 24, epochs: 15, similarity: Some(similarity), ..TrainConfig::default() };
             config.loss.kind = kind;
             let [trained, folded] = recalls(folder.path(), &all, &config);
             println!("{} {similarity:?}: recall@20 {trained:.4} trained, {folded:.4} folded in", kind.name());
@@ -201,5 +202,8 @@ fn what_a_history_must_not_be_is_said() {
     refused(&["--history", known, "--history-file", &file], 2);
     let other = trained.dataset.as_str();
     peccary(&["recommend", &trained.model, other, "--history", known]).assert().code(2);
-    peccary(&["recommend", other, "--history", known]).assert().code(1).stderr(predicate::str::contains("it is a dataset"));
+    peccary(&["recommend", other, "--history", known])
+        .assert()
+        .code(1)
+        .stderr(predicate::str::contains("it is a dataset"));
 }

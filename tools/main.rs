@@ -18,6 +18,7 @@ mod similar;
 mod sweep;
 mod synth;
 mod train;
+mod update;
 mod verify;
 mod versions;
 
@@ -70,7 +71,7 @@ macro_rules! commands {
 }
 
 // In the order of work: quickstart, synth, plan, ingest, inspect, verify, train, sweep, evaluate, recommend, similar,
-// explain, versions, rollback, prune.
+// explain, update, versions, rollback, prune.
 commands! {
     Quickstart => quickstart,
     Synth => synth,
@@ -84,6 +85,7 @@ commands! {
     Recommend => recommend,
     Similar => similar,
     Explain => explain,
+    Update => update,
     Versions => versions,
     Rollback => rollback,
     Prune => prune,

@@ -158,7 +158,8 @@ fn from_history(args: &Args, model: &Model, globals: &Globals, ctx: &Context) ->
         ctx.message(&format!("{} items of the history are not known to the model", found.unknown.len()));
     }
     let named = |item: u32| model.item_ids().id(item).unwrap_or_default();
-    let lines = (1..).zip(&found.items).map(|(rank, (item, score))| format!("{rank:>4}  {score:>9.4}  {}", named(*item)));
+    let lines =
+        (1..).zip(&found.items).map(|(rank, (item, score))| format!("{rank:>4}  {score:>9.4}  {}", named(*item)));
     let text = lines.collect::<Vec<_>>().join("\n");
     let items: Vec<_> = found.items.iter().map(|(i, s)| json!({ "item": named(*i), "score": s })).collect();
     let report = json!({

@@ -61,6 +61,8 @@ pub(crate) struct Folding {
     width: usize,
     /// The column that is always 1, with biases.
     fixed: Option<usize>,
+    /// Whether a start for training will do.
+    rough: bool,
 }
 
 impl Folding {
@@ -82,7 +84,13 @@ impl Folding {
                 Folded::User => dimensions,
                 Folded::Item => dimensions + 1,
             }),
+            rough: false,
         }
+    }
+
+    /// The same with a quarter of the negatives and a third of the steps: a row to go on training from.
+    pub(crate) fn roughly(self) -> Self {
+        Self { rough: true, ..self }
     }
 
     /// The row, `stride` floats, of who has the `positives` (ascending, without repeats) among rows `0..all` of the other
@@ -100,11 +108,13 @@ impl Folding {
     ) -> Option<Vec<f32>> {
         let count = positives.len();
         let shared = self.loss.terms() == Terms::Lists || self.loss.hinge_margin().is_some();
+        let (rows, pairs, evaluations) =
+            if self.rough { (ROWS / 4, PAIRS / 4, EVALUATIONS / 3) } else { (ROWS, PAIRS, EVALUATIONS) };
         let (drawn, each) = if shared {
-            let each = (PAIRS / count.max(1)).clamp(SHARED.0, SHARED.1);
+            let each = (pairs / count.max(1)).clamp(SHARED.0, SHARED.1);
             (each, each)
         } else {
-            let each = (ROWS / count.max(1)).max(EACH_AT_LEAST);
+            let each = (rows / count.max(1)).max(EACH_AT_LEAST);
             (each * count, each)
         };
         let negatives = self.draw(positives, all, drawn, seed)?;
@@ -113,13 +123,14 @@ impl Folding {
         }
         let each = if shared { negatives.len() } else { each };
         let stride = stride_of(self.width);
-        let mut rows = Vec::with_capacity((count + negatives.len()) * stride);
-        positives.iter().chain(&negatives).for_each(|index| rows.extend_from_slice(&row(*index)[..stride]));
-        let mut objective = Objective::new(self, rows, (count, each, shared), u64::from(all));
+        let mut gathered = Vec::with_capacity((count + negatives.len()) * stride);
+        positives.iter().chain(&negatives).for_each(|index| gathered.extend_from_slice(&row(*index)[..stride]));
+        let mut objective = Objective::new(self, gathered, (count, each, shared), u64::from(all));
         let mut z = objective.start();
-        for _ in 0..if self.by_rank { ROUNDS } else { 1 } {
+        let rounds = if self.by_rank { ROUNDS } else { 1 };
+        for _ in 0..rounds {
             objective.look_at_ranks(&z);
-            descend(&mut z, EVALUATIONS / if self.by_rank { ROUNDS } else { 1 }, |z, g| objective.value(z, g));
+            descend(&mut z, evaluations / rounds, |z, g| objective.value(z, g));
         }
         self.finish(&mut z);
         Some(z)

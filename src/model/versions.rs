@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::published::{FORMAT, ITEM_IDS, ITEMS, USERS};
 use super::{MODEL_FORMAT_VERSION, Model, ModelError, ModelManifest};
-use crate::storage::{FolderLock, read_manifest, version_name, version_numbers};
+use crate::storage::{VersionsLock, read_manifest, version_name, version_numbers};
 
 /// A version of a model, as its manifest has it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -60,7 +60,7 @@ pub fn versions(path: impl AsRef<Path>) -> Result<Vec<ModelVersion>, ModelError>
 pub fn rollback(path: impl AsRef<Path>, to: Option<u32>) -> Result<ModelVersion, ModelError> {
     let path = path.as_ref();
     let current = current_of(path)?;
-    let lock = FolderLock::take(path)?;
+    let lock = VersionsLock::take(path)?;
     let there = there_are(path)?;
     let to = match to {
         Some(to) => to,
@@ -87,7 +87,7 @@ pub fn prune(path: impl AsRef<Path>, keep: u32) -> Result<Vec<u32>, ModelError> 
         return Err(ModelError::KeepNone);
     }
     current_of(path)?;
-    let lock = FolderLock::take(path)?;
+    let lock = VersionsLock::take(path)?;
     // Again, behind the lock.
     let current = current_of(path)?;
     let there = there_are(path)?;

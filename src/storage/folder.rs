@@ -18,13 +18,24 @@ impl FolderLock {
     /// Takes the lock of `folder`; `None` where another process or thread has it.
     pub(crate) fn claim(folder: &Path) -> Result<Option<Self>, StorageError> {
         let path = folder.join(LOCK);
-        let file = File::options().write(true).create(true).truncate(false).open(&path).at(&path, "create")?;
-        match file.try_lock().map_err(io::Error::from) {
-            Ok(()) => Ok(Some(Self { _file: file })),
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(None),
-            Err(e) => Err(e).at(&path, "lock"),
+        loop {
+            let file = File::options().write(true).create(true).truncate(false).open(&path).at(&path, "create")?;
+            match file.try_lock().map_err(io::Error::from) {
+                // The folder may have been replaced between: then this is the lock of one that is gone.
+                Ok(()) if !is_at(&file, &path) => {}
+                Ok(()) => return Ok(Some(Self { _file: file })),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+                Err(e) => return Err(e).at(&path, "lock"),
+            }
         }
     }
+}
+
+/// Whether `path` is the open `file`.
+fn is_at(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let id = |found: std::fs::Metadata| (found.dev(), found.ino());
+    file.metadata().map(id).ok() == path.metadata().map(id).ok()
 }
 
 /// Makes a folder, and those above it; one that is there already is no error.

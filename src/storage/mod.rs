@@ -17,7 +17,7 @@ pub use error::StorageError;
 pub(crate) use folder::{FolderLock, create_folder, remove_file, remove_folder, sync_tree};
 pub(crate) use manifest::{read_format, read_manifest, replace_manifest, write_manifest};
 pub(crate) use publish::{AtomicFile, Staging, replace_file, sync_folder};
-pub(crate) use versions::{FolderLock, NewVersion, version_name, version_numbers};
+pub(crate) use versions::{NewVersion, VersionsLock, version_name, version_numbers};
 
 mod archive;
 pub(crate) use archive::{Archived, Column, write_root};

@@ -92,7 +92,7 @@ impl Staging {
     }
 }
 
-pub(super) const LOCK: &str = ".lock";
+const LOCK: &str = ".lock";
 
 /// The parent folder of `target` and the prefix of temporary names in it.
 fn beside(target: &Path) -> Result<(PathBuf, String), StorageError> {

@@ -10,16 +10,15 @@
 //!
 //! A folder of the older layout has its files at the root and no version's folder: that is its version 1.
 
-use std::fs::File;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use tempfile::TempDir;
 
 use super::error::{IoContext, StorageError};
+use super::folder::{FolderLock, create_folder, remove_file, remove_folder};
 use super::manifest::{NAME, read_format, write_manifest};
-use super::publish::{LOCK, Staging, replace_file, sync_folder};
+use super::publish::{Staging, replace_file, sync_folder};
 
 /// How names of what is not yet, or no longer, a version begin.
 const TEMPORARY: &str = ".tmp-";
@@ -53,33 +52,21 @@ pub(crate) fn version_numbers(folder: &Path) -> Result<Vec<u32>, StorageError> {
 }
 
 /// The right to change the versions in a folder. The system lets go of it with the process.
-pub(crate) struct FolderLock {
+pub(crate) struct VersionsLock {
     folder: PathBuf,
-    _file: File,
+    _lock: FolderLock,
 }
 
-impl FolderLock {
+impl VersionsLock {
     /// Takes it, and removes what a killed process left half made or half removed.
     ///
     /// # Errors
     /// [`StorageError::Busy`] if another process has it.
     pub(crate) fn take(folder: &Path) -> Result<Self, StorageError> {
-        let path = folder.join(LOCK);
-        loop {
-            let file = File::options().write(true).create(true).truncate(false).open(&path).at(&path, "create")?;
-            match file.try_lock().map_err(io::Error::from) {
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                    return Err(StorageError::Busy { path: folder.to_path_buf() });
-                }
-                other => other.at(&path, "lock")?,
-            }
-            // The folder may have been replaced between: then this is the lock of one that is gone.
-            if is_at(&file, &path) {
-                let lock = Self { folder: folder.to_path_buf(), _file: file };
-                lock.tidy()?;
-                return Ok(lock);
-            }
-        }
+        let busy = || StorageError::Busy { path: folder.to_path_buf() };
+        let lock = Self { folder: folder.to_path_buf(), _lock: FolderLock::claim(folder)?.ok_or_else(busy)? };
+        lock.tidy()?;
+        Ok(lock)
     }
 
     /// Removes folders of versions without a manifest, and temporary ones: nobody else is at work here.
@@ -89,7 +76,7 @@ impl FolderLock {
             let (name, path) = (entry.file_name(), entry.path());
             let name = name.to_string_lossy();
             if name.starts_with(TEMPORARY) || (version_of(&name).is_some() && !path.join(NAME).exists()) {
-                std::fs::remove_dir_all(&path).at(&path, "remove")?;
+                remove_folder(&path)?;
             }
         }
         Ok(())
@@ -109,16 +96,12 @@ impl FolderLock {
         let path = self.folder.join(version_name(number));
         std::fs::rename(&path, &gone).at(&path, "rename")?;
         sync_folder(&self.folder)?;
-        std::fs::remove_dir_all(&gone).at(&gone, "remove")
+        remove_folder(&gone)
     }
 
     /// Removes the file `name` of the root, if it is there: one of a version of the older layout that is no more.
     pub(crate) fn remove_file(&self, name: &str) -> Result<(), StorageError> {
-        let path = self.folder.join(name);
-        match std::fs::remove_file(&path) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-            other => other.at(&path, "remove"),
-        }
+        remove_file(&self.folder.join(name))
     }
 
     /// Gives the only version of the older layout a folder with its manifest; its files stay where they are.
@@ -148,18 +131,6 @@ fn temporary(folder: &Path) -> Result<TempDir, StorageError> {
     tempfile::Builder::new().prefix(TEMPORARY).tempdir_in(folder).at(folder, "create a folder in it")
 }
 
-#[cfg(unix)]
-fn is_at(file: &File, path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    let same = |a: std::fs::Metadata, b: std::fs::Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
-    file.metadata().and_then(|own| Ok(same(own, path.metadata()?))).unwrap_or(false)
-}
-
-#[cfg(not(unix))]
-fn is_at(_: &File, path: &Path) -> bool {
-    path.exists()
-}
-
 /// A version in the making. Dropping it without [`NewVersion::publish`] leaves everything as it was.
 pub(crate) struct NewVersion {
     place: Place,
@@ -169,9 +140,9 @@ pub(crate) struct NewVersion {
 
 enum Place {
     /// The first version of a folder that is yet to appear, or that replaces another, which is locked.
-    Whole { staging: Staging, folder: PathBuf, _replaced: Option<FolderLock> },
+    Whole { staging: Staging, folder: PathBuf, _replaced: Option<VersionsLock> },
     /// A further version of one that is there.
-    Within { making: TempDir, lock: FolderLock },
+    Within { making: TempDir, lock: VersionsLock },
 }
 
 impl NewVersion {
@@ -184,14 +155,14 @@ impl NewVersion {
     pub(crate) fn begin(target: &Path, force: bool, format: &'static str) -> Result<Self, StorageError> {
         let there = target.is_dir() && read_format(target, "folder").is_ok_and(|found| found == format);
         if there && !force {
-            let lock = FolderLock::take(target)?;
+            let lock = VersionsLock::take(target)?;
             let number = version_numbers(target)?.last().map_or(1, |last| last + 1);
             return Ok(Self { place: Place::Within { making: temporary(target)?, lock }, number, format });
         }
-        let replaced = if there { Some(FolderLock::take(target)?) } else { None };
+        let replaced = if there { Some(VersionsLock::take(target)?) } else { None };
         let staging = Staging::new(target, force, format)?;
         let folder = staging.path().join(version_name(1));
-        std::fs::create_dir(&folder).at(&folder, "create")?;
+        create_folder(&folder)?;
         Ok(Self { place: Place::Whole { staging, folder, _replaced: replaced }, number: 1, format })
     }
 
@@ -260,7 +231,7 @@ mod tests {
         let target = root.path().join("m");
         assert_eq!([publish(&target, "a"), publish(&target, "b"), publish(&target, "c")], [1, 2, 3]);
         assert_eq!((version_numbers(&target).unwrap(), current(&target)), (vec![1, 2, 3], "c".to_string()));
-        let lock = FolderLock::take(&target).unwrap();
+        let lock = VersionsLock::take(&target).unwrap();
         lock.make_current(1).unwrap();
         assert_eq!(current(&target), "a");
         lock.remove(3).unwrap();
@@ -288,7 +259,7 @@ mod tests {
         publish(&target, "a");
         for force in [false, true] {
             let first = NewVersion::begin(&target, force, FORMAT).unwrap();
-            assert!(matches!(FolderLock::take(&target).err(), Some(StorageError::Busy { .. })));
+            assert!(matches!(VersionsLock::take(&target).err(), Some(StorageError::Busy { .. })));
             assert!(matches!(NewVersion::begin(&target, true, FORMAT).err(), Some(StorageError::Busy { .. })));
             drop(first);
         }
@@ -315,7 +286,7 @@ mod tests {
         let before = std::fs::read(target.join(NAME)).unwrap();
         assert_eq!(version_numbers(&target).unwrap(), [1]);
         assert_eq!((publish(&target, "b"), version_numbers(&target).unwrap()), (2, vec![1, 2]));
-        let lock = FolderLock::take(&target).unwrap();
+        let lock = VersionsLock::take(&target).unwrap();
         lock.make_current(1).unwrap();
         assert_eq!((current(&target), std::fs::read(target.join(NAME)).unwrap()), ("old".to_string(), before));
     }

@@ -76,7 +76,7 @@ pub fn bench_negatives(dataset: &Dataset, config: &TrainConfig, ctx: &Context) -
     let plan = plan_train(dataset, &base, ctx)?;
     let _exact = ExactReading::begin(dataset.train(), &plan);
     let stage = ctx.stage("measuring", None, Unit::Triples);
-    let Prepared { tables, mut crew, around } = prepare(dataset, &base, &plan, (beside(dataset), ctx))?;
+    let Prepared { tables, mut crew, around } = prepare(dataset, &base, &plan, (beside(dataset), ctx), None)?;
     stage.note("an epoch of training");
     let work = epoch(dataset, &base, (0, &plan), bpr(), (&tables, &around), (ctx, &stage));
     let rate = work.update.learning_rate;
@@ -174,7 +174,7 @@ fn cost(
 ) -> Result<(Option<f64>, f64), TrainError> {
     let plan = plan_train(dataset, config, ctx)?;
     let began = Instant::now();
-    let Prepared { tables: own, mut crew, around } = prepare(dataset, config, &plan, (beside(dataset), ctx))?;
+    let Prepared { tables: own, mut crew, around } = prepare(dataset, config, &plan, (beside(dataset), ctx), None)?;
     drop(own);
     let mut rounds = Vec::new();
     let mut setup = 0.0;

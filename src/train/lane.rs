@@ -17,6 +17,7 @@ use super::divergence::{Alarm, LOOKED_AT};
 use super::live::Live;
 use super::objective::Margins;
 use super::paging::Paging;
+use super::update::Selection;
 use crate::context::{Context, Stage};
 use crate::dataset::Interactions;
 use crate::loss::Loss;
@@ -69,6 +70,8 @@ pub(super) struct Epoch<'a, L> {
     pub(super) confidence: Option<&'a Confidence<'a>>,
     pub(super) margins: Option<&'a Margins<'a>>,
     pub(super) watch: &'a Watch<'a>,
+    /// Which positives are trained on, if not all.
+    pub(super) selection: Option<&'a Selection>,
     /// Who asks how negatives came about.
     pub(super) audit: Option<&'a dyn Auditor>,
     pub(super) ctx: &'a Context,
@@ -140,6 +143,9 @@ impl<L: Loss> Epoch<'_, L> {
         }
         let looks = (&scores, self.audit);
         let rest = sampling.fill((items, rest, &rest[..rest.len().min(BATCH)]), BATCH, looks, rng, batch);
+        if let Some(selection) = self.selection {
+            selection.retain(self.seed, batch, self.negatives_each);
+        }
         if let Some(confidence) = self.confidence {
             confidence.fill(batch);
         }
@@ -258,6 +264,9 @@ impl<L: Loss> Epoch<'_, L> {
 
     /// Updates the tables by one batch, and notes if they diverge.
     pub(super) fn learn(&self, batch: &Batch) -> LossSample {
+        if batch.positives.is_empty() {
+            return LossSample::default();
+        }
         let adjust = Adjust {
             positive_weights: &batch.confidence,
             negative_weights: &batch.weights,

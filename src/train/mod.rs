@@ -25,6 +25,7 @@ mod strata;
 mod suggest;
 #[cfg(test)]
 mod tests;
+mod update;
 mod validation;
 
 pub use audit::{AuditOptions, AuditSummary};
@@ -44,4 +45,5 @@ pub use rehearse::{Rehearsal, rehearse_train};
 pub(crate) use run::with_defaults;
 pub use run::{EpochReport, Stopped, TrainReport, train, train_audited};
 pub use schedule::Schedule;
+pub use update::{UpdateOptions, UpdateReport, update};
 pub use validation::{Validated, ValidationConfig, ValidationReport};

@@ -84,7 +84,7 @@ fn in_turn<L: Loss>(
     let stage = ctx.stage("measuring", None, Unit::Triples);
     let mut sides = Vec::new();
     for plan in &plans {
-        sides.push((plan, prepare(dataset, config, plan, (beside(dataset), ctx))?));
+        sides.push((plan, prepare(dataset, config, plan, (beside(dataset), ctx), None)?));
     }
     let mut rates = Vec::new();
     let mut moved = [Some(0), Some(0)];

@@ -19,6 +19,7 @@ use super::objective::{Margins, WithLoss, with_loss};
 use super::paging::{ExactReading, Paging};
 use super::plan::{SHARING, TablePlace, TrainPlan, plan_beside, windows_of};
 use super::strata::Strata;
+use super::update::{Selection, Start, Warm};
 use super::validation::{ValidationReport, Validator, published_row};
 use crate::context::{Context, Stage, Unit};
 use crate::dataset::Dataset;
@@ -134,26 +135,38 @@ pub fn train_audited(
     let plan = plan_beside(taken, dataset, config, ctx)?;
     let version = NewVersion::begin(output, force, "peccary-model")?;
     let mut audit = audit.map(|options| Audit::new(dataset, config, options, (output, force))).transpose()?;
-    type Place<'a> = (&'a Path, &'a Context);
-    struct Own<'a, 'd>(&'a Dataset, &'a TrainConfig, &'a TrainPlan, Place<'a>, Option<&'a mut Audit<'d>>);
-    impl WithLoss for Own<'_, '_> {
-        type Result = Result<(Tables, TrainReport), TrainError>;
-        fn with<L: Loss>(self, loss: L) -> Self::Result {
-            run(self.0, self.1, loss, self.2, self.3, self.4)
-        }
-    }
-    let (place, looks) = ((version.path(), ctx), audit.as_mut());
-    let (tables, mut report) = match config.shares_negatives() {
-        true => train_listwise(dataset, config, &plan, place, looks)?,
-        false => with_loss(config, Own(dataset, config, &plan, place, looks))?,
-    };
+    let (tables, mut report) = train_tables(dataset, config, &plan, (version.path(), ctx), audit.as_mut(), None)?;
     let audited = audit.map(Audit::finish).transpose()?;
     report.audit = audited.as_ref().map(|(_, summary)| *summary);
-    let manifest = publish_tables(version, dataset, config, tables, &report)?;
+    let manifest = publish_tables(version, dataset, config, tables, (&report, None))?;
     if let Some((file, _)) = audited {
         file.publish()?;
     }
     Ok((manifest, report))
+}
+
+/// Trains tables on `dataset`, from random ones on or from those of a model.
+pub(super) fn train_tables(
+    dataset: &Dataset,
+    config: &TrainConfig,
+    plan: &TrainPlan,
+    place: (&Path, &Context),
+    looks: Option<&mut Audit<'_>>,
+    warm: Option<&Warm<'_>>,
+) -> Result<(Tables, TrainReport), TrainError> {
+    type Place<'a> = (&'a Path, &'a Context);
+    type Looks<'a, 'd> = Option<&'a mut Audit<'d>>;
+    struct Own<'a, 'd>(&'a Dataset, &'a TrainConfig, &'a TrainPlan, Place<'a>, Looks<'a, 'd>, Option<&'a Warm<'a>>);
+    impl WithLoss for Own<'_, '_> {
+        type Result = Result<(Tables, TrainReport), TrainError>;
+        fn with<L: Loss>(self, loss: L) -> Self::Result {
+            run(self.0, self.1, loss, self.2, self.3, (self.4, self.5))
+        }
+    }
+    match config.shares_negatives() {
+        true => train_listwise(dataset, config, plan, place, (looks, warm)),
+        false => with_loss(config, Own(dataset, config, plan, place, looks, warm)),
+    }
 }
 
 /// Who trains.
@@ -198,6 +211,7 @@ pub(super) struct Around<'a> {
     confidence: Option<Confidence<'a>>,
     margins: Option<Margins<'a>>,
     watch: Watch<'a>,
+    selection: Option<&'a Selection>,
 }
 
 /// Fills the tables and makes up the crew.
@@ -206,6 +220,7 @@ pub(super) fn prepare<'a>(
     config: &TrainConfig,
     plan: &TrainPlan,
     (folder, ctx): (&Path, &Context),
+    warm: Option<&'a Warm<'_>>,
 ) -> Result<Prepared<'a>, TrainError> {
     if config.negatives.needs_times() && !dataset.manifest().columns.time {
         return Err(TrainError::Config {
@@ -221,22 +236,27 @@ pub(super) fn prepare<'a>(
     let negatives = (&config.negatives, config.negatives());
     let largest = Partition::new(items, plan.block_items).largest();
     let sampling = Sampling::new(dataset, negatives, score, largest, plan.sampled_share, ctx)?;
-    let tables = filled_tables(dataset, config, plan, folder)?;
+    let tables = filled_tables(dataset, config, plan, (folder, warm))?;
     let crew = if config.deterministic {
         Crew::Strata(Box::new(Strata::new((items, plan.block_items), plan, &sampling)))
     } else {
         let lane = |_| Lane::new(Window::new(items, plan.block_items), sampling.clone(), plan.kept_room());
         Crew::Lanes((0..plan.threads).map(lane).collect())
     };
-    Ok(Prepared { tables, crew, around: Around { confidence, margins: Margins::new(dataset, config), watch } })
+    let selection = warm.map(|warm| &warm.selection);
+    Ok(Prepared {
+        tables,
+        crew,
+        around: Around { confidence, margins: Margins::new(dataset, config), watch, selection },
+    })
 }
 
-/// The tables, filled with initial factors. Those that do not fit the budget are in files without names in `folder`.
+/// The tables, filled with initial factors, or with those that are warm. Those that do not fit the budget are in files without names in `folder`.
 pub(super) fn filled_tables(
     dataset: &Dataset,
     config: &TrainConfig,
     plan: &TrainPlan,
-    folder: &Path,
+    (folder, warm): (&Path, Option<&Warm<'_>>),
 ) -> Result<Tables, TrainError> {
     let (users, items) = (dataset.users().len(), dataset.items().len());
     let folders = match plan.tables {
@@ -246,8 +266,8 @@ pub(super) fn filled_tables(
     };
     let kept = (config.optimizer(), config.precision);
     let mut tables = Tables::new(users as usize, items as usize, config.dimensions, config.biases(), kept, folders)?;
-    initialize(&mut tables.users, 0, config);
-    initialize(&mut tables.items, 1, config);
+    initialize(&mut tables.users, 0, config, |user| warm?.user(user));
+    initialize(&mut tables.items, 1, config, |item| warm?.item(item));
     Ok(tables)
 }
 
@@ -290,6 +310,7 @@ pub(super) fn epoch<'a, L: Loss>(
         confidence: around.confidence.as_ref(),
         margins: around.margins.as_ref(),
         watch: &around.watch,
+        selection: around.selection,
         audit: None,
         ctx,
         stage,
@@ -302,25 +323,27 @@ fn run(
     loss: impl Loss,
     plan: &TrainPlan,
     (folder, ctx): (&Path, &Context),
-    mut audit: Option<&mut Audit<'_>>,
+    (mut audit, warm): (Option<&mut Audit<'_>>, Option<&Warm<'_>>),
 ) -> Result<(Tables, TrainReport), TrainError> {
     return_large_buffers();
     let _exact = ExactReading::begin(dataset.train(), plan);
-    let Prepared { mut tables, mut crew, around } = prepare(dataset, config, plan, (folder, ctx))?;
+    let Prepared { mut tables, mut crew, around } = prepare(dataset, config, plan, (folder, ctx), warm)?;
     let each = config.negatives() as u64;
     let why = "no positive with a negative: its users have nearly every item";
     let run = (dataset, config, plan);
-    let report = all_epochs(run, (each, why), &mut tables, (folder, ctx), |(number, scale), tables, stage| {
-        let mut work = epoch(dataset, config, (number, plan), loss, (tables, &around), (ctx, stage));
-        work.audit = begin_audit(&mut audit, number);
-        let windows = work.windows.len() as f64;
-        let rate = |window: usize| scale * rate(config, f64::from(number) + window as f64 / windows);
-        let done = crew.train(&work, rate).ok_or(TrainError::Panicked)?;
-        let negatives = around.watch.report(&done.health, &config.negatives);
-        let diverged = work.alarm.learning_rate();
-        end_audit(&mut audit)?;
-        Ok(Ran { done, negatives, diverged })
-    })?;
+    let positives = positives_of(plan, warm);
+    let report =
+        all_epochs(run, (positives, each, why), &mut tables, (folder, ctx), |(number, scale), tables, stage| {
+            let mut work = epoch(dataset, config, (number, plan), loss, (tables, &around), (ctx, stage));
+            work.audit = begin_audit(&mut audit, number);
+            let windows = work.windows.len() as f64;
+            let rate = |window: usize| scale * rate(config, f64::from(number) + window as f64 / windows);
+            let done = crew.train(&work, rate).ok_or(TrainError::Panicked)?;
+            let negatives = around.watch.report(&done.health, &config.negatives);
+            let diverged = work.alarm.learning_rate();
+            end_audit(&mut audit)?;
+            Ok(Ran { done, negatives, diverged })
+        })?;
     Ok((tables, report))
 }
 
@@ -344,18 +367,23 @@ pub(super) struct Ran {
     pub(super) diverged: Option<f32>,
 }
 
-/// Goes through the epochs of a run: `one` trains each of them, at learning rates times a scale. A positive has `each`
-/// negatives; `nothing` says why there may be no positive to learn from. In the end the tables are the best of the run, if
+/// Positives of an epoch, about.
+pub(super) fn positives_of(plan: &TrainPlan, warm: Option<&Warm<'_>>) -> u64 {
+    warm.map_or(plan.counts.interactions, |warm| warm.selection.expected(plan.counts.interactions))
+}
+
+/// Goes through the epochs of a run: `one` trains each of them, at learning rates times a scale. There are about so many positives an epoch,
+/// each with `each` negatives; `nothing` says why there may be no positive to learn from. In the end the tables are the best of the run, if
 /// it is validated, and the last otherwise.
 pub(super) fn all_epochs(
     (dataset, config, plan): (&Dataset, &TrainConfig, &TrainPlan),
-    (each, nothing): (u64, &str),
+    (positives, each, nothing): (u64, u64, &str),
     tables: &mut Tables,
     (folder, ctx): (&Path, &Context),
     mut one: impl FnMut((u32, f32), &Tables, &Stage<'_>) -> Result<Ran, TrainError>,
 ) -> Result<TrainReport, TrainError> {
     let mut validator = Validator::begin(dataset, config, plan, tables, (folder, ctx))?;
-    let total = plan.counts.interactions * each * u64::from(config.epochs);
+    let total = positives * each * u64::from(config.epochs);
     let stage = ctx.stage("training", Some(total), Unit::Triples);
     let mut epochs: Vec<EpochReport> = Vec::new();
     let mut stopped = Stopped::Epochs;
@@ -448,13 +476,24 @@ fn all_lanes<L: Loss>(
     })
 }
 
-/// Fills a side with uniform numbers of the configured deviation; each row from a generator of its own.
-pub(super) fn initialize(side: &mut Side, number: u64, config: &TrainConfig) {
+/// Fills a side: with the rows that `start` has, and with uniform numbers of the configured deviation where it has none,
+/// each row from a generator of its own.
+pub(super) fn initialize<'a>(
+    side: &mut Side,
+    number: u64,
+    config: &TrainConfig,
+    start: impl Fn(usize) -> Option<Start<'a>> + Sync,
+) {
     let bound = config.init_deviation() * 3f32.sqrt();
     let own = stream_seed(config.seed, number);
     // Listwise losses keep the rows of cosines on the unit sphere from the start.
     let unit = config.loss.kind.is_listwise() && config.similarity() == Similarity::Cosine;
     side.fill(|i, row| {
+        match start(i) {
+            Some(Start::Row(known)) => return row.copy_from_slice(&known[..row.len()]),
+            Some(Start::Nothing) => return row.fill(0.0),
+            None => {}
+        }
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(stream_seed(own, i as u64));
         row[..config.dimensions].fill_with(|| rng.random_range(-bound..bound));
         if unit {
@@ -484,14 +523,14 @@ pub(super) fn publish_tables(
     dataset: &Dataset,
     config: &TrainConfig,
     mut tables: Tables,
-    report: &TrainReport,
+    (report, updated_from): (&impl Serialize, Option<u32>),
 ) -> Result<ModelManifest, TrainError> {
     let json = |value: serde_json::Result<serde_json::Value>| value.unwrap_or(serde_json::Value::Null);
     let used = with_defaults(config);
     let manifest = ModelManifest {
         peccary: env!("CARGO_PKG_VERSION").to_string(),
         model_version: version.number(),
-        updated_from: None,
+        updated_from,
         published: None,
         dataset: dataset.fingerprint().to_string(),
         users: dataset.users().len(),

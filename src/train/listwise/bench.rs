@@ -91,7 +91,7 @@ fn measure<L: Listwise, P: Distribution + Clone>(
     ctx: &Context,
 ) -> Result<ListwiseBench, TrainError> {
     let plan = plan_train(dataset, config, ctx)?;
-    let (tables, mut lanes) = prepare(dataset, config, proposal, &plan, beside(dataset))?;
+    let (tables, mut lanes) = prepare(dataset, config, proposal, &plan, (beside(dataset), None))?;
     let confidence = Confidence::new(dataset, &config.confidence, ctx)?;
     let watch = Watch::new(dataset, config.negatives(), config.temperature());
     let stage = ctx.stage("measuring", None, Unit::Triples);
@@ -156,7 +156,7 @@ pub(in crate::train) fn producers(
         fn with<L: Listwise, P: Distribution + Clone>(self, loss: L, proposal: &P) -> Result<(f64, f64), TrainError> {
             let Self(dataset, config, rounds, (ctx, stage), began) = self;
             let plan = plan_train(dataset, config, ctx)?;
-            let (tables, mut lanes) = prepare(dataset, config, proposal, &plan, beside(dataset))?;
+            let (tables, mut lanes) = prepare(dataset, config, proposal, &plan, (beside(dataset), None))?;
             let watch = Watch::new(dataset, config.negatives(), config.temperature());
             let setup = began.elapsed().as_secs_f64();
             let mut rates = Vec::new();

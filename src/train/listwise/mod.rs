@@ -37,7 +37,8 @@ use crate::train::live::Live;
 use crate::train::objective::any_loss;
 use crate::train::paging::{ExactReading, Paging};
 use crate::train::plan::{TrainPlan, windows_of};
-use crate::train::run::{Ran, TrainReport, all_epochs, begin_audit, end_audit, filled_tables, rate};
+use crate::train::run::{Ran, TrainReport, all_epochs, begin_audit, end_audit, filled_tables, positives_of, rate};
+use crate::train::update::{Selection, Warm};
 
 /// Interactions of a window by default, at most: blocks are drawn from that many.
 pub(super) const WINDOW: u64 = 1 << 23;
@@ -86,10 +87,11 @@ pub(in crate::train) fn train_listwise(
     config: &TrainConfig,
     plan: &TrainPlan,
     place: (&Path, &Context),
-    audit: Option<&mut Audit<'_>>,
+    (audit, warm): (Option<&mut Audit<'_>>, Option<&Warm<'_>>),
 ) -> Result<(Tables, TrainReport), TrainError> {
     type Place<'a> = (&'a Path, &'a Context);
-    struct Run<'a, 'd>(&'a Dataset, &'a TrainConfig, &'a TrainPlan, Place<'a>, Option<&'a mut Audit<'d>>);
+    type Looks<'a, 'd> = (Option<&'a mut Audit<'d>>, Option<&'a Warm<'a>>);
+    struct Run<'a, 'd>(&'a Dataset, &'a TrainConfig, &'a TrainPlan, Place<'a>, Looks<'a, 'd>);
     impl WithLoss for Run<'_, '_> {
         type Outcome = (Tables, TrainReport);
         fn with<L: Listwise, P: Distribution + Clone>(
@@ -100,7 +102,7 @@ pub(in crate::train) fn train_listwise(
             run(self.0, self.1, loss, proposal, self.2, (self.3, self.4))
         }
     }
-    with_proposal(dataset, config, Run(dataset, config, plan, place, audit))
+    with_proposal(dataset, config, Run(dataset, config, plan, place, (audit, warm)))
 }
 
 /// What a producer keeps from epoch to epoch.
@@ -134,6 +136,8 @@ struct Epoch<'a, L> {
     scale: f32,
     confidence: Option<&'a Confidence<'a>>,
     watch: &'a Watch<'a>,
+    /// Which positives are trained on, if not all.
+    selection: Option<&'a Selection>,
     /// Who asks how negatives came about.
     audit: Option<&'a dyn Auditor>,
     ctx: &'a Context,
@@ -189,6 +193,10 @@ impl<L: Listwise> Epoch<'_, L> {
             self.paging.read(chunks);
             pairs.clear();
             pairs.extend_from_slice(window.bucket(0));
+            if let Some(selection) = self.selection {
+                // One block: positions are item ids.
+                pairs.retain(|pair| selection.keeps(self.seed, (pair >> 32) as u32, *pair as u32));
+            }
             pairs.shuffle(&mut rng);
             for pairs in pairs.chunks(self.shared_by) {
                 let mut block = spare().unwrap_or_default();
@@ -287,10 +295,10 @@ fn prepare<P: Distribution + Clone>(
     config: &TrainConfig,
     proposal: &P,
     plan: &TrainPlan,
-    folder: &Path,
+    (folder, warm): (&Path, Option<&Warm<'_>>),
 ) -> Result<(Tables, Vec<Lane<P>>), TrainError> {
     let items = dataset.items().len();
-    let tables = filled_tables(dataset, config, plan, folder)?;
+    let tables = filled_tables(dataset, config, plan, (folder, warm))?;
     let sizes = (config.shared_by(), config.negatives().min(items as usize));
     let lanes = (0..if config.deterministic { 1 } else { plan.threads })
         .map(|_| {
@@ -331,6 +339,7 @@ fn epoch<'a, L: Listwise>(
         scale: any_loss(config).scale,
         confidence,
         watch,
+        selection: None,
         audit: None,
         ctx,
         stage,
@@ -343,27 +352,30 @@ fn run<P: Distribution + Clone>(
     loss: impl Listwise,
     proposal: &P,
     plan: &TrainPlan,
-    ((folder, ctx), mut audit): ((&Path, &Context), Option<&mut Audit<'_>>),
+    ((folder, ctx), (mut audit, warm)): ((&Path, &Context), (Option<&mut Audit<'_>>, Option<&Warm<'_>>)),
 ) -> Result<(Tables, TrainReport), TrainError> {
     return_large_buffers();
     let _exact = ExactReading::begin(dataset.train(), plan);
-    let (mut tables, mut lanes) = prepare(dataset, config, proposal, plan, folder)?;
+    let (mut tables, mut lanes) = prepare(dataset, config, proposal, plan, (folder, warm))?;
     let confidence = Confidence::new(dataset, &config.confidence, ctx)?;
     let watch = Watch::new(dataset, config.negatives(), config.temperature());
     let each = config.negatives().min(dataset.items().len() as usize) as u64;
     let why = "no positive with a negative: no item can be proposed";
     let run = (dataset, config, plan);
-    let report = all_epochs(run, (each, why), &mut tables, (folder, ctx), |(number, scale), tables, stage| {
-        let mut work =
-            epoch(dataset, config, (number, plan), loss, (tables, confidence.as_ref(), &watch), (ctx, stage));
-        work.audit = begin_audit(&mut audit, number);
-        let windows = work.windows.len() as f64;
-        let rate = |window: usize| scale * rate(config, f64::from(number) + window as f64 / windows);
-        let done = all_lanes(&work, &mut lanes, rate).ok_or(TrainError::Panicked)?;
-        let diverged = work.alarm.learning_rate();
-        end_audit(&mut audit)?;
-        let negatives = watch.report(&done.health, &config.negatives);
-        Ok(Ran { done, negatives, diverged })
-    })?;
+    let positives = positives_of(plan, warm);
+    let report =
+        all_epochs(run, (positives, each, why), &mut tables, (folder, ctx), |(number, scale), tables, stage| {
+            let mut work =
+                epoch(dataset, config, (number, plan), loss, (tables, confidence.as_ref(), &watch), (ctx, stage));
+            work.audit = begin_audit(&mut audit, number);
+            work.selection = warm.map(|warm| &warm.selection);
+            let windows = work.windows.len() as f64;
+            let rate = |window: usize| scale * rate(config, f64::from(number) + window as f64 / windows);
+            let done = all_lanes(&work, &mut lanes, rate).ok_or(TrainError::Panicked)?;
+            let diverged = work.alarm.learning_rate();
+            end_audit(&mut audit)?;
+            let negatives = watch.report(&done.health, &config.negatives);
+            Ok(Ran { done, negatives, diverged })
+        })?;
     Ok((tables, report))
 }
