@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use peccary::{
-    ByteSize, Column, Delimiter, Format, IngestOptions, IngestRun, IngestSummary, Input, Inputs, Leftover, OnError,
-    ReadOptions, Split, TimeUnit,
+    AppendSummary, ByteSize, Column, Delimiter, Format, IngestOptions, IngestRun, IngestSummary, Input, Inputs,
+    Leftover, OnError, ReadOptions, Split, TimeUnit,
 };
 use serde::Serialize;
 
@@ -21,6 +21,10 @@ At least 64MiB of --memory are needed. Until it is done, an ingest works in the 
 as much as the log uncompressed. What was read is made durable there every --checkpoint seconds: after Ctrl-C, a crash or \
 a full disk, the same command with --resume goes on from there.
 
+--append reads more logs into a dataset that is there, as its first ones were read unless flags say otherwise. Rows of a pair \
+that is there are merged into it, new users and items get ids at the end, and all others keep theirs; new pairs are train \
+unless --split, --valid-split, --valid or --test hold some out. Who reads the dataset meanwhile is not disturbed.
+
 Examples:
   peccary ingest --output clicks.pec clicks.csv
   peccary ingest --output ml.pec ml-1m/ratings.dat --weight-column 3 --time-column 4 --min-weight 4
@@ -30,6 +34,8 @@ Examples:
   peccary ingest --output big.pec big.csv.zst --memory 1GiB --split time:0.1 --valid-split time:0.1
   peccary ingest --output big.pec big.csv.zst --memory 2GiB --resume
   peccary ingest --output g.pec train.tsv.gz --test test.tsv.gz
+  peccary ingest --append clicks.pec monday.csv tuesday.csv
+  peccary ingest --append big.pec week.csv.zst --split time:2024-02-01
   zcat log.gz | peccary ingest --output log.pec - --on-error skip";
 
 /// Turn logs into a dataset
@@ -40,8 +46,11 @@ pub struct Args {
     #[arg(required = true, value_name = "INPUT")]
     inputs: Vec<Input>,
     /// Dataset to write: a folder
-    #[arg(long, short, value_name = "DATASET")]
-    output: PathBuf,
+    #[arg(long, short, value_name = "DATASET", required_unless_present = "append")]
+    output: Option<PathBuf>,
+    /// Dataset to append the rows to
+    #[arg(long, value_name = "DATASET", conflicts_with_all = ["output", "force"])]
+    append: Option<PathBuf>,
     /// Replace the output if it is there already
     #[arg(long)]
     force: bool,
@@ -57,10 +66,10 @@ pub struct Args {
     #[command(flatten)]
     reading: Reading,
     /// Drop users with fewer items, until nothing changes
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "append")]
     min_user_count: u32,
     /// Drop items with fewer users, until nothing changes
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "append")]
     min_item_count: u32,
     /// Hold out for test: none, leave-one-out, random:0.1, time:0.1 or time:2024-01-01
     #[arg(long, value_name = "SPLIT", default_value_t = Split::None)]
@@ -77,15 +86,15 @@ pub struct Args {
     /// At rows that cannot be used: fail, or skip them
     #[arg(long, value_enum, default_value_t = AtError::Fail)]
     on_error: AtError,
-    /// Where skipped rows go, as NDJSON [default: OUTPUT.rejects.ndjson]
+    /// Where skipped rows go, as NDJSON [default: OUTPUT.rejects.ndjson, or DATASET.append-N.rejects.ndjson]
     #[arg(long, value_name = "FILE")]
     rejects: Option<PathBuf>,
-    /// Seed of random splits and ties
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    seed: u64,
-    /// Seed of the hash that orders users and items
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    hash_seed: u64,
+    /// Seed of random splits and ties [default: 0, or as it was]
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Seed of the hash that orders users and items [default: 0]
+    #[arg(long, value_name = "N", conflicts_with = "append")]
+    hash_seed: Option<u64>,
 }
 
 fn seconds(text: &str) -> Result<f64, String> {
@@ -120,9 +129,9 @@ pub struct Reading {
     /// Column of times [default: by known names, else none]
     #[arg(long, value_name = "COLUMN")]
     time_column: Option<Column>,
-    /// auto, seconds, milliseconds or rfc3339
-    #[arg(long, value_name = "UNIT", default_value_t = TimeUnit::Auto)]
-    time_unit: TimeUnit,
+    /// auto, seconds, milliseconds or rfc3339 [default: auto]
+    #[arg(long, value_name = "UNIT")]
+    time_unit: Option<TimeUnit>,
     /// Column of weights, such as ratings [default: none]
     #[arg(long, value_name = "COLUMN")]
     weight_column: Option<Column>,
@@ -157,38 +166,57 @@ struct Report<'a> {
     summary: &'a IngestSummary,
 }
 
+/// What `--json` prints of an append.
+#[derive(Serialize)]
+struct Appended<'a> {
+    dataset: &'a Path,
+    #[serde(flatten)]
+    summary: &'a AppendSummary,
+}
+
 impl Reading {
     /// The options that these flags make; all others are their defaults.
     pub fn options(self) -> IngestOptions {
+        self.over(IngestOptions::default())
+    }
+
+    /// The options that these flags make; all others are those of `base`.
+    fn over(self, base: IngestOptions) -> IngestOptions {
+        let IngestOptions { read, min_weight, keep_events, exposure_events, .. } = base;
         let read = ReadOptions {
-            format: self.format,
-            delimiter: self.delimiter,
+            format: self.format.or(read.format),
+            delimiter: self.delimiter.or(read.delimiter),
             header: match (self.header, self.no_header) {
                 (true, _) => Some(true),
                 (_, true) => Some(false),
-                _ => None,
+                _ => read.header,
             },
-            quotes: !self.no_quotes,
-            user: self.user_column,
-            item: self.item_column,
-            time: self.time_column,
-            weight: self.weight_column,
-            event: self.event_column,
-            context: self.context,
-            time_unit: self.time_unit,
+            quotes: read.quotes && !self.no_quotes,
+            user: self.user_column.or(read.user),
+            item: self.item_column.or(read.item),
+            time: self.time_column.or(read.time),
+            weight: self.weight_column.or(read.weight),
+            event: self.event_column.or(read.event),
+            context: given(self.context, read.context),
+            time_unit: self.time_unit.unwrap_or(read.time_unit),
         };
         IngestOptions {
             read,
-            min_weight: self.min_weight,
-            keep_events: self.keep_events,
-            exposure_events: self.exposure_events,
-            ..IngestOptions::default()
+            min_weight: self.min_weight.or(min_weight),
+            keep_events: given(self.keep_events, keep_events),
+            exposure_events: given(self.exposure_events, exposure_events),
+            ..base
         }
     }
 }
 
+/// What a flag lists, or else what was there.
+fn given<T>(flag: Vec<T>, otherwise: Vec<T>) -> Vec<T> {
+    if flag.is_empty() { otherwise } else { flag }
+}
+
 impl Args {
-    fn into_parts(self) -> (Inputs, IngestOptions, PathBuf, IngestRun) {
+    fn into_parts(self, base: IngestOptions) -> (Inputs, IngestOptions, IngestRun) {
         let options = IngestOptions {
             min_user_count: self.min_user_count,
             min_item_count: self.min_item_count,
@@ -199,9 +227,9 @@ impl Args {
                 AtError::Skip => OnError::Skip,
             },
             rejects: self.rejects,
-            seed: self.seed,
-            hash_seed: self.hash_seed,
-            ..self.reading.options()
+            seed: self.seed.unwrap_or(base.seed),
+            hash_seed: self.hash_seed.unwrap_or(base.hash_seed),
+            ..self.reading.over(base)
         };
         let leftover = match (self.resume, self.restart) {
             (true, _) => Leftover::Resume,
@@ -210,15 +238,46 @@ impl Args {
         };
         let checkpoint = Duration::from_secs_f64(self.checkpoint);
         let run = IngestRun { force: self.force, leftover, checkpoint };
-        (Inputs { main: self.inputs, valid: self.valid, test: self.test }, options, self.output, run)
+        (Inputs { main: self.inputs, valid: self.valid, test: self.test }, options, run)
     }
 }
 
 /// Runs the command.
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
-    let (inputs, options, output, run) = args.into_parts();
+    if let Some(dataset) = args.append.clone() {
+        let (inputs, options, run) = args.into_parts(peccary::append_options(&dataset)?);
+        let summary = peccary::append_ingest(&inputs, &options, &dataset, run, &globals.context())?;
+        return globals.print(&Appended { dataset: &dataset, summary: &summary }, append_text(&dataset, &summary)?);
+    }
+    let output = args.output.clone().unwrap_or_default();
+    let (inputs, options, run) = args.into_parts(IngestOptions::default());
     let summary = peccary::ingest(&inputs, &options, &output, run, &globals.context())?;
     globals.print(&Report { output: &output, summary: &summary }, text(&output, &summary)?)
+}
+
+fn append_text(dataset: &Path, summary: &AppendSummary) -> Result<String, std::fmt::Error> {
+    let AppendSummary { change, users, items, parts, read, .. } = summary;
+    let mut text = format!(
+        "{}: {} interactions added, {} merged into those that were there; {} new users, {} new items",
+        dataset.display(),
+        grouped(change.interactions),
+        grouped(change.merged),
+        grouped(change.users.into()),
+        grouped(change.items.into())
+    );
+    write!(text, "\nnow {} users, {} items", grouped((*users).into()), grouped((*items).into()))?;
+    for (part, summary) in parts {
+        write!(text, ", {} {}", grouped(summary.interactions), part.name())?;
+    }
+    write!(
+        text,
+        "\n{} rows read in {:.1} s, merged in {:.1} s",
+        grouped(read.counts.rows_read),
+        read.seconds,
+        summary.seconds - read.seconds
+    )?;
+    details(&mut text, read)?;
+    Ok(text)
 }
 
 fn text(output: &Path, summary: &IngestSummary) -> Result<String, std::fmt::Error> {
@@ -242,6 +301,16 @@ fn text(output: &Path, summary: &IngestSummary) -> Result<String, std::fmt::Erro
         short(summary.rows_per_second),
         ByteSize(summary.peak_temp_bytes)
     )?;
+    details(&mut text, summary)?;
+    for (part, _) in parts.iter().filter(|(_, part)| part.interactions == 0) {
+        write!(text, "\nwarning: the {} part is empty: nothing in the log belongs there", part.name())?;
+    }
+    Ok(text)
+}
+
+/// What became of rows that are not simply there.
+fn details(text: &mut String, summary: &IngestSummary) -> std::fmt::Result {
+    let counts = &summary.counts;
     let dropped = [
         (counts.filtered_by_event, "rows dropped by --keep-events"),
         (counts.filtered_by_weight, "rows dropped by --min-weight"),
@@ -255,14 +324,11 @@ fn text(output: &Path, summary: &IngestSummary) -> Result<String, std::fmt::Erro
     for (count, what) in dropped.into_iter().filter(|(count, _)| *count > 0) {
         write!(text, "\n{} {what}", grouped(count))?;
     }
-    for (part, _) in parts.iter().filter(|(_, part)| part.interactions == 0) {
-        write!(text, "\nwarning: the {} part is empty: nothing in the log belongs there", part.name())?;
-    }
     if let Some(rejects) = &summary.rejects {
         write!(text, "\n{} rows rejected: {}", grouped(counts.rejected), rejects.display())?;
         for (reason, count) in &counts.rejected_by_reason {
             write!(text, "\n  {} {reason}", grouped(*count))?;
         }
     }
-    Ok(text)
+    Ok(())
 }

@@ -2,8 +2,10 @@
 
 mod bench;
 mod common;
+mod compact;
 mod evaluate;
 mod explain;
+mod forget;
 mod ingest;
 mod inspect;
 mod numbers;
@@ -72,11 +74,15 @@ macro_rules! commands {
 
 // In the order of work: quickstart, synth, plan, ingest, inspect, verify, train, sweep, evaluate, recommend, similar,
 // explain, update, versions, rollback, prune.
+// In the order of work: quickstart, synth, plan, ingest, compact, forget, inspect, verify, train, sweep, evaluate, recommend, similar,
+// explain.
 commands! {
     Quickstart => quickstart,
     Synth => synth,
     Plan => plan,
     Ingest => ingest,
+    Compact => compact,
+    Forget => forget,
     Inspect => inspect,
     Verify => verify,
     Train => train,

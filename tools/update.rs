@@ -73,7 +73,8 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
         report.training.epochs.len(),
         duration(Duration::from_secs_f64(report.training.seconds)),
     );
-    let mut json = json!({ "model": args.model, "version": manifest.model_version, "fingerprint": manifest.fingerprint() });
+    let mut json =
+        json!({ "model": args.model, "version": manifest.model_version, "fingerprint": manifest.fingerprint() });
     if let (Value::Object(all), Value::Object(report)) = (&mut json, serde_json::to_value(&report)?) {
         all.extend(report);
     }

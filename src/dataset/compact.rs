@@ -24,7 +24,7 @@ pub struct CompactSummary {
     /// Files before and after, the manifest left out.
     pub files: [usize; 2],
     /// Chunks before and after.
-    pub chunks: [usize; 2],
+    pub chunks: [u32; 2],
     /// Bytes of the files before and after.
     pub bytes: [u64; 2],
     /// The same as before.
@@ -33,9 +33,9 @@ pub struct CompactSummary {
     pub seconds: f64,
 }
 
-/// Refuses a budget that the counts of `shape` do not fit.
-pub(crate) fn check_memory(shape: &Shape, what: &str, ctx: &Context) -> Result<(), DatasetError> {
-    let needed = ByteSize((FIXED + shape.bytes()).div_ceil(1 << 20) << 20);
+/// Refuses a budget that the counts of `shape` and `more` bytes do not fit.
+pub(crate) fn check_memory(shape: &Shape, more: u64, what: &str, ctx: &Context) -> Result<(), DatasetError> {
+    let needed = ByteSize((FIXED + shape.bytes() + more).div_ceil(1 << 20) << 20);
     if ctx.memory() < needed {
         let what = format!("{what} with {} items", shape.items);
         return Err(DatasetError::Memory { given: ctx.memory(), needed, what });
@@ -64,14 +64,14 @@ pub fn compact(path: impl AsRef<Path>, ctx: &Context) -> Result<CompactSummary, 
     let mut summary = CompactSummary {
         compacted: false,
         files: [files.len(); 2],
-        chunks: [base.train().chunks(); 2],
+        chunks: [base.train().chunks() as u32; 2],
         bytes: [size(files); 2],
         fingerprint: base.fingerprint().to_string(),
         seconds: 0.0,
     };
     if !is_compact(&base) {
         let shape = Shape::of(&base);
-        check_memory(&shape, "compacting a dataset", ctx)?;
+        check_memory(&shape, 0, "compacting a dataset", ctx)?;
         let mut rewrite = Rewrite::begin(&base, &lock, shape)?;
         let stage = ctx.stage("compacting", Some(base.users().len().into()), Unit::Users);
         for index in 0..base.train().chunks() {
@@ -91,12 +91,11 @@ pub fn compact(path: impl AsRef<Path>, ctx: &Context) -> Result<CompactSummary, 
         let mut outcome = Outcome::same(&base);
         outcome.users = vec![listed(base.users(), USERS)?];
         outcome.items = vec![listed(base.items(), ITEMS)?];
-        summary.chunks[1] = 0;
         let manifest = rewrite.publish(outcome)?;
         lock.remove_unlisted(&manifest)?;
         summary.files[1] = manifest.files.len();
         summary.bytes[1] = size(&manifest.files);
-        summary.chunks[1] = Dataset::open_as(path.as_ref(), manifest)?.train().chunks();
+        summary.chunks[1] = manifest.layout.as_ref().map_or(0, |layout| layout.number_of_chunks);
         summary.compacted = true;
     }
     summary.seconds = begun.elapsed().as_secs_f64();

@@ -63,7 +63,7 @@ pub fn forget(path: impl AsRef<Path>, users: &[String], ctx: &Context) -> Result
     let forgotten = numbers(&base, users)?;
     let is_forgotten = |user: u32| forgotten.binary_search(&user).is_ok();
     let shape = Shape::of(&base);
-    check_memory(&shape, "forgetting users of a dataset", ctx)?;
+    check_memory(&shape, 12 * users.len() as u64, "forgetting users of a dataset", ctx)?;
     let tainted = tainted(&base, &forgotten);
     let mut rewrite = Rewrite::begin(&base, &lock, shape)?;
     let (mut interactions, mut exposures) = (0, 0);

@@ -87,6 +87,8 @@ pub struct Layout {
     pub contexts: Option<String>,
     /// The index of chunks.
     pub chunks: String,
+    /// How many chunks each stream has.
+    pub number_of_chunks: u32,
 }
 
 /// What a change of the content did.

@@ -259,6 +259,7 @@ impl<'a> Rewrite<'a> {
             popularity: relative_of(&popularity),
             contexts: outcome.contexts.as_ref().map(|(record, _)| relative_of(record)),
             chunks: relative_of(&index),
+            number_of_chunks: live.streams.first().map_or(0, |s| s.runs.iter().map(|run| run.count).sum()),
         };
         let new = new.into_iter().map(|f| FileRecord { path: format!("{}/{}", self.prefix, f.path), ..f });
         let mut files: Vec<FileRecord> = new.chain([popularity, index]).collect();

@@ -187,9 +187,8 @@ impl Append<'_> {
         let whole = shape.parts.len() > base.parts().count() || (shape.exposed && base.exposures().is_none());
         let too_many = || DatasetError::TooMany { what: "items" };
         shape.items = base.items().len().checked_add(piece.items().len()).ok_or_else(too_many)?;
-        let held = shape.bytes() + u64::from(piece.items().len()) * 4 + context_bytes as u64;
-        check_memory(&shape, "appending to a dataset", &ctx.clone().with_memory(ByteSize(ctx.memory().0 - held / 2)))?;
-
+        let more = u64::from(piece.items().len()) * 4 + context_bytes as u64;
+        check_memory(&shape, more, "appending to a dataset", ctx)?;
         let mut rewrite = Rewrite::begin(base, self.lock, shape.clone())?;
         let (mut item_file, mut user_file) = (rewrite.dictionary("items.dict")?, rewrite.dictionary("users.dict")?);
         let items = number_items(base, piece, &mut item_file, ctx)?;
