@@ -72,10 +72,8 @@ macro_rules! commands {
     };
 }
 
-// In the order of work: quickstart, synth, plan, ingest, inspect, verify, train, sweep, evaluate, recommend, similar,
-// explain, update, versions, rollback, prune.
-// In the order of work: quickstart, synth, plan, ingest, compact, forget, inspect, verify, train, sweep, evaluate, recommend, similar,
-// explain.
+// In the order of work: quickstart, synth, plan, ingest, compact, forget, inspect, verify, train, sweep, evaluate,
+// recommend, similar, explain, update, versions, rollback, prune.
 commands! {
     Quickstart => quickstart,
     Synth => synth,

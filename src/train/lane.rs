@@ -251,6 +251,9 @@ impl<L: Loss> Epoch<'_, L> {
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(stream_seed(self.seed, number as u64));
         window.trim(kept_room);
         window.fill(self.interactions, chunks, &mut rng);
+        if let Some(selection) = self.selection {
+            window.retain_runs(|user, item| selection.keeps(self.seed, user, item));
+        }
         self.paging.read(chunks);
         Some((number, rng))
     }

@@ -79,6 +79,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
 /// The median and the 95th percentile.
 fn quantiles(mut times: Vec<f64>) -> (f64, f64) {
     times.sort_by(f64::total_cmp);
-    let at = |share: f64| times.get((times.len().saturating_sub(1) as f64 * share) as usize).copied().unwrap_or_default();
+    let at =
+        |share: f64| times.get((times.len().saturating_sub(1) as f64 * share) as usize).copied().unwrap_or_default();
     (at(0.5), at(0.95))
 }
