@@ -31,7 +31,7 @@ impl Staging {
         }
         let staging = Self::start(&parent, &prefix, target, force)?;
         // Another may have started since. Should both see the other, both give way.
-        if remove_abandoned(&parent, &prefix, Some(staging.path())) { Err(busy()) } else { Ok(staging) }
+        if remove_abandoned(&parent, &prefix, staging.path().file_name()) { Err(busy()) } else { Ok(staging) }
     }
 
     /// Like [`Staging::new`], but builds in `folder`, which must be on the target's file system, and leaves what lies
@@ -144,11 +144,11 @@ fn may_replace_file(target: &Path, force: bool) -> Result<(), StorageError> {
 
 /// Removes what a killed process left under our prefix: folders whose lock nobody holds. Returns whether somebody holds
 /// one, but for that of `own`.
-fn remove_abandoned(parent: &Path, prefix: &str, own: Option<&Path>) -> bool {
+fn remove_abandoned(parent: &Path, prefix: &str, own: Option<&std::ffi::OsStr>) -> bool {
     let Ok(entries) = parent.read_dir() else { return false };
     let mut busy = false;
     for entry in entries.flatten() {
-        if !entry.file_name().to_string_lossy().starts_with(prefix) || Some(&*entry.path()) == own {
+        if !entry.file_name().to_string_lossy().starts_with(prefix) || Some(&*entry.file_name()) == own {
             continue;
         }
         let Ok(lock) = File::open(entry.path().join(LOCK)) else { continue };
