@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use serde::{Deserialize, Serialize};
 
 /// A number of bytes, written and read as `2GiB`, `512MiB`, `64KiB` or a plain number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ByteSize(pub u64);
 
@@ -67,6 +67,8 @@ pub enum Unit {
     Rows,
     /// Users.
     Users,
+    /// Items.
+    Items,
     /// Training triples (user, positive, negative).
     Triples,
     /// Epochs of training, of several runs.
@@ -110,6 +112,27 @@ impl Progress for Silent {
     fn begin(&self, _: &str, _: Option<u64>, _: Unit, _: Arc<Live>) {}
     fn end(&self) {}
     fn message(&self, _: &str) {}
+}
+
+/// Passes everything on, and messages to a listener as well.
+struct Overheard<F> {
+    progress: Arc<dyn Progress>,
+    listener: F,
+}
+
+impl<F: Fn(&str) + Send + Sync> Progress for Overheard<F> {
+    fn begin(&self, name: &str, total: Option<u64>, unit: Unit, live: Arc<Live>) {
+        self.progress.begin(name, total, unit, live);
+    }
+
+    fn end(&self) {
+        self.progress.end();
+    }
+
+    fn message(&self, text: &str) {
+        self.progress.message(text);
+        (self.listener)(text);
+    }
 }
 
 /// One running stage; it ends when dropped.
@@ -156,6 +179,13 @@ impl Context {
         Self { threads: threads.max(1), memory, progress: Arc::new(Silent), cancel: Arc::default() }
     }
 
+    /// The same with another number of threads.
+    #[must_use]
+    pub fn with_threads(mut self, threads: usize) -> Self {
+        self.threads = threads.max(1);
+        self
+    }
+
     /// The same with another memory budget.
     #[must_use]
     pub fn with_memory(mut self, memory: ByteSize) -> Self {
@@ -168,6 +198,12 @@ impl Context {
     pub fn with_progress(mut self, progress: Arc<dyn Progress>) -> Self {
         self.progress = progress;
         self
+    }
+
+    /// The same, with a `listener` that is told the messages, too.
+    pub(crate) fn overheard(&self, listener: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        let progress = Arc::new(Overheard { progress: self.progress.clone(), listener });
+        Self { progress, ..self.clone() }
     }
 
     /// Stops soon after `flag` becomes true.

@@ -8,12 +8,15 @@
 //! |---|---|---|---|
 //! | make a log up | [`save_synth`], [`write_synth`] | a [`SynthConfig`], planted as a [`PlantedModel`] | a log, and the truth behind it |
 //! | ingest | [`ingest()`] | [`Inputs`] and [`IngestOptions`] | a [`Dataset`] |
+//! | change | [`append_ingest`], [`compact()`], [`forget()`] | a [`Dataset`]'s path, and logs or users | the dataset, changed in one step |
 //! | train | [`train()`] | a [`Dataset`] and a [`TrainConfig`] | a [`Model`] |
 //! | evaluate | [`evaluate()`] | any [`Scorer`] and a [`Dataset`] | an [`Evaluation`] beside [`Baselines`] |
+//! | compare | [`compare()`] | two of them | a [`Comparison`]: which is better, or that it cannot be told |
 //! | recommend | [`recommend()`], [`save_recommendations`], [`similar`] | the same | items for users, items like items |
 //! | fold in | [`fold_in`] | a [`Model`] and a history | items for a user who was not trained |
 //! | update | [`update()`] | a [`Model`]'s path and a [`Dataset`] that has grown | the model's next version |
 //! | keep | [`versions`], [`rollback`], [`prune`] | a model's path | its versions, one of them current |
+//! | report | [`report()`], [`save_report`] | a [`Model`], others beside it, a [`Dataset`] | one HTML page |
 //! | tune | [`sweep()`] | a [`Dataset`], a [`TrainConfig`] and a [`Space`] of others | a [`SweepReport`], the best configuration |
 //! | explain | [`train_audited`], [`explain()`] | the same, and a user | how negatives came about |
 //! | plan | [`plan_train`], [`rehearse_train`], [`plan_ingest`] | a [`Dataset`] or a log | what a run will take |
@@ -47,8 +50,8 @@
 //!
 //! let model = Model::open(&output)?;
 //! let evaluation = evaluate(&model, &dataset, &EvaluateOptions::default(), &ctx)?;
-//! let random = evaluation.baselines.as_ref().map(|b| b.random.get("recall@20"));
-//! assert!(evaluation.metrics.get("recall@20") > random.flatten());
+//! let random = evaluation.baselines.get(Baseline::Random).and_then(|random| random.get("recall@20"));
+//! assert!(evaluation.metrics.get("recall@20") > random);
 //!
 //! // Three items for everyone, by their ids in the log.
 //! let options = RecommendOptions { k: 3, ..RecommendOptions::default() };
@@ -65,10 +68,17 @@
 
 mod columnar;
 mod context;
+mod cooccurrence;
 mod dataset;
+mod embeddings;
 mod evaluate;
 mod explain;
 mod fold;
+#[cfg(test)]
+mod faults;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod ingest;
 mod loss;
 mod mix;
@@ -77,6 +87,8 @@ mod nearest;
 mod negatives;
 mod rank;
 mod recommend;
+mod report;
+mod runlog;
 mod storage;
 mod stored;
 mod stream;
@@ -90,9 +102,11 @@ pub use dataset::{
     DatasetError, DatasetStatistics, Dictionary, Distribution, ExposureSummary, Exposures, FORMAT_VERSION,
     ForgetSummary, Interactions, Layout, Manifest, Part, PartSummary, Positives, Source, UserItems, compact, forget,
 };
+pub use embeddings::{EmbeddingHealth, Likeness, LikenessOptions, RowNorms, SideHealth, embedding_health, likeness};
 pub use evaluate::{
-    Baselines, EvaluateBench, EvaluateError, EvaluateOptions, Evaluation, MetricAt, Metrics, Protocol, bench_evaluate,
-    evaluate,
+    Baseline, Baselines, CalibrationMethod, CalibrationOptions, CalibrationReport, ComparedMetric, Comparison,
+    EvaluateBench, EvaluateError, EvaluateOptions, Evaluation, Intervals, MetricAt, Metrics, Protocol, Reliability,
+    ReliabilityBin, SliceBy, SliceRow, Verdict, bench_evaluate, calibrate, calibration, compare, evaluate,
 };
 pub use explain::{
     ExplainError, ExplainOptions, ExplainedCandidate, ExplainedComponent, ExplainedNegative, ExplainedPositive,
@@ -105,8 +119,8 @@ pub use ingest::{
 };
 pub use loss::{LossConfig, LossKind, Surrogate};
 pub use model::{
-    Factors, InstructionSet, MODEL_FORMAT_VERSION, Model, ModelError, ModelManifest, ModelVersion, Precision,
-    Similarity, prune, rollback, versions,
+    Calibration, CalibrationCurve, Factors, InstructionSet, MODEL_FORMAT_VERSION, Model, ModelError, ModelManifest,
+    ModelVersion, Precision, Similarity, prune, rollback, versions,
 };
 pub use negatives::{
     ComponentShare, Curve, MixConfig, NegativesConfig, NegativesReport, Proposal, Propose, Scheduled, Select, Shape,
@@ -117,7 +131,12 @@ pub use recommend::{
     FoldInOptions, FoldedIn, RecommendError, RecommendFormat, RecommendOptions, RecommendSummary, RecommendUsers,
     Recommendations, fold_in, recommend, save_recommendations, similar, write_recommendations,
 };
-pub use storage::{FileRecord, StorageError};
+pub use report::{ReportError, ReportOptions, ReportSummary, report, save_report};
+pub use runlog::{
+    RUN_LOG_VERSION, RunBest, RunDataset, RunEnd, RunEnded, RunEpoch, RunEvent, RunHappening, RunHeader, RunLog,
+    RunLogError, RunMachine, RunMoment, RunRecord, RunStage, RunValidation,
+};
+pub use storage::{FileRecord, StorageError, explain_bus_errors};
 pub use stored::{Stored, StoredError};
 pub use sweep::{
     Halving, Search, Space, Standing, SweepError, SweepFailure, SweepOptions, SweepReport, SweepRow, SweepSkipped,
@@ -128,9 +147,11 @@ pub use synth::{
     write_synth, write_truth,
 };
 pub use train::{
-    AuditOptions, AuditSummary, ConfidenceConfig, DivergedRow, EpochReport, ListwiseBench, NegativesBench,
-    OptimizerConfig, OptimizerKind, OutOfCoreBench, RegularizationConfig, Rehearsal, SamplerCost, Schedule, Stopped,
-    StreamConfig, TablePlace, TrainBench, TrainConfig, TrainCounts, TrainError, TrainPlan, TrainReport, UpdateOptions,
-    UpdateReport, Validated, ValidationConfig, ValidationPlan, ValidationReport, WeightScale, bench_listwise,
-    bench_negatives, bench_out_of_core, bench_train, plan_train, rehearse_train, train, train_audited, update,
+    AuditOptions, AuditSummary, CheckpointConfig, CheckpointEvery, CheckpointPlan, CheckpointReport, ConfidenceConfig,
+    DivergedRow, DivergenceConfig, EpochReport, ListwiseBench, NegativesBench, OptimizerConfig, OptimizerKind,
+    OutOfCoreBench, RegularizationConfig, Rehearsal, Rollback, SamplerCost, Schedule, Stopped, StreamConfig,
+    TablePlace, TrainBench, TrainCheckpoint, TrainConfig, TrainCounts, TrainError, TrainPlan, TrainReport, TrainRun,
+    UpdateOptions, UpdateReport, Validated, ValidationConfig, ValidationPlan, ValidationReport, WeightScale,
+    bench_listwise, bench_negatives, bench_out_of_core, bench_train, plan_train, rehearse_train, train, train_audited,
+    update,
 };

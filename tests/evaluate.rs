@@ -14,20 +14,51 @@ fn evaluate(trained: &Trained, args: &[&str]) -> Value {
 #[test]
 fn metrics_are_json_whatever_the_threads_and_memory() {
     let trained = Trained::new();
-    let result = evaluate(&trained, &["--k", "5,20"]);
+    let args = ["--k", "5,20", "--slices", "activity,popularity"];
+    let result = evaluate(&trained, &args);
     let keys: Vec<&String> = result["metrics"].as_object().unwrap().keys().collect();
-    let at = |k| ["recall", "precision", "hit_rate", "ndcg", "mrr", "map"].map(|name| format!("{name}@{k}"));
-    assert!(keys.into_iter().eq(at(5).iter().chain(&at(20)).chain([&"auc".to_string()])), "{result}");
-    let all =
-        |metrics: &Value| metrics.as_object().unwrap().values().all(|v| (0.0..=1.0).contains(&v.as_f64().unwrap()));
-    for metrics in [&result["metrics"], &result["baselines"]["popularity"], &result["baselines"]["random"]] {
+    let at = |names: &[&str], k: u32| names.iter().map(|name| format!("{name}@{k}")).collect::<Vec<_>>();
+    let accuracy = ["recall", "precision", "hit_rate", "ndcg", "mrr", "map"];
+    let beyond = ["coverage", "gini", "mean_popularity", "tail_share", "novelty", "serendipity", "diversity"];
+    let auc = vec!["auc".to_string()];
+    let expected = [at(&accuracy, 5), at(&accuracy, 20), auc.clone(), at(&beyond, 5), at(&beyond, 20)].concat();
+    assert_eq!(keys, expected.iter().collect::<Vec<_>>());
+    let accuracy = [at(&accuracy, 5), at(&accuracy, 20), auc].concat();
+    let all = |metrics: &Value| {
+        accuracy.iter().all(|name| (0.0..=1.0).contains(&metrics[name].as_f64().unwrap_or_else(|| panic!("{name}"))))
+    };
+    // The log has times, so that all four are there.
+    let baselines: Vec<&String> = result["baselines"].as_object().unwrap().keys().collect();
+    assert_eq!(baselines, ["popularity", "recent", "item_knn", "random"]);
+    for metrics in std::iter::once(&result["metrics"]).chain(result["baselines"].as_object().unwrap().values()) {
         assert!(all(metrics), "{metrics}");
+        assert_eq!(metrics.as_object().unwrap().keys().collect::<Vec<_>>(), keys, "one table");
     }
-    let random = result["baselines"]["random"]["auc"].as_f64().unwrap();
-    assert!((random - 0.5).abs() < 0.05, "{random}");
-    assert!(result["baselines"]["popularity"]["auc"].as_f64().unwrap() > 0.55, "{result}");
-    let other = evaluate(&trained, &["--k", "5,20", "--threads", "3", "--memory", "7MiB"]);
-    for key in ["metrics", "baselines", "users", "interactions", "cold_users"] {
+    for name in &accuracy {
+        let [low, high] = [0, 1].map(|end| result["intervals"][name][end].as_f64().unwrap());
+        let value = result["metrics"][name].as_f64().unwrap();
+        assert!(low < value && value < high && high - low < 0.2, "{name}: {value} in {low} to {high}");
+    }
+    let of = |baseline: &str, metric: &str| result["baselines"][baseline][metric].as_f64().unwrap();
+    assert!((of("random", "auc") - 0.5).abs() < 0.05, "{result}");
+    assert!(of("popularity", "auc") > 0.55 && of("item_knn", "auc") > 0.55, "{result}");
+    // Popular items are no surprise and known to all; random ones are spread over the catalogue.
+    assert_eq!(of("popularity", "serendipity@20"), 0.0);
+    assert_eq!(of("popularity", "tail_share@20"), 0.0);
+    assert!(of("popularity", "coverage@20") < 0.2 && of("random", "coverage@20") > 0.9, "{result}");
+    assert!(of("popularity", "gini@20") > 0.9 && of("random", "gini@20") < 0.3, "{result}");
+    assert!(of("popularity", "novelty@20") < of("random", "novelty@20"), "{result}");
+
+    let slices = result["slices"].as_array().unwrap();
+    for by in ["activity", "popularity"] {
+        let of: Vec<&Value> = slices.iter().filter(|slice| slice["by"] == by).collect();
+        assert!(of.len() >= 3, "{slices:?}");
+        let sum = |key: &str| of.iter().map(|slice| slice[key].as_u64().unwrap()).sum::<u64>();
+        assert_eq!(sum("interactions"), result["interactions"], "{by}: each interaction is in one");
+        assert!(of.iter().all(|slice| all(&slice["metrics"]) && slice["intervals"]["ndcg@20"][1].is_f64()));
+    }
+    let other = evaluate(&trained, &[&args[..], &["--threads", "3", "--memory", "10MiB"]].concat());
+    for key in ["metrics", "baselines", "users", "interactions", "cold_users", "intervals", "slices"] {
         assert_eq!(result[key], other[key], "{key}");
     }
 }
@@ -35,19 +66,105 @@ fn metrics_are_json_whatever_the_threads_and_memory() {
 #[test]
 fn the_options_do_what_they_say() {
     let trained = Trained::new();
-    let sampled = evaluate(&trained, &["--protocol", "sampled:50", "--k", "10"]);
-    assert_eq!(sampled["protocol"], "sampled:50");
-    assert_eq!(sampled["metrics"]["recall@10"], sampled["metrics"]["hit_rate@10"]);
-    assert_eq!(sampled["users_short_of_negatives"], 0);
-    let random = sampled["baselines"]["random"]["hit_rate@10"].as_f64().unwrap();
-    assert!((random - 10.0 / 51.0).abs() < 0.06, "{random}");
-    let few = evaluate(&trained, &["--users", "50", "--no-baselines", "--split", "valid"]);
+    for protocol in ["sampled:50", "sampled:50:popularity"] {
+        let sampled = evaluate(&trained, &["--protocol", protocol, "--k", "10", "--slices", "time:3"]);
+        assert_eq!(sampled["protocol"], protocol);
+        assert_eq!(sampled["metrics"]["recall@10"], sampled["metrics"]["hit_rate@10"]);
+        assert_eq!(sampled["users_short_of_negatives"], 0);
+        let random = sampled["baselines"]["random"]["hit_rate@10"].as_f64().unwrap();
+        assert!((random - 10.0 / 51.0).abs() < 0.06, "{random}");
+        let slices = sampled["slices"].as_array().unwrap();
+        let held_out = slices.iter().map(|slice| slice["interactions"].as_u64().unwrap()).sum::<u64>();
+        assert_eq!((slices.len(), held_out), (3, sampled["interactions"].as_u64().unwrap()));
+    }
+    let hits = |protocol: &str| {
+        let args = ["--protocol", protocol, "--k", "10", "--baselines", "popularity"];
+        evaluate(&trained, &args)["baselines"]["popularity"]["hit_rate@10"].as_f64().unwrap()
+    };
+    assert!(hits("sampled:50:popularity") < hits("sampled:50"), "popularity is no help among popular items");
+    let few = evaluate(&trained, &["--users", "50", "--baselines", "none", "--split", "valid"]);
     assert_eq!((&few["users"], &few["split"]), (&50.into(), &"valid".into()));
     assert!(few.get("baselines").is_none());
-    peccary(&["evaluate", &trained.model, &trained.dataset, "--quiet"])
+    let text = peccary(&["evaluate", &trained.model, &trained.dataset, "--quiet", "--slices", "activity"]);
+    let output = { text }.assert().success().get_output().stdout.clone();
+    let text = String::from_utf8(output).unwrap();
+    assert!(text.contains("ndcg@20") && text.contains("item_knn") && text.contains("by activity"), "{text}");
+    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+}
+
+#[test]
+fn negatives_are_those_of_a_list_where_there_is_one() {
+    let trained = Trained::new();
+    let dataset = peccary::Dataset::open(&trained.dataset).unwrap();
+    let test = dataset.part(peccary::Part::Test).unwrap();
+    let (user_id, item_id) = (|u| dataset.users().id(u).unwrap(), |i| dataset.items().id(i).unwrap());
+    let (mut text, mut lists, count) = (String::new(), 0, dataset.items().len());
+    for user in 0..dataset.users().len() {
+        let warm = !dataset.train().user(user).items.is_empty();
+        let Some(item) = test.user(user).items.first().filter(|_| warm) else { continue };
+        let negatives: Vec<&str> = (0..40).map(|n| item_id((item.to_native() + 7 * n + 1) % count)).collect();
+        text += &format!("({},{})\t{}\n", user_id(user), item_id(item.to_native()), negatives.join("\t"));
+        lists += 1;
+    }
+    let path = trained.path("negatives.tsv");
+    std::fs::write(&path, format!("{text}nobody\tnothing\t1\n")).unwrap();
+    let protocol = format!("list:{path}");
+    let result = evaluate(&trained, &["--protocol", &protocol, "--k", "10", "--slices", "activity"]);
+    let random = result["baselines"]["random"]["hit_rate@10"].as_f64().unwrap();
+    assert!((random - 10.0 / 41.0).abs() < 0.08, "{random}");
+    let slices = result["slices"].as_array().unwrap();
+    assert_eq!(slices.iter().map(|slice| slice["interactions"].as_u64().unwrap()).sum::<u64>(), lists);
+    let notes = result["notes"].to_string();
+    assert!(notes.contains("1 lines of") && notes.contains("have no list"), "{notes}");
+    for threads in ["1", "3"] {
+        let args = ["--protocol", &protocol, "--k", "10", "--threads", threads];
+        assert_eq!(evaluate(&trained, &args)["metrics"], result["metrics"]);
+    }
+}
+
+#[test]
+fn models_are_compared_with_each_other_and_with_baselines() {
+    let trained = Trained::new();
+    let untrained = trained.path("one.model");
+    let args = ["--dim", "16", "--epochs", "1", "--lr", "0.00001", "--quiet"];
+    peccary(&["train", &trained.dataset, "--output", &untrained]).args(args).assert().success();
+    let compared = |a: &str, b: &str, args: &[&str]| -> Value {
+        let mut command = peccary(&["compare", a, b, &trained.dataset, "--json", "--quiet", "--k", "20"]);
+        serde_json::from_slice(&command.args(args).assert().success().get_output().stdout).unwrap()
+    };
+    let result = compared("popularity", "random", &[]);
+    assert_eq!(result["verdict"], "a", "{result}");
+    let summary = result["summary"].as_str().unwrap();
+    assert!(summary.starts_with("popularity is better than random: ndcg@20 "), "{summary}");
+    let other = compared("random", "popularity", &["--threads", "3", "--memory", "8MiB"]);
+    assert_eq!(other["verdict"], "b");
+    for (one, other) in result["metrics"].as_array().unwrap().iter().zip(other["metrics"].as_array().unwrap()) {
+        assert_eq!((&one["a"], &one["p_value"]), (&other["b"], &other["p_value"]));
+        let [low, high] = [0, 1].map(|end| one["interval"][end].as_f64().unwrap());
+        let difference = one["difference"].as_f64().unwrap();
+        assert!(low <= difference && difference <= high, "{one}");
+    }
+    let same = compared(&trained.model, &trained.model, &[]);
+    assert_eq!(same["verdict"], "cannot_be_told");
+    assert!(
+        same["metrics"].as_array().unwrap().iter().all(|m| m["p_value"] == 1.0 && m["difference"] == 0.0),
+        "{same}"
+    );
+    assert!(same["summary"].as_str().unwrap().contains("cannot be told"));
+    let sampled = compared(&untrained, "item-knn", &["--protocol", "sampled:50"]);
+    assert_eq!(sampled["metrics"].as_array().unwrap().len(), 3, "what is the same with one relevant item is left out");
+    // The figures are those of `evaluate`.
+    let evaluation = evaluate(&trained, &["--k", "20"]);
+    let against = compared(&trained.model, "item_knn", &[]);
+    for metric in against["metrics"].as_array().unwrap() {
+        let name = metric["metric"].as_str().unwrap();
+        assert_eq!(metric["a"], evaluation["metrics"][name]);
+        assert_eq!(metric["b"], evaluation["baselines"]["item_knn"][name]);
+    }
+    peccary(&["compare", "absent", "popularity", &trained.dataset])
         .assert()
-        .success()
-        .stdout(predicate::str::contains("model  popularity      random").and(predicate::str::contains("ndcg@20")));
+        .failure()
+        .stderr(predicate::str::contains("neither a model nor a baseline").and(predicate::str::contains("item_knn")));
 }
 
 #[test]
@@ -63,12 +180,28 @@ fn what_cannot_be_evaluated_is_refused_with_a_remedy() {
     peccary(&["evaluate", model, dataset, "--k", "5000"]).assert().code(2);
     refused(&[model, dataset, "--k", "0"], &["--k 0"]);
     refused(&[model, dataset, "--protocol", "sampled:0"], &["--protocol sampled:0", "sampled:99"]);
-    for wrong in [["--k", "0"], ["--protocol", "sampled:0"], ["--protocol", "half"], ["--users", "0"], ["--split", "x"]]
-    {
+    for wrong in [
+        ["--k", "0"],
+        ["--protocol", "sampled:0"],
+        ["--protocol", "half"],
+        ["--users", "0"],
+        ["--split", "x"],
+        ["--baselines", "populrity"],
+        ["--slices", "time:0"],
+    ] {
         peccary(&["evaluate", model, dataset]).args(wrong).assert().code(2);
     }
     refused(&[model, dataset, "--protocol", "half"], &["sampled:99"]);
     refused(&[model, dataset, "--memory", "1KiB"], &["--memory"]);
+    refused(&[model, dataset, "--baselines", "populrity"], &["did you mean \"popularity\"?"]);
+    refused(&[model, dataset, "--slices", "activty"], &["--slices activty", "did you mean \"activity\"?"]);
+    refused(&[model, dataset, "--slices", "event"], &["--slices event", "no event types", "--event-column"]);
+    refused(&[model, dataset, "--protocol", "list:absent.tsv"], &["absent.tsv", "No such file"]);
+    let list = trained.path("bad.tsv");
+    std::fs::write(&list, "u1 i1 i2\n").unwrap();
+    refused(&[model, dataset, "--protocol", &format!("list:{list}")], &["bad.tsv, line 1", "separated by tabs"]);
+    std::fs::write(&list, "nobody\tnothing\tx\n").unwrap();
+    refused(&[model, dataset, "--protocol", &format!("list:{list}")], &["bad.tsv", "those of the log"]);
     refused(&[model, &trained.other, "--split", "test"], &["trained on another dataset"]);
     refused(&[dataset, dataset], &["not a Peccary model", "it is a dataset"]);
     refused(&["absent.model", dataset], &["absent.model", "there is no such folder"]);

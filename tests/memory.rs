@@ -73,7 +73,10 @@ impl Wide {
     }
 
     fn run(&self, limit: u64, command: &str, memory: &str, args: &[&str]) -> Run {
-        let all = [command, &self.model, &self.dataset, "--threads", "2", "--quiet", "--memory", memory];
+        let against = (command == "compare").then_some("popularity");
+        let mut all = vec![command, &self.model];
+        all.extend(against);
+        all.extend([&self.dataset, "--threads", "2", "--quiet", "--memory", memory]);
         drop_cached(Path::new(&self.dataset));
         drop_cached(Path::new(&self.model));
         limited(limit, &[&all[..], args].concat()).run()
@@ -101,6 +104,8 @@ fn evaluation_and_recommendation_stay_within_a_quarter_of_what_they_read() {
     let by_sampling = ["--protocol", "sampled:99", "--k", "10", "--json"];
     let sampled = wide.run(budget, "evaluate", "24MiB", &by_sampling);
     within("evaluate --protocol sampled:99", &sampled);
+    let compared = wide.run(budget, "compare", "24MiB", &["--k", "20", "--json"]);
+    within("compare", &compared);
     // The same with a budget that the machine would not give: it is the budget that keeps it within.
     let bitten = wide.run(budget, "evaluate", "4GiB", &arguments);
     assert!(!bitten.output.status.success(), "the limit holds nobody: {}", bitten.describe());
@@ -109,6 +114,15 @@ fn evaluation_and_recommendation_stay_within_a_quarter_of_what_they_read() {
     let metrics = |run: &Run| {
         let mut json: serde_json::Value = serde_json::from_slice(&run.output.stdout).expect("one JSON object");
         json.as_object_mut().unwrap().remove("seconds");
+        // What is held of the nearest items, and whether they are left out, is the one thing that depends on the budget.
+        if let Some(baselines) = json.get_mut("baselines").and_then(serde_json::Value::as_object_mut) {
+            baselines.remove("item_knn");
+            assert!(
+                ["popularity", "recent", "random"].iter().all(|name| baselines.contains_key(*name)),
+                "{baselines:?}"
+            );
+        }
+        json.as_object_mut().unwrap().remove("notes");
         json
     };
     assert_eq!(metrics(&evaluated), metrics(&unlimited), "the budget changes no bit of the result");
@@ -132,8 +146,8 @@ fn what_is_read_leaves_the_page_cache_and_is_read_no_more_often_than_need_be() {
     let output = wide.folder.path().join("top.csv");
     let recommend = ["--users", "500", "--output", output.to_str().unwrap(), "--force"];
     let cases: [(&str, &[&str]); 3] = [
-        ("evaluate", &["--k", "20", "--no-baselines"]),
-        ("evaluate", &["--protocol", "sampled:99", "--k", "10", "--no-baselines"]),
+        ("evaluate", &["--k", "20", "--baselines", "none"]),
+        ("evaluate", &["--protocol", "sampled:99", "--k", "10", "--baselines", "none"]),
         ("recommend", &recommend),
     ];
     for (command, args) in cases {

@@ -1,9 +1,11 @@
 //! Real logs, where they are at hand: in `../shared/data`, or where `PECCARY_DATA` says.
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use serde_json::Value;
+use peccary::{Dataset, Interactions, Model, Part};
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// The path of a log, or `None` and a visible line where it is absent.
@@ -13,10 +15,37 @@ fn log(name: &str) -> Option<String> {
     if path.exists() {
         return Some(path.to_str().unwrap().to_string());
     }
-    // Past the harness, which keeps what a passing test prints to itself.
-    std::io::Write::write_all(&mut std::io::stderr(), format!("skipped: {} is absent\n", path.display()).as_bytes())
-        .unwrap();
+    skipped(&format!("{} is absent", path.display()));
     None
+}
+
+/// Says why a test does nothing, past the harness, which keeps what a passing test prints to itself.
+fn skipped(why: &str) {
+    std::io::Write::write_all(&mut std::io::stderr(), format!("skipped: {why}\n").as_bytes()).unwrap();
+}
+
+/// A Python that has `tests/oracle/requirements.txt`, in an environment of its own that later runs find again; `None`
+/// and a visible line where it is not to be had.
+fn python() -> Option<PathBuf> {
+    let requirements = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/oracle/requirements.txt");
+    let environment = Path::new(env!("CARGO_TARGET_TMPDIR")).join("oracle");
+    let python = environment.join("bin/python");
+    let works = |program: &Path, arguments: &[&str]| match Command::new(program).args(arguments).output() {
+        Err(error) => Err(format!("{}: {error}", program.display())),
+        Ok(output) if !output.status.success() => {
+            Err(format!("{} {arguments:?}: {}", program.display(), String::from_utf8_lossy(&output.stderr)))
+        }
+        Ok(_) => Ok(()),
+    };
+    let there = || works(&python, &["-c", "import pytrec_eval"]);
+    let made = there().or_else(|_| {
+        works(Path::new("python3"), &["-m", "venv", environment.to_str().unwrap()])?;
+        // Without what these packages list and do not import here.
+        let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "-r", requirements];
+        works(&python, &pip)?;
+        there()
+    });
+    made.map_err(|why| skipped(&format!("no trec_eval from PyPI: {why}"))).ok().map(|()| python)
 }
 
 /// Runs a command that must succeed, and returns its JSON.
@@ -60,13 +89,80 @@ fn gowalla_is_the_one_that_papers_count_and_its_recipes_keep_their_promise() {
     assert_eq!((interactions(0), interactions(1)), (810_128, 217_242));
     let recipe = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/recipes/gowalla-bpr.toml");
     run(&folder, &["train", "d", "--output", "m", "--config", recipe]);
-    let report = run(&folder, &["evaluate", "m", "d", "--k", "20", "--no-baselines"]);
+    let report = run(&folder, &["evaluate", "m", "d", "--k", "20", "--baselines", "none"]);
     let of = |report: &Value, metric: &str| report["metrics"][metric].as_f64().unwrap();
     assert!(of(&report, "recall@20") >= 0.155 && of(&report, "ndcg@20") >= 0.130, "{}", report["metrics"]);
 
     // A short run of the softmax recipe is far beyond that already.
     let recipe = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/recipes/gowalla-softmax.toml");
     run(&folder, &["train", "d", "--output", "m", "--force", "--config", recipe, "--epochs", "10"]);
-    let report = run(&folder, &["evaluate", "m", "d", "--k", "20", "--no-baselines"]);
+    let report = run(&folder, &["evaluate", "m", "d", "--k", "20", "--baselines", "none"]);
     assert!(of(&report, "recall@20") >= 0.176 && of(&report, "ndcg@20") >= 0.146, "{}", report["metrics"]);
+}
+
+/// Recall, precision, NDCG, MRR and MAP of a model of Gowalla, against trec_eval over rankings that numpy makes.
+#[test]
+fn metrics_equal_those_of_trec_eval_on_gowalla() {
+    let (Some(train), Some(test)) = (log("gowalla-lightgcn/train.tsv.gz"), log("gowalla-lightgcn/test.tsv.gz")) else {
+        return;
+    };
+    let Some(python) = python() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    run(&folder, &["ingest", &train, "--test", &test, "--output", "d"]);
+    run(&folder, &["train", "d", "--output", "m", "--dim", "32", "--epochs", "8", "--deterministic"]);
+    let report = run(&folder, &["evaluate", "m", "d", "--k", "5,10,20", "--baselines", "none"]);
+
+    let dataset = Dataset::open(folder.path().join("d")).unwrap();
+    let model = Model::open(folder.path().join("m")).unwrap();
+    let write = |name: &str, bytes: Vec<u8>| fs::write(folder.path().join(name), bytes).unwrap();
+    for (name, table) in [("users.f32", model.users()), ("items.f32", model.items())] {
+        write(name, table.as_slice().iter().flat_map(|x| x.to_le_bytes()).collect());
+    }
+    let pairs = |part: &Interactions| {
+        let of = |user: u32| part.user(user).items.iter().flat_map(move |item| [user, item.to_native()]);
+        (0..dataset.users().len()).flat_map(of).flat_map(u32::to_le_bytes).collect()
+    };
+    write("seen.u32", pairs(dataset.train()));
+    write("relevant.u32", pairs(dataset.part(Part::Test).unwrap()));
+    let (users, items, stride) = (model.users().rows(), model.items().rows(), model.items().stride());
+    let shape = json!({ "users": users, "items": items, "stride": stride, "k": [5, 10, 20] });
+    write("shape.json", shape.to_string().into_bytes());
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/oracle/trec.py");
+    let output = Command::new(python).arg(script).arg(folder.path()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let expected: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["users"], expected["users"]);
+    let metrics = expected["metrics"].as_object().unwrap();
+    assert_eq!(metrics.len(), 15);
+    for (name, want) in metrics {
+        let (got, want) = (report["metrics"][name].as_f64().unwrap(), want.as_f64().unwrap());
+        assert!((got - want).abs() < 1e-6, "{name}: {got} {want}");
+        assert!(want > 0.005, "a model that has learnt nothing shows nothing: {name} {want}");
+    }
+
+    let compared = run(&folder, &["compare", "m", "popularity", "d"]);
+    assert_eq!(compared["verdict"], "a", "{}", compared["summary"]);
+}
+
+/// Twenty pairs of runs of the recipe that differ only by seed.
+#[test]
+#[ignore = "trains 40 models, some minutes: cargo test --release --test real_logs seeds -- --ignored --nocapture"]
+fn seeds_are_told_apart_in_two_of_twenty_pairs_at_most() {
+    let (Some(train), Some(test)) = (log("gowalla-lightgcn/train.tsv.gz"), log("gowalla-lightgcn/test.tsv.gz")) else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    run(&folder, &["ingest", &train, "--test", &test, "--output", "d"]);
+    let recipe = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/recipes/gowalla-bpr.toml");
+    let mut told = 0;
+    for pair in 0..20 {
+        for (model, seed) in [("a", 2 * pair), ("b", 2 * pair + 1)] {
+            let seed = seed.to_string();
+            run(&folder, &["train", "d", "--output", model, "--force", "--config", recipe, "--seed", &seed]);
+        }
+        let compared = run(&folder, &["compare", "a", "b", "d"]);
+        println!("pair {pair}: {}", compared["summary"]);
+        told += u32::from(compared["verdict"] != "cannot_be_told");
+    }
+    assert!(told <= 2, "{told} of 20 pairs");
 }

@@ -289,3 +289,36 @@ fn a_pipe_is_resumed_only_when_it_has_been_read() {
     bench.run(&call(&["out.pec", "--resume"]));
     bench.assert_equal("a pipe that had been read");
 }
+
+/// Puts something in the way of the output when all rows have been read.
+struct InTheWay(PathBuf);
+
+impl peccary::Progress for InTheWay {
+    fn begin(&self, name: &str, _: Option<u64>, _: peccary::Unit, _: std::sync::Arc<peccary::Live>) {
+        if name == "sorting and writing" {
+            std::fs::create_dir_all(self.0.join("taken")).unwrap();
+        }
+    }
+
+    fn end(&self) {}
+
+    fn message(&self, _: &str) {}
+}
+
+#[test]
+fn what_was_read_is_kept_until_the_dataset_is_there() {
+    use peccary::*;
+    let folder = tempfile::tempdir().unwrap();
+    let (log, output) = (folder.path().join("log.csv"), folder.path().join("log.pec"));
+    std::fs::write(&log, "user,item\na,x\na,y\nb,x\n").unwrap();
+    let run = |leftover, ctx: &Context| {
+        let how = IngestRun { leftover, checkpoint: Duration::ZERO, force: false };
+        ingest(&Inputs::from(vec![Input::Path(log.clone())]), &IngestOptions::default(), &output, how, ctx)
+    };
+    let ctx = Context::new(1, ByteSize(64 << 20));
+    let stopped = run(Leftover::Refuse, &ctx.clone().with_progress(std::sync::Arc::new(InTheWay(output.clone()))));
+    assert!(stopped.unwrap_err().to_string().contains("exists already"));
+    std::fs::remove_dir_all(&output).unwrap();
+    assert_eq!(run(Leftover::Resume, &ctx).unwrap().parts[0].1.interactions, 3);
+    assert!(!folder.path().join("log.pec.partial").exists());
+}

@@ -98,7 +98,7 @@ fn the_better_configuration_wins_and_the_impossible_is_listed() {
     let best = bench.path("out/best.toml");
     let one = ["--threads", "1", "--quiet"];
     peccary(&["train", &bench.dataset, "--output", &model, "--config", &best]).args(one).assert().success();
-    let args = ["evaluate", &model, &bench.dataset, "--split", "valid", "--k", "10", "--no-baselines", "--json"];
+    let args = ["evaluate", &model, &bench.dataset, "--split", "valid", "--k", "10", "--baselines", "none", "--json"];
     let output = peccary(&args).assert().success().get_output().stdout.clone();
     let again = serde_json::from_slice::<Value>(&output).unwrap()["metrics"]["ndcg@10"].as_f64().unwrap();
     // The first of the two seeds.

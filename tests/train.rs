@@ -5,8 +5,8 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use peccary::{
-    ByteSize, Context, Dataset, EvaluateOptions, LossKind, Model, OptimizerKind, Precision, Proposal, Schedule,
-    Similarity, TrainConfig, TrainError, evaluate, train,
+    Baseline, ByteSize, Context, Dataset, EvaluateOptions, LossKind, Model, OptimizerKind, Precision, Proposal,
+    Schedule, Similarity, TrainConfig, TrainError, evaluate, train,
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -145,7 +145,7 @@ fn every_combination_beats_random() {
                     train(&data, &config, &model, true, &ctx).unwrap();
                     let evaluation = evaluate(&Model::open(&model).unwrap(), &data, &EvaluateOptions::default(), &ctx);
                     let evaluation = evaluation.unwrap();
-                    let random = evaluation.baselines.unwrap().random.get("recall@20").unwrap();
+                    let random = evaluation.baselines.get(Baseline::Random).unwrap().get("recall@20").unwrap();
                     let recall = evaluation.metrics.get("recall@20").unwrap();
                     assert!(recall > 1.5 * random, "{config:?}: recall {recall}, random {random}");
                 }
@@ -183,7 +183,7 @@ fn rows_stay_short_and_dropout_learns() {
         train(&data, &config, &model, true, &ctx).unwrap();
         let trained = Model::open(&model).unwrap();
         let evaluation = evaluate(&trained, &data, &EvaluateOptions::default(), &ctx).unwrap();
-        let random = evaluation.baselines.unwrap().random.get("recall@20").unwrap();
+        let random = evaluation.baselines.get(Baseline::Random).unwrap().get("recall@20").unwrap();
         let recall = evaluation.metrics.get("recall@20").unwrap();
         assert!(recall > 1.5 * random, "{config:?}: recall {recall}, random {random}");
         if similarity == Similarity::Dot {
@@ -226,7 +226,7 @@ fn every_listwise_loss_beats_random() {
         assert_eq!(positives, data.train().len(), "every positive comes once an epoch");
         assert!(report.epochs[14].loss < report.epochs[0].loss, "{config:?}: {report:?}");
         let evaluation = evaluate(&Model::open(&model).unwrap(), &data, &EvaluateOptions::default(), &ctx).unwrap();
-        let random = evaluation.baselines.unwrap().random.get("recall@20").unwrap();
+        let random = evaluation.baselines.get(Baseline::Random).unwrap().get("recall@20").unwrap();
         let recall = evaluation.metrics.get("recall@20").unwrap();
         assert!(recall > 1.5 * random, "{config:?}: recall {recall}, random {random}");
     }
@@ -240,7 +240,7 @@ fn recalls(data: &Dataset, text: &str, model: &Path) -> (f64, f64) {
     let last = report.epochs.last().unwrap();
     assert!(last.loss.is_finite() && last.loss < report.epochs[0].loss, "{text}: {report:?}");
     let evaluation = evaluate(&Model::open(model).unwrap(), data, &EvaluateOptions::default(), &ctx).unwrap();
-    let random = evaluation.baselines.unwrap().random.get("recall@20").unwrap();
+    let random = evaluation.baselines.get(Baseline::Random).unwrap().get("recall@20").unwrap();
     (evaluation.metrics.get("recall@20").unwrap(), random)
 }
 
@@ -269,7 +269,7 @@ fn every_loss_with_what_goes_with_it_beats_random() {
     let used: TrainConfig = serde_json::from_value(manifest.config).unwrap();
     used.validate().unwrap();
     let evaluation = evaluate(&Model::open(&model).unwrap(), &data, &EvaluateOptions::default(), &ctx).unwrap();
-    let random = evaluation.baselines.unwrap().random.get("recall@20").unwrap();
+    let random = evaluation.baselines.get(Baseline::Random).unwrap().get("recall@20").unwrap();
     let recall = evaluation.metrics.get("recall@20").unwrap();
     assert!(recall > 1.5 * random, "warp: recall {recall}, random {random}");
 }
@@ -492,7 +492,7 @@ fn ctrl_c_stops_training_and_leaves_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let (data, model) = (dataset(&folder), path(&folder, "m"));
     let mut child = Command::new(env!("CARGO_BIN_EXE_peccary"))
-        .args(["train", text(&data), "--output", text(&model), "--epochs", "1000000"])
+        .args(["train", text(&data), "--output", text(&model), "--epochs", "1000000", "--checkpoint-every", "off"])
         .stderr(Stdio::null())
         .spawn()
         .unwrap();

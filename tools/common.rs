@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use peccary::{ByteSize, Context, Interrupted, Precision};
 use serde::Serialize;
 
+use crate::printable::printable;
 use crate::progress::Display;
 
 /// Stack of a thread that checks files.
@@ -108,7 +109,7 @@ impl Globals {
                 serde_json::to_writer(&mut out, result)?;
                 writeln!(out)?;
             } else {
-                writeln!(out, "{text}")?;
+                writeln!(out, "{}", printable(&text.to_string()))?;
             }
             out.flush()
         };
@@ -157,7 +158,7 @@ pub fn fail(error: &anyhow::Error, json: bool) -> ExitCode {
     }
     let code = exit_code(error);
     let lead = if code == INTERRUPTED { "" } else { "error: " };
-    let _ = writeln!(io::stderr(), "{lead}{text}");
+    let _ = writeln!(io::stderr(), "{lead}{}", printable(&text));
     ExitCode::from(code)
 }
 
@@ -179,7 +180,7 @@ fn causes(error: &anyhow::Error) -> String {
     for cause in error.chain().map(ToString::to_string) {
         if text.is_empty() {
             text = cause;
-        } else if !text.contains(&cause) {
+        } else if !(text.contains(&cause) || cause == Interrupted.to_string() && text.starts_with("interrupted")) {
             text = text + ": " + &cause;
         }
     }

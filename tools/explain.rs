@@ -10,6 +10,7 @@ use peccary::{
 
 use crate::common::{Globals, Usage};
 use crate::numbers::grouped;
+use crate::printable::one_line;
 
 const EXAMPLES: &str = "\
 Negatives of some of the user's positives are drawn once more, as the model's configuration says, by the scores of the \
@@ -76,7 +77,7 @@ fn text(e: &Explanation, all: bool) -> String {
     let mut text = wrapped(&format!(
         "User {} has {} train interactions; the mean user has {:.1}. The model was trained with {} on {} negatives \
          {shared}. Schedules stand at {:.0} % of the run, scores are those of the finished model, draws are by seed {}.",
-        e.user,
+        one_line(&e.user),
         grouped(e.positives),
         e.mean_positives,
         e.loss,
@@ -128,14 +129,14 @@ fn explained(p: &ExplainedPositive, mixed: bool, all: bool) -> String {
         return wrapped(&format!(
             "\nPositive {} is left out of training: the user has nearly every item that can be proposed, so that there \
              are too few negatives for it.",
-            p.item
+            one_line(&p.item)
         ));
     }
     let users = |n: u32| format!("{} {}", grouped(n.into()), if n == 1 { "user" } else { "users" });
     let mut text = wrapped(&format!(
         "\nPositive {} scores {:.4} and {} have it. Its {} negatives score {:.4} {} on average, {:.0} % of them above it, \
          and are {:.2} times as popular.",
-        p.item,
+        one_line(&p.item),
         p.score,
         users(p.popularity),
         p.negatives.iter().filter(|n| n.chosen().is_some()).count(),
@@ -198,6 +199,7 @@ fn from(mixed: bool, value: &str) -> String {
 
 /// An id in a column: the beginning of one that is too long.
 fn cut(id: &str) -> String {
+    let id = one_line(id);
     match id.chars().count() {
         n if n > ID => id.chars().take(ID - 1).chain(['…']).collect(),
         _ => id.to_string(),

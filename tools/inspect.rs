@@ -4,8 +4,8 @@ use std::fmt::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use peccary::{
-    ByteSize, ContextColumn, Dataset, DatasetStatistics, Distribution, FileRecord, Manifest, Model, ModelManifest,
-    ModelVersion, Stored, versions,
+    ByteSize, ChangeKind, ContextColumn, Dataset, DatasetStatistics, Distribution, FileRecord, Manifest, Model,
+    ModelManifest, ModelVersion, Stored, versions,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -18,7 +18,8 @@ Examples:
   peccary inspect clicks.pec
   peccary inspect clicks.pec --json
   peccary inspect clicks.model
-  peccary inspect clicks.model@2";
+  peccary inspect clicks.model@2
+  peccary inspect clicks.model --health --dataset clicks.pec --against other.model";
 
 /// Show what a dataset or model holds
 #[derive(clap::Args)]
@@ -27,6 +28,15 @@ pub struct Args {
     /// Dataset or model; MODEL@N for version N
     #[arg(value_name = "DATASET|MODEL")]
     path: PathBuf,
+    /// Of a model: norms, effective rank and uniformity of its embeddings instead (docs/embeddings.md)
+    #[arg(long)]
+    health: bool,
+    /// Measure the alignment of users and what they took, too, on this dataset
+    #[arg(long, value_name = "DATASET", requires = "health")]
+    dataset: Option<PathBuf>,
+    /// Measure how like another model it is, too
+    #[arg(long, value_name = "MODEL", requires = "health")]
+    against: Option<PathBuf>,
 }
 
 #[derive(Serialize)]
@@ -57,6 +67,9 @@ struct ModelReport<'a> {
 
 /// Runs the command.
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
+    if args.health {
+        return crate::health::run(&args.path, args.dataset.as_deref(), args.against.as_deref(), globals);
+    }
     match Stored::open(&args.path)? {
         Stored::Dataset(dataset) => {
             let statistics = dataset.statistics(&globals.context())?;
@@ -98,7 +111,11 @@ fn dataset_text(dataset: &Dataset, statistics: &DatasetStatistics) -> Result<Str
     let manifest = dataset.manifest();
     let mut text = format!("dataset {}\n", dataset.path().display());
     let mut line = |name: &str, value: &str| writeln!(text, "  {name:<12} {value}");
-    line("users", &grouped(manifest.users.into()))?;
+    let forgotten = match dataset.users().holes() {
+        0 => String::new(),
+        holes => format!(", {} of them forgotten", grouped(holes.into())),
+    };
+    line("users", &format!("{}{forgotten}", grouped(manifest.users.into())))?;
     line("items", &grouped(manifest.items.into()))?;
     for (part, summary) in &manifest.parts {
         let mut value = format!(
@@ -150,6 +167,27 @@ fn dataset_text(dataset: &Dataset, statistics: &DatasetStatistics) -> Result<Str
     for source in &manifest.sources {
         let (bytes, rows) = (ByteSize(source.bytes), grouped(source.rows));
         line("source", &format!("{}: {bytes}, {rows} rows", source.name))?;
+    }
+    for change in &manifest.changes {
+        let [new, merged] = [change.interactions, change.merged].map(grouped);
+        let [users, items] = [change.users, change.items].map(|n| grouped(n.into()));
+        let number = change.number;
+        let what = match change.kind {
+            ChangeKind::Append => {
+                let sources: Vec<&str> = change.sources.iter().map(|s| &s.name[..]).collect();
+                let from = sources.join(", ");
+                format!(
+                    "append {number}: {new} interactions, {merged} merged, {users} users, {items} items new: {from}"
+                )
+            }
+            ChangeKind::Forget => format!("forget {number}: {users} users, {new} interactions"),
+        };
+        line("change", &format!("{what}; {} -> {}", change.before, change.after))?;
+    }
+    if let Some(layout) = &manifest.layout {
+        let [chunks, users, items] =
+            [layout.number_of_chunks as usize, layout.users.len(), layout.items.len()].map(|n| grouped(n as u64));
+        line("layout", &format!("{chunks} chunks; ids of users in {users} files, of items in {items}"))?;
     }
     line("fingerprint", &manifest.fingerprint)?;
     line("written by", &format!("peccary {}", manifest.peccary))?;

@@ -1,19 +1,25 @@
 //! The `peccary` command: one file a subcommand, each of which parses its flags, calls the library and prints.
 
 mod bench;
+mod calibrate;
 mod common;
 mod compact;
+mod compare;
 mod evaluate;
 mod explain;
 mod forget;
+mod health;
 mod ingest;
 mod inspect;
+mod keeping;
 mod numbers;
 mod plan;
+mod printable;
 mod progress;
 mod prune;
 mod quickstart;
 mod recommend;
+mod report;
 mod rollback;
 mod settings;
 mod similar;
@@ -23,6 +29,7 @@ mod train;
 mod update;
 mod verify;
 mod versions;
+mod watch;
 
 use clap::{Parser, Subcommand};
 
@@ -38,7 +45,7 @@ Examples:
 
 Exit codes:
   0    done
-  1    failed; standard error says why and what to do about it
+  1    failed; standard error says why and what to do about it (also where a file is truncated while in use)
   2    the command line was wrong
   130  interrupted by Ctrl-C or SIGTERM; a second one stops at once";
 
@@ -72,8 +79,8 @@ macro_rules! commands {
     };
 }
 
-// In the order of work: quickstart, synth, plan, ingest, compact, forget, inspect, verify, train, sweep, evaluate,
-// recommend, similar, explain, update, versions, rollback, prune.
+// In the order of work: quickstart, synth, plan, ingest, compact, forget, inspect, verify, train, watch, sweep,
+// evaluate, compare, calibrate, recommend, similar, explain, report, update, versions, rollback, prune.
 commands! {
     Quickstart => quickstart,
     Synth => synth,
@@ -84,11 +91,15 @@ commands! {
     Inspect => inspect,
     Verify => verify,
     Train => train,
+    Watch => watch,
     Sweep => sweep,
     Evaluate => evaluate,
+    Compare => compare,
+    Calibrate => calibrate,
     Recommend => recommend,
     Similar => similar,
     Explain => explain,
+    Report => report,
     Update => update,
     Versions => versions,
     Rollback => rollback,
@@ -97,6 +108,7 @@ commands! {
 }
 
 fn main() -> std::process::ExitCode {
+    peccary::explain_bus_errors();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return common::refuse(&error),

@@ -76,6 +76,7 @@ fn name(unit: Unit) -> &'static str {
         Unit::Bytes => "bytes",
         Unit::Rows => "rows",
         Unit::Users => "users",
+        Unit::Items => "items",
         Unit::Triples => "triples",
         Unit::Epochs => "epochs",
     }

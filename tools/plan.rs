@@ -189,6 +189,13 @@ fn text(report: &Report, config: &TrainConfig) -> String {
         ),
     );
     line("disk", format!("model {}{}", train.model, files(train)));
+    if let Some(checkpoint) = train.checkpoint {
+        let how = match checkpoint.copy {
+            ByteSize(0) => "training waits while they are written".to_string(),
+            copy => format!("written beside training from a copy of {copy} in memory"),
+        };
+        line("", format!("checkpoints {}, {how}", checkpoint.files));
+    }
     line("reading", format!("{} an epoch, {}", train.epoch_read, cache(train)));
     if train.epoch_tables.0 > 0 {
         line("", format!("and {} of tables, read and written", train.epoch_tables));

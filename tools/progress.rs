@@ -10,6 +10,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use peccary::{Live, Progress, Unit};
 
 use crate::numbers::{amount, duration, rate};
+use crate::printable::printable;
 
 /// Time between two looks at a stage's counters when a bar shows them.
 const BAR_TICK: Duration = Duration::from_millis(100);
@@ -81,7 +82,7 @@ impl Progress for Display {
 
 /// Writes a line to standard error; a closed one is no reason to stop.
 fn line(text: &str) {
-    let _ = writeln!(io::stderr(), "{text}");
+    let _ = writeln!(io::stderr(), "{}", printable(text));
 }
 
 /// A stage and what is needed to describe it.

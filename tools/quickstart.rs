@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use peccary::{
-    Dataset, EvaluateOptions, IngestOptions, Input, Inputs, Metrics, Model, Part, PlantedModel, RecommendOptions,
-    RecommendUsers, Scorer, Split, SynthConfig, SynthFormat, TrainConfig, evaluate, ingest, recommend, save_synth,
-    train,
+    Baseline, Dataset, EvaluateOptions, IngestOptions, Input, Inputs, Metrics, Model, Part, PlantedModel,
+    RecommendOptions, RecommendUsers, Scorer, Split, SynthConfig, SynthFormat, TrainConfig, evaluate, ingest,
+    recommend, save_synth, train,
 };
 use serde_json::json;
 
@@ -112,15 +112,17 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
     let dataset = Dataset::open(&data)?;
     let (_, report) = train(&dataset, &TrainConfig::default(), &trained, force, &ctx)?;
     let model = Model::open(&trained)?;
-    let options = EvaluateOptions { k: vec![10, 20], ..EvaluateOptions::default() };
+    let baselines = vec![Baseline::Popularity, Baseline::Random];
+    let options = EvaluateOptions { k: vec![10, 20], baselines, ..EvaluateOptions::accuracy() };
     let evaluation = evaluate(&model, &dataset, &options, &ctx)?;
     let best = Planted::new(&planted, &dataset)?;
-    let best = evaluate(&best, &dataset, &EvaluateOptions { baselines: false, ..options }, &ctx)?.metrics;
+    let best =
+        evaluate(&best, &dataset, &EvaluateOptions { k: options.k, ..EvaluateOptions::accuracy() }, &ctx)?.metrics;
     let shown = samples(&model, &dataset, &ctx)?;
 
     let mut columns = vec![("model", &evaluation.metrics), ("planted", &best)];
-    if let Some(baselines) = &evaluation.baselines {
-        columns.splice(0..0, [("random", &baselines.random), ("popularity", &baselines.popularity)]);
+    for baseline in [Baseline::Popularity, Baseline::Random] {
+        columns.splice(0..0, evaluation.baselines.get(baseline).map(|metrics| (baseline.name(), metrics)));
     }
     let metrics: serde_json::Map<_, _> = columns
         .iter()

@@ -13,6 +13,7 @@ use serde_json::json;
 
 use crate::common::{Globals, Usage};
 use crate::numbers::grouped;
+use crate::printable::{ToTerminal, one_line};
 
 const EXAMPLES: &str = "\
 Items of the user's train and valid interactions are left out; those of test are not. Users without train interactions \
@@ -125,7 +126,10 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
     };
     if to_stdout {
         // Not locked: a writer has to be able to move between threads.
-        let mut out = BufWriter::new(io::stdout());
+        let mut out: Box<dyn Write + Send> = match io::stdout().is_terminal() && format != RecommendFormat::Parquet {
+            true => Box::new(BufWriter::new(ToTerminal(io::stdout()))),
+            false => Box::new(BufWriter::new(io::stdout())),
+        };
         let summary = write_recommendations(&model, &dataset, &users, options, format, &mut out, &ctx)?;
         ctx.message(&said("standard output", summary, begun));
         return Ok(());
@@ -219,10 +223,10 @@ fn print_table(
     let mut out = BufWriter::new(io::stdout().lock());
     let mut before = "";
     recommend(model, dataset, users, options, ctx, |r| {
-        writeln!(out, "{before}{}", dataset.users().id(r.user).unwrap_or_default())?;
+        writeln!(out, "{before}{}", one_line(dataset.users().id(r.user).unwrap_or_default()))?;
         before = "\n";
         for (rank, (item, score)) in (1..).zip(&r.items) {
-            writeln!(out, "{rank:>4}  {score:>9.4}  {}", dataset.items().id(*item).unwrap_or_default())?;
+            writeln!(out, "{rank:>4}  {score:>9.4}  {}", one_line(dataset.items().id(*item).unwrap_or_default()))?;
         }
         Ok(())
     })?;

@@ -79,6 +79,12 @@ pub struct Settings {
     /// The same for the rows of items, with listwise losses that share negatives
     #[arg(long, value_name = "P")]
     item_dropout: Option<f32>,
+    /// The share of positives that a similar item stands in for, with listwise losses that share negatives
+    #[arg(long, value_name = "P")]
+    substitution: Option<f32>,
+    /// How many similar items may stand in for one
+    #[arg(long, value_name = "N")]
+    substitutes: Option<u32>,
     /// The largest norm of a row's factors
     #[arg(long, value_name = "NORM")]
     max_norm: Option<f32>,
@@ -310,8 +316,13 @@ impl Validating {
 impl Settings {
     /// The configuration that file and flags make.
     pub fn config(&self) -> anyhow::Result<TrainConfig> {
+        self.over(TrainConfig::default())
+    }
+
+    /// The same, with `base` in the place of the defaults if there is no file.
+    pub fn over(&self, base: TrainConfig) -> anyhow::Result<TrainConfig> {
         let mut config: TrainConfig = match &self.config {
-            None => TrainConfig::default(),
+            None => base,
             Some(path) => {
                 let text =
                     std::fs::read_to_string(path).with_context(|| format!("{}: cannot read it", path.display()))?;
@@ -340,6 +351,8 @@ impl Settings {
         maybe(&mut config.l2, self.l2);
         set(&mut config.regularization.user_dropout, self.user_dropout);
         set(&mut config.regularization.item_dropout, self.item_dropout);
+        set(&mut config.regularization.substitution, self.substitution);
+        maybe(&mut config.regularization.substitutes, self.substitutes);
         maybe(&mut config.regularization.max_norm, self.max_norm);
         maybe(&mut config.regularization.clip_gradient, self.clip_gradient);
         set(&mut config.init_deviation, self.init_deviation);

@@ -6,6 +6,7 @@ use peccary::{Model, similar};
 use serde_json::json;
 
 use crate::common::Globals;
+use crate::printable::one_line;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -36,9 +37,9 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
     for item in &args.item {
         let near = similar(&model, item, args.k, &ctx)?;
         let near: Vec<_> = near.iter().map(|(i, c)| (model.item_ids().id(*i).unwrap_or_default(), c)).collect();
-        text += &format!("{}{item}\n", if text.is_empty() { "" } else { "\n" });
+        text += &format!("{}{}\n", if text.is_empty() { "" } else { "\n" }, one_line(item));
         for (other, cosine) in &near {
-            text += &format!("  {cosine:>8.4}  {other}\n");
+            text += &format!("  {cosine:>8.4}  {}\n", one_line(other));
         }
         let near: Vec<_> = near.iter().map(|(other, cosine)| json!({ "item": other, "cosine": cosine })).collect();
         found.push(json!({ "item": item, "similar": near }));

@@ -5,15 +5,20 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use peccary::{
-    AuditOptions, Dataset, EpochReport, LossKind, Propose, Select, Stopped, TrainReport, Weigh, train_audited,
+    AuditOptions, Dataset, EpochReport, LossKind, ModelManifest, Propose, Select, Stopped, TrainCheckpoint,
+    TrainReport, TrainRun, Weigh, train_audited,
 };
 use serde::Serialize;
 
 use crate::common::Globals;
+use crate::keeping::Keeping;
 use crate::numbers::{duration, grouped, short};
 use crate::settings::{Settings, Validating};
 
 const EXAMPLES: &str = "\
+Until the model is published, checkpoints are kept in MODEL.partial: after Ctrl-C, a crash or a full disk, \
+`peccary train --resume MODEL` goes on from the last. A run that diverges goes back to it, with a lower learning rate.
+
 A run is described by a TOML file, by flags, or by both: a flag wins over the file. The model's manifest keeps the \
 configuration as used. A user's positives never are negatives, unless allowed.
 
@@ -63,6 +68,8 @@ configuration as used. A user's positives never are negatives, unless allowed.
   [regularization]         # beside l2; by default none
   user_dropout = 0.1       # of each factor
   item_dropout = 0.1       # shared negatives
+  substitution = 0.15      # shared negatives: similar items stand in for positives
+  substitutes = 5          # of each
   max_norm = 2.0           # of a row; not for listwise losses on cosines
   clip_gradient = 1.0      # norm of a row's gradient
   [optimizer]
@@ -85,6 +92,11 @@ configuration as used. A user's positives never are negatives, unless allowed.
   patience = 5             # validations; absent: train all epochs, keep the best
   min_delta = 0.0
   users = 10000            # a sample; absent: all
+  [checkpoint]             # in MODEL.partial, until the model is published
+  every = \"10m\"            # or 90s, 2h, 50M-triples, epoch, off
+  [divergence]
+  rollbacks = 3            # 0: stop
+  factor = 0.5             # of the learning rate, each time
 
 Examples:
   peccary train clicks.pec --output clicks.model
@@ -93,20 +105,23 @@ Examples:
   peccary train clicks.pec --output clicks.model --proposal popularity --alpha 0.5 --json
   peccary train clicks.pec --output clicks.model --loss bsl --temperature 0.08 --exponent 1.2
   peccary train clicks.pec --output clicks.model --epochs 200 --metric recall@20 --patience 5
-  peccary train clicks.pec --output clicks.model --audit negatives.parquet --audit-sample 100";
+  peccary train clicks.pec --output clicks.model --audit negatives.parquet --audit-sample 100
+  peccary train --resume clicks.model";
 
 /// Flags that list something instead of training.
 const LISTS: [&str; 2] = ["list_losses", "list_samplers"];
+/// Those, and the one that goes on with a training that knows its dataset and output.
+const WITHOUT: [&str; 3] = ["list_losses", "list_samplers", "resume"];
 
 /// Train a model on a dataset
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES, allow_negative_numbers = true)]
 pub struct Args {
     /// Dataset made by `peccary ingest`
-    #[arg(required_unless_present_any = LISTS)]
+    #[arg(required_unless_present_any = WITHOUT)]
     dataset: Option<PathBuf>,
     /// Folder to write the model to; a model there gets another version
-    #[arg(long, short, value_name = "MODEL", required_unless_present_any = LISTS)]
+    #[arg(long, short, value_name = "MODEL", required_unless_present_any = WITHOUT)]
     output: Option<PathBuf>,
     /// List the losses, with a line on each
     #[arg(long)]
@@ -117,6 +132,13 @@ pub struct Args {
     /// Replace the model in the output, all versions of it
     #[arg(long)]
     force: bool,
+    /// Go on with the training of this model that was interrupted; flags are not needed, and those that contradict it are
+    /// refused. DATASET is where the dataset is now, if it was moved
+    #[arg(long, value_name = "MODEL", conflicts_with_all = ["output", "force", "restart", "audit"], conflicts_with_all = LISTS)]
+    resume: Option<PathBuf>,
+    /// Remove what an interrupted training of this model left, and begin anew
+    #[arg(long)]
+    restart: bool,
     /// Parquet file to write a sample of the candidates for negatives to: what filtered them, why one was chosen
     #[arg(long, value_name = "FILE")]
     audit: Option<PathBuf>,
@@ -128,6 +150,8 @@ pub struct Args {
     settings: Settings,
     #[command(flatten)]
     validating: Validating,
+    #[command(flatten)]
+    keeping: Keeping,
 }
 
 /// What `--json` prints.
@@ -146,15 +170,28 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
     if args.list_samplers {
         return list_samplers(globals);
     }
+    if let Some(model) = &args.resume {
+        let ctx = globals.context();
+        let mut checkpoint = TrainCheckpoint::open(model)?;
+        let mut config = args.settings.over(checkpoint.config().clone())?;
+        args.validating.add_to(&mut config);
+        args.keeping.add_to(&mut config);
+        checkpoint.reconfigure(&config)?;
+        let dataset = Dataset::open(args.dataset.as_deref().unwrap_or(checkpoint.dataset()))?;
+        let (manifest, report) = checkpoint.resume(&dataset, &ctx)?;
+        return print(model, &manifest, &report, globals);
+    }
     let (Some(dataset), Some(output)) = (&args.dataset, &args.output) else {
         return list_losses(globals);
     };
     let mut config = args.settings.config()?;
     args.validating.add_to(&mut config);
+    args.keeping.add_to(&mut config);
     let ctx = globals.context();
     let dataset = Dataset::open(dataset)?;
     let audit = args.audit.map(|path| AuditOptions { path, sample: args.audit_sample });
-    let (manifest, report) = train_audited(&dataset, &config, output, args.force, audit.as_ref(), &ctx)?;
+    let run = TrainRun { force: args.force, restart: args.restart };
+    let (manifest, report) = train_audited(&dataset, &config, output, run, audit.as_ref(), &ctx)?;
     if let (Some(AuditOptions { path, .. }), Some(written)) = (&audit, report.audit) {
         ctx.message(&format!(
             "{}: {} candidates for the negatives of {} positives",
@@ -163,6 +200,11 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
             grouped(written.positives),
         ));
     }
+    print(output, &manifest, &report, globals)
+}
+
+/// Says what was trained.
+fn print(output: &Path, manifest: &ModelManifest, report: &TrainReport, globals: &Globals) -> anyhow::Result<()> {
     let last = report.epochs.last();
     let text = format!(
         "{}: {}{} epochs in {}, {} triples/s ({}, {} threads), loss {:.4} -> {:.4}{}",
@@ -175,11 +217,11 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
         report.plan.threads,
         report.epochs.first().map_or(f64::NAN, |e| e.loss),
         last.map_or(f64::NAN, |e| e.loss),
-        skipped(last) + &validated(&report),
+        skipped(last) + &validated(report) + &rolled_back(report),
     );
     let fingerprint = manifest.fingerprint();
     let version = manifest.model_version;
-    globals.print(&Report { model: output, version, fingerprint, config: &manifest.config, report: &report }, text)
+    globals.print(&Report { model: output, version, fingerprint, config: &manifest.config, report }, text)
 }
 
 /// Prints the losses.
@@ -212,6 +254,20 @@ fn validated(report: &TrainReport) -> String {
         }
     };
     format!("; {} {:.5} on valid after epoch {}, which was kept{why}", found.metric, found.best_value, found.best_epoch)
+}
+
+/// Says how often the run diverged, if it did.
+fn rolled_back(report: &TrainReport) -> String {
+    match report.rollbacks.last() {
+        None => String::new(),
+        Some(last) => {
+            format!(
+                "; diverged {} times, trained on at {} times the learning rate",
+                report.rollbacks.len(),
+                last.factor
+            )
+        }
+    }
 }
 
 /// Says how many positives have no negative, if any.

@@ -11,8 +11,8 @@ use crate::numbers::grouped;
 const EXAMPLES: &str = "\
 Every file is compared with its checksums. Of a dataset it is checked further that ids are in order and found under their \
 numbers, that the positives are exactly the interactions, that popularity is their count, and that no interaction is in \
-train and another part, or shown and not taken as well; of a model, that all factors are finite, in every version of it \
-unless one is named.
+train and another part, or shown and not taken as well, that forgotten users have nothing, and that what was appended is \
+there; of a model, that all factors are finite, in every version of it unless one is named.
 
 Examples:
   peccary verify clicks.pec
@@ -65,6 +65,9 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
             let mut checked = vec!["checksums", "dictionaries", "interactions", "positives", "popularity", "parts"];
             checked.extend(dataset.exposures().map(|_| "exposures"));
             checked.extend(dataset.contexts().map(|_| "context"));
+            if !dataset.manifest().changes.is_empty() {
+                checked.extend(["appended pairs", "forgotten users"]);
+            }
             report("dataset", &dataset.manifest().files, dataset.fingerprint().to_string(), checked)
         }
         Stored::Model(model) => {

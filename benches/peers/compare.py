@@ -79,7 +79,7 @@ def run_peccary(binary, dataset, settings, folder, test, threads):
         for line in lines:
             row = json.loads(line)
             ranked[int(row["user"])] = [int(entry["item"]) for entry in row["items"]]
-    own = call("evaluate", model, dataset, "--k", str(K), "--no-baselines")["metrics"]
+    own = call("evaluate", model, dataset, "--k", str(K), "--baselines", "none")["metrics"]
     recall, ndcg = quality(ranked, test)
     # The same lists, scored by the two programs.
     assert abs(own[f"recall@{K}"] - recall) < 1e-4 and abs(own[f"ndcg@{K}"] - ndcg) < 1e-4, (own, recall, ndcg)

@@ -71,7 +71,7 @@ def run(options, folder, shape):
     Path(log).unlink()
     training = ["--dim", str(shape["dimensions"]), "--biases=false", "--negatives", "1", "--epochs", "1"]
     (train,), _ = measure.run([peccary, "train", data, "--output", model, *training, *common])
-    evaluation = ["--users", "1000", "--include-cold", "--no-baselines"]
+    evaluation = ["--users", "1000", "--include-cold", "--baselines", "none"]
     (evaluate,), _ = measure.run([peccary, "evaluate", model, data, *evaluation, *common])
     ingest["bytes"], train["bytes"] = measure.size(data), measure.size(model)
     # What an epoch goes through, whether it comes from disk or from the page cache.

@@ -38,10 +38,16 @@ impl DatasetLock {
     pub(crate) fn claim(folder: &Path) -> Result<(Self, Manifest), DatasetError> {
         // Else a lock would be made in a folder that is none.
         read_dataset_manifest(folder)?;
-        let lock = FolderLock::claim(folder)?.ok_or_else(|| DatasetError::Busy { path: folder.to_path_buf() })?;
+        let lock = Self::claim_to_replace(folder)?;
         // Another process may have changed it until the lock was taken.
         let manifest = read_dataset_manifest(folder)?;
-        Ok((Self { _lock: lock, folder: folder.to_path_buf() }, manifest))
+        Ok((lock, manifest))
+    }
+
+    /// Takes the lock of a dataset that is to be replaced, whatever its state is.
+    pub(crate) fn claim_to_replace(folder: &Path) -> Result<Self, DatasetError> {
+        let lock = FolderLock::claim(folder)?.ok_or_else(|| DatasetError::Busy { path: folder.to_path_buf() })?;
+        Ok(Self { _lock: lock, folder: folder.to_path_buf() })
     }
 
     /// Removes the files that `manifest`, which must be the dataset's and durable, does not list: what an interrupted change

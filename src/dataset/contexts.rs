@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use rkyv::rend::u32_le;
 use rkyv::{Archive, Serialize};
 
+use super::interactions::CHECKED;
 use super::live::{Stream, record};
 use super::manifest::{ContextColumn, ContextSummary};
 use super::shard::MAX_SHARD_BYTES;
@@ -229,6 +230,9 @@ impl Contexts {
         let mut index = Vec::new();
         for place in stream.places(|file| opened[file].chunks.len()) {
             let (file, c) = place.ok_or_else(|| inconsistent("the index lists chunks that are not there".into()))?;
+            if index.len().is_multiple_of(CHECKED) {
+                opened[file as usize].file().let_go();
+            }
             let chunk = &opened[file as usize].chunks[c as usize];
             let of = (index.len() < train.chunks()).then(|| train.chunk(index.len()));
             let fits =

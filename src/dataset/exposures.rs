@@ -6,11 +6,13 @@ use rkyv::rend::u32_le;
 use rkyv::{Archive, Serialize};
 
 use super::DatasetError;
-use super::interactions::are_lists;
+use super::interactions::{CHECKED, are_lists};
 use super::live::{EXPOSURES, Stream, record};
 use super::manifest::ExposureSummary;
 use super::shard::MAX_SHARD_BYTES;
-use crate::storage::{Archived, CheckedFile, CheckedWriter, Column, FileRecord, IoContext, StorageError, write_root};
+use crate::storage::{
+    Archived, CheckedFile, CheckedWriter, Column, FileRecord, IoContext, StorageError, disk, write_root,
+};
 
 const KIND: &str = "exposed";
 const VERSION: u32 = 1;
@@ -71,7 +73,7 @@ impl ExposuresWriter {
     /// Creates the folder of the files in that of a dataset of so many items.
     pub(super) fn create(dataset: &Path, items: usize) -> Result<Self, StorageError> {
         let folder = dataset.join(EXPOSURES);
-        std::fs::create_dir(&folder).at(&folder, "create")?;
+        disk::create_folder(&folder).at(&folder, "create")?;
         let summary = ExposureSummary::default();
         Ok(Self { folder: dataset.to_path_buf(), open: None, files: Vec::new(), summary, seen: vec![false; items] })
     }
@@ -156,6 +158,9 @@ impl Exposures {
         let (mut index, mut next_user, mut exposures) = (Vec::new(), 0u32, 0u64);
         for place in stream.places(|file| opened[file].chunks.len()) {
             let (file, c) = place.ok_or_else(|| inconsistent("the index lists chunks that are not there".into()))?;
+            if index.len().is_multiple_of(CHECKED) {
+                opened[file as usize].file().let_go();
+            }
             let chunk = &opened[file as usize].chunks[c as usize];
             if chunk.first_user != next_user || !are_lists(&chunk.offsets, &chunk.items, items) {
                 let path = &stream.files[file as usize];

@@ -13,6 +13,9 @@ use super::shard::{
 use super::{DatasetError, PartSummary};
 use crate::storage::{Archived, CheckedFile, FileRecord};
 
+/// Chunks that are checked between two times that their pages are let go of.
+pub(super) const CHECKED: usize = 16;
+
 struct Shard {
     interactions: Archived<ArchivedShardRoot>,
     positives: Archived<ArchivedPositivesRoot>,
@@ -51,6 +54,11 @@ impl Interactions {
             if shard.interactions.chunks.len() != shard.positives.chunks.len() {
                 return Err(inconsistent(format!("{path} and its positives have different chunks")));
             }
+            if stream.files.len() > 1 {
+                // Many small files would stay in memory for having been compared with their checksums.
+                shard.interactions.file().let_go();
+                shard.positives.file().let_go();
+            }
             shards.push(shard);
         }
         let mut index: Vec<(u32, u32, u32)> = Vec::new();
@@ -70,9 +78,13 @@ impl Interactions {
             if bitmaps.offsets.len() != chunk.offsets().len() {
                 return Err(inconsistent(format!("{path}: chunk {c} of the positives differs")));
             }
-            // Checking the chunks touched every item.
+            // Checking the chunks touches every item.
+            if let Some((_, last, _)) = index.last().filter(|_| index.len().is_multiple_of(CHECKED)) {
+                release(*last);
+            }
             if let Some((_, last, _)) = index.last().filter(|(_, last, _)| *last != shard) {
                 release(*last);
+                shards[*last as usize].interactions.file().let_go();
             }
             index.push((next_user, shard, c));
             // More users than a dense id can count are more than the manifest's in any case.

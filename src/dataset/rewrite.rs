@@ -33,6 +33,8 @@ pub(crate) struct Rewrite<'a> {
     /// Users being gathered; the first of them is `next_user`.
     block: UserBlock,
     next_user: u32,
+    /// Files outside of the folder.
+    others: Vec<PathBuf>,
     published: bool,
 }
 
@@ -118,8 +120,20 @@ impl<'a> Rewrite<'a> {
         let mut chunks = ChunkWriter::create(&folder, &shape.parts)?;
         chunks.set_items(shape.items as usize);
         let streams = shape.parts.iter().map(|part| Stream::new(part.name())).collect();
-        let block = shape.block();
-        Ok(Self { base, generation, prefix, folder, chunks, streams, shape, block, next_user: 0, published: false })
+        let (block, others) = (shape.block(), Vec::new());
+        Ok(Self {
+            base,
+            generation,
+            prefix,
+            folder,
+            chunks,
+            streams,
+            shape,
+            block,
+            next_user: 0,
+            others,
+            published: false,
+        })
     }
 
     /// The number of the next change of the content.
@@ -219,12 +233,13 @@ impl<'a> Rewrite<'a> {
     }
 
     /// The file that lists what change `number` of the content appended, and its name.
-    pub(crate) fn pairs(&self, number: u32) -> Result<(PairsWriter, String), DatasetError> {
+    pub(crate) fn pairs(&mut self, number: u32) -> Result<(PairsWriter, String), DatasetError> {
         let name = pairs::name(number, self.generation);
         let path = self.base.path().join(&name);
         create_folder(&self.base.path().join(pairs::FOLDER))?;
         // One that an interrupted change left.
         remove_file(&path)?;
+        self.others.push(path.clone());
         Ok((PairsWriter::create(&path)?, name))
     }
 
@@ -306,8 +321,11 @@ impl<'a> Rewrite<'a> {
         if now.files != base.files {
             return Err(DatasetError::Changed { path: folder.to_path_buf() });
         }
-        replace_manifest(folder, FORMAT, FORMAT_VERSION, &manifest)?;
-        self.published = true;
+        let replaced = replace_manifest(folder, FORMAT, FORMAT_VERSION, &manifest);
+        // Where only the folder could not be synced, the new manifest is there, and needs its files.
+        let now = read_manifest::<Manifest>(folder, FORMAT, FORMAT_VERSION);
+        self.published = replaced.is_ok() || now.is_ok_and(|now| now.files != base.files);
+        replaced?;
         Ok(manifest)
     }
 }
@@ -329,6 +347,9 @@ impl Drop for Rewrite<'_> {
         if !self.published {
             // Failing to tidy up is no reason to fail; the next change removes it.
             let _ = remove_folder(&self.folder);
+            for path in &self.others {
+                let _ = remove_file(path);
+            }
         }
     }
 }

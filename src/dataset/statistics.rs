@@ -80,14 +80,18 @@ impl Dataset {
     /// # Errors
     /// If `ctx` is cancelled.
     pub fn statistics(&self, ctx: &Context) -> Result<DatasetStatistics, Interrupted> {
-        let (users, items) = (self.users().len(), self.items().len());
+        let holes = self.users().holes();
+        let (users, items) = (self.users().len() - holes, self.items().len());
         let interactions: u64 = self.parts().map(|(_, part)| part.len()).sum();
         let stage = ctx.stage("counting", Some(users.into()), Unit::Users);
         let mut activity = Vec::with_capacity(users as usize);
         for index in 0..self.train().chunks() {
             ctx.check()?;
             let chunk = self.train().chunk(index);
-            activity.extend(chunk.offsets().windows(2).map(|w| w[1].to_native() - w[0].to_native()));
+            let counts = chunk.offsets().windows(2).map(|w| w[1].to_native() - w[0].to_native());
+            // Who was forgotten is no user any more.
+            let there = |user: u32| holes == 0 || self.users().id(user).is_some();
+            activity.extend((chunk.first_user()..).zip(counts).filter(|(user, _)| there(*user)).map(|(_, n)| n));
             stage.add(chunk.users() as u64);
         }
         Ok(DatasetStatistics {

@@ -6,6 +6,8 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::cases::Cases;
+use super::slices::Slices;
+use super::subject::Subject;
 use super::{EvaluateError, EvaluateOptions, full};
 use crate::context::{Context, Unit};
 use crate::dataset::Dataset;
@@ -67,7 +69,9 @@ pub fn bench_evaluate(
     options.check(dataset)?;
     let paging = &Paging::begin(scorer, dataset, ctx);
     let cases = super::choose(scorer, dataset, options, paging, ctx)?;
-    let ranking = full::ranking(scorer, &cases, dataset, options, paging, ctx)?;
+    let slices = &Slices::none(dataset);
+    let subject = Subject::new("evaluating", scorer, &cases, dataset, options, (paging, slices));
+    let ranking = full::ranking(&subject, ctx)?;
     let stage = ctx.stage("measuring", None, Unit::Users);
     let median = |name: &str, run: &dyn Fn() -> Result<f64, EvaluateError>| -> Result<f64, EvaluateError> {
         stage.note(name);
@@ -119,7 +123,7 @@ pub fn bench_evaluate(
     })?;
     let whole = median("evaluate", &|| {
         let began = Instant::now();
-        full::measure(("evaluating", None), scorer, &cases, dataset, options, paging, ctx)?;
+        full::measure(&subject, ctx)?;
         Ok(since(began))
     })?;
     let limit = median("bare kernel", &|| bare_kernel(scorer, ctx))?;
@@ -194,7 +198,7 @@ impl Outcomes for Nothing {
 
     fn prepare(&self, (): &mut (), _: &[u32], _: std::ops::Range<u32>) {}
 
-    fn visit(&self, (): &mut (), _: usize, _: &[f32]) {}
+    fn visit(&self, (): &mut (), _: usize, _: u32, _: &[f32]) {}
 
     fn finish(&self, users: &[u32], tops: &mut Tops, (): ()) {
         for u in 0..users.len() {

@@ -21,6 +21,8 @@ pub(super) struct Cases<'a> {
     pub(super) cold: u64,
     /// The most held-out interactions that one user has, be it in the sample or not.
     pub(super) most: usize,
+    /// The most items that are masked for one user, be it in the sample or not.
+    pub(super) most_seen: usize,
     /// What is masked: train, and the validation part when test is evaluated.
     pub(super) seen: Seen<'a>,
 }
@@ -44,8 +46,9 @@ impl<'a> Cases<'a> {
         };
         let (include_cold, seen) = (options.include_cold, Seen::new(parts));
         let (wanted, sample) = (None, None);
-        let (users, interactions, cold, most) = (0, 0, 0, 0);
-        let mut cases = Self { dataset, include_cold, wanted, sample, held_out, users, interactions, cold, most, seen };
+        let (users, interactions, cold, most, most_seen) = (0, 0, 0, 0, 0);
+        let mut cases =
+            Self { dataset, include_cold, wanted, sample, held_out, users, interactions, cold, most, most_seen, seen };
         for c in 0..held_out.chunks() {
             ctx.check()?;
             let chunk = held_out.chunk(c);
@@ -57,6 +60,7 @@ impl<'a> Cases<'a> {
                     cases.users += 1;
                     cases.interactions += count as u64;
                     cases.most = cases.most.max(count);
+                    cases.most_seen = cases.most_seen.max(cases.seen.len(user));
                 }
             }
         }
@@ -86,6 +90,14 @@ impl<'a> Cases<'a> {
     /// Bytes that are held as long as they are: of the users among whom a sample is chosen, twice as many as it has.
     pub(super) fn bytes(&self) -> usize {
         self.wanted.map_or(0, |wanted| wanted.saturating_mul(2).min(self.held_out.summary().users as usize) * 4)
+    }
+
+    /// Whether `user` is evaluated.
+    pub(super) fn contains(&self, user: u32) -> bool {
+        match &self.sample {
+            Some(sample) => sample.binary_search(&user).is_ok(),
+            None => !self.held_out.user(user).items.is_empty() && (self.include_cold || !self.is_cold(user)),
+        }
     }
 
     /// The users, ascending.

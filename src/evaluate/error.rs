@@ -55,6 +55,32 @@ pub enum EvaluateError {
         /// Users left out because train does not have them.
         cold: u64,
     },
+    /// A slicing that the dataset does not allow.
+    #[error("--slices {by}: {reason}")]
+    Slice {
+        /// By what to slice.
+        by: String,
+        /// Why it cannot be, and what to do about it.
+        reason: String,
+    },
+    /// A baseline that the dataset does not allow.
+    #[error("the baseline {name}: {reason}")]
+    Baseline {
+        /// Its name.
+        name: &'static str,
+        /// Why it cannot be, and what to do about it.
+        reason: String,
+    },
+    /// A list of negatives that cannot be read.
+    #[error("{}, line {line}: {reason}", path.display())]
+    List {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1; 0 for the file as a whole.
+        line: u64,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The operation was stopped.
     #[error(transparent)]
     Interrupted(#[from] Interrupted),

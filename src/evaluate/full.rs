@@ -4,13 +4,14 @@ use std::ops::Range;
 
 use rkyv::rend::u32_le;
 
+use super::EvaluateError;
+use super::beyond::{Beyond, BeyondSums, BlockBeyond, Lists};
 use super::cases::Cases;
-use super::metrics::{MetricAt, Metrics, Totals};
-use super::{EvaluateError, EvaluateOptions};
+use super::subject::{Measured, Subject};
+use super::tally::{Sums, Tally};
 use crate::context::{Context, Unit};
-use crate::dataset::Dataset;
 use crate::model::count_above_and_equal;
-use crate::rank::{Candidate, Needs, Outcomes, Paging, RankError, Ranking, Scorer, Tiling, Tops};
+use crate::rank::{Candidate, Needs, Outcomes, RankError, Ranking, Scorer, Tiling, Tops, user_seed};
 
 /// A held-out item of the block at hand: how its score stands among those of the catalogue.
 #[derive(Clone, Copy, Default)]
@@ -19,53 +20,51 @@ struct Positive {
     above: u32,
     /// Itself included.
     equal: u32,
+    /// Of the equal ones, those that ties place before it; counted where slices of interactions are measured.
+    before: u32,
 }
 
 /// What a held-out item takes while its block is ranked: itself, its id and its score.
 const POSITIVE_BYTES: usize = size_of::<Positive>() + 8;
 
-/// A metric of each user, and who takes it, in the order of users.
-pub(super) type ByUser<'a> = (MetricAt, &'a mut dyn FnMut(u32, f64));
-
-pub(super) fn measure(
-    (name, mut by_user): (&str, Option<ByUser<'_>>),
-    scorer: &dyn Scorer,
-    cases: &Cases<'_>,
-    dataset: &Dataset,
-    options: &EvaluateOptions,
-    paging: &Paging<'_>,
-    ctx: &Context,
-) -> Result<Metrics, EvaluateError> {
-    let ranking = ranking(scorer, cases, dataset, options, paging, ctx)?;
-    let stage = ctx.stage(name, Some(cases.users), Unit::Users);
-    let mut totals = Totals::new(options.k.len());
-    let each = by_user.as_ref().map(|(metric, _)| *metric);
-    ranking.run(cases.users(), &FullRanking { scorer, cases, options, each }, ctx, |(users, block, values)| {
-        totals.merge(&block);
-        stage.add(users);
-        if let Some((_, take)) = &mut by_user {
-            values.into_iter().for_each(|(user, value)| take(user, value));
+pub(super) fn measure(subject: &Subject<'_>, ctx: &Context) -> Result<Measured, EvaluateError> {
+    let ranking = ranking(subject, ctx)?;
+    let stage = ctx.stage(subject.name, Some(subject.cases.users), Unit::Users);
+    let k = &subject.options.k;
+    let mut sums = Sums::new(subject.shape());
+    let mut beyond = subject.beyond.map(BeyondSums::new);
+    let exact = subject.slices.of_interactions();
+    ranking.run(subject.cases.users(), &FullRanking { subject, exact }, ctx, |(users, block, outside)| {
+        sums.merge(block);
+        if let (Some(beyond), Some(block)) = (&mut beyond, outside) {
+            beyond.merge(k, &block);
         }
+        stage.add(users);
         Ok::<_, EvaluateError>(())
     })?;
-    Ok(totals.means(&options.k))
+    let mut metrics = sums.totals[0].means(k);
+    if let Some(beyond) = beyond {
+        beyond.append_to(k, &mut metrics);
+    }
+    Ok(Measured { metrics, sums, short: None })
 }
 
-/// The ranking of `cases`, in sizes that fit the budget.
-pub(super) fn ranking<'a>(
-    scorer: &'a dyn Scorer,
-    cases: &'a Cases<'_>,
-    dataset: &'a Dataset,
-    options: &EvaluateOptions,
-    paging: &'a Paging<'a>,
-    ctx: &Context,
-) -> Result<Ranking<'a>, RankError> {
+/// The ranking of a subject, in sizes that fit the budget.
+pub(super) fn ranking<'a>(subject: &'a Subject<'a>, ctx: &Context) -> Result<Ranking<'a>, RankError> {
+    let Subject { scorer, cases, dataset, options, paging, .. } = *subject;
     let k = options.largest_k();
+    let beyond = subject.outside.map_or(0, |space| Beyond::user_bytes(&options.k, space));
+    let groups = subject.slices.most_of_a_user(cases.most);
     let needs = Needs {
         users: cases.users,
         k,
-        taken: cases.bytes(),
-        user_bytes: size_of::<usize>() + cases.seen.parts() * size_of::<&[u32_le]>() + 2 * size_of::<u32>(),
+        taken: subject.taken(),
+        user_bytes: size_of::<usize>()
+            + cases.seen.parts() * size_of::<&[u32_le]>()
+            + 2 * size_of::<u32>()
+            + if subject.slices.of_interactions() { size_of::<(u32, u64)>() } else { 0 }
+            + beyond
+            + subject.shape().ranking_bytes(groups),
         // While its items are scored they are held too; the ranks of hits are no more than these.
         largest: cases.most * POSITIVE_BYTES,
     };
@@ -75,30 +74,31 @@ pub(super) fn ranking<'a>(
 
 /// Metrics of rankings.
 struct FullRanking<'a> {
-    scorer: &'a dyn Scorer,
-    cases: &'a Cases<'a>,
-    options: &'a EvaluateOptions,
-    /// What to keep of each user.
-    each: Option<MetricAt>,
+    subject: &'a Subject<'a>,
+    /// Whether the rank of every held-out item is found, not of those among the best K only.
+    exact: bool,
 }
 
-/// The held-out items of a block's users, and where those of each begin.
+/// The held-out items of a block's users, where those of each begin, and what is recommended.
 struct Positives {
     all: Vec<Positive>,
     offsets: Vec<usize>,
+    /// The users' seeds, where ties are counted.
+    seeds: Vec<(u32, u64)>,
+    lists: Option<Lists>,
 }
 
-impl Outcomes for FullRanking<'_> {
+impl<'a> Outcomes for FullRanking<'a> {
     const PREPARES: bool = true;
     type Own = Positives;
-    type Outcome = (u64, Totals, Vec<(u32, f64)>);
+    type Outcome = (u64, Tally<'a>, Option<BlockBeyond>);
 
     fn lookups(&self, user: u32) -> usize {
-        self.cases.held_out.user(user).items.len()
+        self.subject.cases.held_out.user(user).items.len()
     }
 
     fn extra(&self, user: u32) -> usize {
-        self.cases.held_out.user(user).items.len() * POSITIVE_BYTES
+        self.subject.cases.held_out.user(user).items.len() * POSITIVE_BYTES
     }
 
     fn begin(&self, users: &[u32]) -> Positives {
@@ -106,16 +106,18 @@ impl Outcomes for FullRanking<'_> {
         let mut count = 0;
         offsets.push(0);
         for user in users {
-            count += self.cases.held_out.user(*user).items.len();
+            count += self.subject.cases.held_out.user(*user).items.len();
             offsets.push(count);
         }
-        Positives { all: vec![Positive::default(); count], offsets }
+        let seed = self.subject.options.seed;
+        let seeds = if self.exact { users.iter().map(|u| (*u, user_seed(seed, *u))).collect() } else { Vec::new() };
+        Positives { all: vec![Positive::default(); count], offsets, seeds, lists: None }
     }
 
     fn prepare(&self, own: &mut Positives, users: &[u32], region: Range<u32>) {
         let (mut items, mut scores) = (Vec::new(), Vec::new());
         for (user, offset) in users.iter().zip(&own.offsets) {
-            let held_out = self.cases.held_out.user(*user).items;
+            let held_out = self.subject.cases.held_out.user(*user).items;
             let from = held_out.partition_point(|i| i.to_native() < region.start);
             let to = held_out.partition_point(|i| i.to_native() < region.end);
             if from == to {
@@ -124,35 +126,114 @@ impl Outcomes for FullRanking<'_> {
             items.clear();
             items.extend(held_out[from..to].iter().map(|i| i.to_native()));
             scores.resize(items.len(), 0.0);
-            self.scorer.score_items(*user, &items, &mut scores);
+            self.subject.scorer.score_items(*user, &items, &mut scores);
             for (positive, score) in own.all[offset + from..offset + to].iter_mut().zip(&scores) {
                 positive.score = *score;
             }
         }
     }
 
-    fn visit(&self, own: &mut Positives, index: usize, scores: &[f32]) {
-        for positive in &mut own.all[own.offsets[index]..own.offsets[index + 1]] {
+    fn visit(&self, own: &mut Positives, index: usize, first: u32, scores: &[f32]) {
+        let range = own.offsets[index]..own.offsets[index + 1];
+        for positive in &mut own.all[range.clone()] {
             let (above, equal) = count_above_and_equal(scores, positive.score);
             positive.above += above;
             positive.equal += equal;
         }
+        let Some((user, seed)) = own.seeds.get(index) else { return };
+        let held_out = self.subject.cases.held_out.user(*user).items;
+        for (positive, item) in own.all[range].iter_mut().zip(held_out) {
+            if positive.score == f32::NEG_INFINITY {
+                continue;
+            }
+            let place = Candidate::new(positive.score, item.to_native(), *seed);
+            let ties = (first..).zip(scores).filter(|(_, score)| **score == positive.score);
+            positive.before +=
+                ties.filter(|(item, score)| Candidate::new(**score, *item, *seed) > place).count() as u32;
+        }
+    }
+
+    fn follows(&self) -> Option<&dyn Scorer> {
+        self.subject.beyond?.space.map(|(scorer, ..)| scorer)
+    }
+
+    fn ranked(&self, own: &mut Positives, users: &[u32], tops: &mut Tops) {
+        own.lists = self.subject.beyond.map(|b| b.lists(users.len(), |u, take| take(tops.sorted(u))));
+    }
+
+    fn follow(&self, own: &mut Positives, region: Range<u32>) {
+        if let (Some(beyond), Some(lists)) = (self.subject.beyond, &mut own.lists) {
+            beyond.add_vectors(lists, &region);
+        }
     }
 
     fn finish(&self, users: &[u32], tops: &mut Tops, own: Positives) -> Self::Outcome {
-        let mut totals = Totals::new(self.options.k.len());
-        let mut values = Vec::new();
+        let Subject { cases, slices, .. } = *self.subject;
+        let mut tally = Tally::new(self.subject.shape());
+        let mut outside = self.subject.beyond.map(Beyond::begin);
         for (u, user) in users.iter().enumerate() {
             let positives = &own.all[own.offsets[u]..own.offsets[u + 1]];
-            let ranks = ranks_of_hits(self.cases, *user, tops.sorted(u));
-            totals.add(&ranks, positives.len(), &self.options.k);
-            values.extend(self.each.map(|metric| (*user, metric.of(&ranks, positives.len()))));
-            let masked = self.cases.seen.len(*user);
-            if let Some(auc) = area_under_curve(positives, self.scorer.items() - masked, masked) {
-                totals.add_auc(auc);
+            let best = tops.sorted(u);
+            let ranks = ranks_of_hits(cases, *user, best);
+            let masked = cases.seen.len(*user);
+            let candidates = self.subject.scorer.items() - masked;
+            let auc = area_under_curve(positives, candidates, masked);
+            for group in std::iter::once(0).chain(slices.of_user(*user)) {
+                tally.add(*user, group, (&ranks, positives.len(), auc));
+            }
+            if self.exact {
+                self.by_interaction(*user, positives, (candidates, masked), &mut tally);
+            }
+            if let (Some(beyond), Some(outside)) = (self.subject.beyond, &mut outside) {
+                beyond.add(outside, (u, *user), cases, best, own.lists.as_ref());
             }
         }
-        (users.len() as u64, totals, values)
+        (users.len() as u64, tally, outside)
+    }
+}
+
+impl FullRanking<'_> {
+    /// Measures the slices of a user's held-out items: those of each are ranked without the user's others.
+    fn by_interaction(
+        &self,
+        user: u32,
+        positives: &[Positive],
+        (candidates, masked): (usize, usize),
+        tally: &mut Tally<'_>,
+    ) {
+        let held_out = self.subject.cases.held_out.user(user);
+        let rank = |at: usize| {
+            let p = &positives[at];
+            if p.score == f32::NEG_INFINITY { u32::MAX } else { 1 + p.above + p.before }
+        };
+        let mut order: Vec<usize> = (0..positives.len()).collect();
+        order.sort_unstable_by_key(|at| rank(*at));
+        // (slice, place in the order): each slice's items together, from the best.
+        let mut of: Vec<(usize, usize)> = Vec::new();
+        for (place, at) in order.iter().enumerate() {
+            of.extend(self.subject.slices.of_interaction(&held_out, *at).map(|group| (group, place)));
+        }
+        of.sort_unstable();
+        for slice in of.chunk_by(|a, b| a.0 == b.0) {
+            let ranked = slice.iter().filter(|(_, place)| rank(order[*place]) < u32::MAX);
+            // Of the `place` held-out items before it, all but those of the slice are taken out.
+            let ranks: Vec<u32> =
+                ranked.enumerate().map(|(own, (_, place))| rank(order[*place]) - (*place - own) as u32).collect();
+            let negatives = candidates - positives.len();
+            let auc = (negatives > 0).then(|| {
+                let below: f64 = slice
+                    .iter()
+                    .map(|(_, place)| {
+                        let p = &positives[order[*place]];
+                        let others = |f: &dyn Fn(f32) -> bool| positives.iter().filter(|q| f(q.score)).count() as f64;
+                        let tied = f64::from(unmasked_equal(p, masked)) - others(&|score| score == p.score);
+                        f64::from(p.above) - others(&|score| score > p.score) + 0.5 * tied
+                    })
+                    .sum();
+                1.0 - below / (slice.len() as f64 * negatives as f64)
+            });
+            tally.add(user, slice[0].0, (&ranks, slice.len(), auc));
+        }
     }
 }
 
@@ -162,6 +243,12 @@ fn ranks_of_hits(cases: &Cases<'_>, user: u32, best: &[Candidate]) -> Vec<u32> {
     let is_hit = |item: u32| held_out.binary_search_by_key(&item, |i| i.to_native()).is_ok();
     let ranked = (1..).zip(best);
     ranked.filter(|(_, candidate)| is_hit(candidate.item())).map(|(rank, _)| rank).collect()
+}
+
+/// How many candidates tie with a held-out item, itself included. Masked items stand at −∞ in the tiles, and tie with
+/// nothing.
+fn unmasked_equal(positive: &Positive, masked: usize) -> u32 {
+    positive.equal - if positive.score == f32::NEG_INFINITY { masked as u32 } else { 0 }
 }
 
 /// The share of pairs (held-out item, negative) in the right order, ties counting half; `None` without negatives.
@@ -174,13 +261,7 @@ fn area_under_curve(positives: &[Positive], candidates: usize, masked: usize) ->
     if negatives == 0.0 {
         return None;
     }
-    let below_others: f64 = positives
-        .iter()
-        .map(|p| {
-            // Masked items stand at −∞ in the tiles, and tie with nothing.
-            let equal = p.equal - if p.score == f32::NEG_INFINITY { masked as u32 } else { 0 };
-            f64::from(p.above) + 0.5 * (f64::from(equal) - 1.0)
-        })
-        .sum();
+    let below_others: f64 =
+        positives.iter().map(|p| f64::from(p.above) + 0.5 * (f64::from(unmasked_equal(p, masked)) - 1.0)).sum();
     Some(1.0 - (below_others - n * (n - 1.0) / 2.0) / (n * negatives))
 }

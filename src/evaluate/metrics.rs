@@ -19,6 +19,11 @@ impl Metrics {
     pub fn iter(&self) -> impl Iterator<Item = (&str, f64)> {
         self.0.iter().map(|(name, value)| (name.as_str(), *value))
     }
+
+    /// Adds a metric at the end.
+    pub(super) fn push(&mut self, name: String, value: f64) {
+        self.0.push((name, value));
+    }
 }
 
 impl Serialize for Metrics {
@@ -28,7 +33,7 @@ impl Serialize for Metrics {
 }
 
 /// The metrics at a cut-off, in the order of a report.
-const NAMES: [&str; 6] = ["recall", "precision", "hit_rate", "ndcg", "mrr", "map"];
+pub(super) const NAMES: [&str; 6] = ["recall", "precision", "hit_rate", "ndcg", "mrr", "map"];
 /// The metrics at cut-off `k` of a ranking whose relevant items stand at `ranks` (from 1, ascending; those beyond the
 /// cut-off may be missing), out of `relevant` in all. Formulas: `docs/metrics.md`.
 fn at_cut_off(ranks: &[u32], relevant: usize, k: usize) -> [f64; NAMES.len()] {
@@ -63,9 +68,9 @@ impl MetricAt {
         self.k
     }
 
-    /// Its value for a ranking, as [`at_cut_off`] takes it.
-    pub(super) fn of(self, ranks: &[u32], relevant: usize) -> f64 {
-        at_cut_off(ranks, relevant, self.k)[self.which]
+    /// Its place among the values of a [`Totals`] at cut-offs `k`; `None` where `k` lacks its cut-off.
+    pub(super) fn place(self, k: &[usize]) -> Option<usize> {
+        Some(k.iter().position(|k| *k == self.k)? * NAMES.len() + self.which)
     }
 }
 
@@ -90,19 +95,28 @@ impl FromStr for MetricAt {
     }
 }
 
-/// A sum of values in 0..=1 in fixed point with 63 fractional bits: exact additions, so that neither the order of users
-/// nor the number of threads can change a bit of the mean.
+/// How many values a ranking has at `cut_offs` cut-offs: the metrics at each, then the AUC.
+pub(super) fn width(cut_offs: usize) -> usize {
+    cut_offs * NAMES.len() + 1
+}
+
+/// A sum of values that are not negative, in fixed point with 63 fractional bits: exact additions, so that neither the
+/// order of users nor the number of threads can change a bit of the mean.
 #[derive(Clone, Copy, Debug, Default)]
-struct Sum(u128);
+pub(super) struct Sum(u128);
 
 const ONE: f64 = (1u64 << 63) as f64;
 
 impl Sum {
-    fn add(&mut self, value: f64) {
+    pub(super) fn add(&mut self, value: f64) {
         self.0 += (value * ONE) as u128;
     }
 
-    fn mean(self, n: u64) -> f64 {
+    pub(super) fn merge(&mut self, other: Self) {
+        self.0 += other.0;
+    }
+
+    pub(super) fn mean(self, n: u64) -> f64 {
         self.0 as f64 / ONE / n as f64
     }
 }
@@ -112,39 +126,63 @@ impl Sum {
 pub(super) struct Totals {
     at: Vec<[Sum; NAMES.len()]>,
     rankings: u64,
+    relevant: u64,
     auc: Sum,
     aucs: u64,
 }
 
 impl Totals {
-    /// Of no ranking yet, for that many cut-offs.
-    pub(super) fn new(cut_offs: usize) -> Self {
-        Self { at: vec![Default::default(); cut_offs], rankings: 0, auc: Sum::default(), aucs: 0 }
+    /// Bytes for that many cut-offs.
+    pub(super) fn bytes(cut_offs: usize) -> usize {
+        size_of::<Self>() + cut_offs * size_of::<[Sum; NAMES.len()]>() + 32
     }
 
-    /// Adds a ranking, as [`at_cut_off`] takes it.
-    pub(super) fn add(&mut self, ranks: &[u32], relevant: usize, k: &[usize]) {
+    /// Of no ranking yet, for that many cut-offs.
+    pub(super) fn new(cut_offs: usize) -> Self {
+        Self { at: vec![Default::default(); cut_offs], rankings: 0, relevant: 0, auc: Sum::default(), aucs: 0 }
+    }
+
+    /// Adds a ranking, as [`at_cut_off`] takes it, with its area under the curve if it has one, and hands its values to
+    /// `value`, as many as [`width`] says; NaN for a missing area.
+    pub(super) fn add(
+        &mut self,
+        (ranks, relevant, auc): (&[u32], usize, Option<f64>),
+        k: &[usize],
+        mut value: impl FnMut(f64),
+    ) {
         for (sums, k) in self.at.iter_mut().zip(k) {
-            for (sum, value) in sums.iter_mut().zip(at_cut_off(ranks, relevant, *k)) {
-                sum.add(value);
+            for (sum, at) in sums.iter_mut().zip(at_cut_off(ranks, relevant, *k)) {
+                sum.add(at);
+                value(at);
             }
         }
         self.rankings += 1;
+        self.relevant += relevant as u64;
+        if let Some(auc) = auc {
+            self.auc.add(auc);
+            self.aucs += 1;
+        }
+        value(auc.unwrap_or(f64::NAN));
     }
 
-    /// Adds the area under the curve of a ranking that has one.
-    pub(super) fn add_auc(&mut self, value: f64) {
-        self.auc.add(value);
-        self.aucs += 1;
+    /// Relevant items of all rankings.
+    pub(super) fn relevant(&self) -> u64 {
+        self.relevant
+    }
+
+    /// Whether there is no ranking.
+    pub(super) fn is_empty(&self) -> bool {
+        self.rankings == 0
     }
 
     /// Adds the rankings of `other`.
     pub(super) fn merge(&mut self, other: &Self) {
         for (sum, more) in self.at.iter_mut().flatten().zip(other.at.iter().flatten()) {
-            sum.0 += more.0;
+            sum.merge(*more);
         }
         self.rankings += other.rankings;
-        self.auc.0 += other.auc.0;
+        self.relevant += other.relevant;
+        self.auc.merge(other.auc);
         self.aucs += other.aucs;
     }
 
@@ -192,7 +230,8 @@ mod tests {
             assert_eq!(text.parse::<MetricAt>().unwrap().to_string(), text);
         }
         let recall: MetricAt = "recall@5".parse().unwrap();
-        assert_eq!((recall.k(), recall.of(&[1, 3, 6], 4)), (5, 0.5));
+        assert_eq!((recall.k(), recall.place(&[5]), recall.place(&[2, 5])), (5, Some(0), Some(6)));
+        assert_eq!(recall.place(&[2]), None);
         for text in ["", "ndcg", "ndcg@", "ndcg@0", "ndcg@-1", "ndgc@20", "auc", "@5"] {
             assert!(text.parse::<MetricAt>().unwrap_err().contains("such as ndcg@20"), "{text}");
         }
@@ -204,8 +243,7 @@ mod tests {
         let k = [3, 10];
         let one = |(ranks, relevant): &(&[u32], usize)| {
             let mut totals = Totals::new(2);
-            totals.add(ranks, *relevant, &k);
-            totals.add_auc(1.0 / *relevant as f64);
+            totals.add((ranks, *relevant, Some(1.0 / *relevant as f64)), &k, |_| ());
             totals
         };
         let add = |mut sum: Totals, one: Totals| {

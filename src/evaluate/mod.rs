@@ -1,30 +1,52 @@
 //! Metrics of held-out interactions under full ranking and under sampled negatives. Definitions: `docs/metrics.md`.
 
+mod baselines;
 mod bench;
+mod beyond;
 mod bootstrap;
+mod calibration;
+mod calibration_fit;
 mod cases;
+mod compare;
 mod error;
+mod flips;
 mod full;
+mod listed;
 mod metrics;
 mod options;
+#[cfg(test)]
+mod oracle_tests;
+mod popular;
 mod sampled;
+mod slices;
+mod subject;
+mod tally;
 #[cfg(test)]
 mod tests;
 
+pub use baselines::Baseline;
 pub use bench::{EvaluateBench, bench_evaluate};
-pub(crate) use bootstrap::Replicates;
+pub(crate) use bootstrap::interval;
+pub use calibration::{
+    CalibrationMethod, CalibrationOptions, CalibrationReport, Reliability, ReliabilityBin, calibrate, calibration,
+};
+pub use compare::{ComparedMetric, Comparison, Verdict, compare};
 pub use error::EvaluateError;
 pub use metrics::{MetricAt, Metrics};
 pub use options::{EvaluateOptions, Protocol};
+pub use slices::SliceBy;
 
 use std::time::Instant;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
-use crate::context::Context;
+use crate::context::{ByteSize, Context};
 use crate::dataset::{Dataset, Part};
-use crate::rank::{Paging, Popularity, RandomScores, Scorer};
+use crate::rank::{Paging, RankError, Scorer};
+use beyond::Beyond;
 use cases::Cases;
+use slices::Slices;
+use subject::{Measured, Subject};
 
 /// What [`evaluate`] measured.
 #[derive(Clone, Debug, Serialize)]
@@ -55,18 +77,79 @@ pub struct Evaluation {
     pub seconds: f64,
     /// The scorer's metrics, such as `recall@20`.
     pub metrics: Metrics,
-    /// The metrics of the baselines on the same users.
+    /// Their 95 % intervals, by resampling users; those beyond accuracy have none.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub baselines: Option<Baselines>,
+    pub intervals: Option<Intervals>,
+    /// The metrics of the baselines on the same users.
+    #[serde(skip_serializing_if = "Baselines::is_empty")]
+    pub baselines: Baselines,
+    /// The scorer's accuracy on each slice.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub slices: Vec<SliceRow>,
+    /// What was left out, and why.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
-/// Metrics of what needs no training.
+/// 95 % intervals by metric, in the order of [`Metrics`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Intervals(Vec<(String, [f64; 2])>);
+
+impl Intervals {
+    /// The interval of `name`.
+    pub fn get(&self, name: &str) -> Option<[f64; 2]> {
+        self.0.iter().find(|(n, _)| n == name).map(|(_, interval)| *interval)
+    }
+}
+
+impl Serialize for Intervals {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, interval)| (name, interval)))
+    }
+}
+
+/// Metrics of what needs no training, by baseline.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Baselines(Vec<(Baseline, Metrics)>);
+
+impl Baselines {
+    /// The metrics of one.
+    pub fn get(&self, baseline: Baseline) -> Option<&Metrics> {
+        self.iter().find(|(b, _)| *b == baseline).map(|(_, metrics)| metrics)
+    }
+
+    /// All of them, in the order of a report.
+    pub fn iter(&self) -> impl Iterator<Item = (Baseline, &Metrics)> {
+        self.0.iter().map(|(baseline, metrics)| (*baseline, metrics))
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl Serialize for Baselines {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.iter())
+    }
+}
+
+/// A slice of the users or of the held-out interactions, and the scorer's accuracy there.
 #[derive(Clone, Debug, Serialize)]
-pub struct Baselines {
-    /// Items by their number of train interactions.
-    pub popularity: Metrics,
-    /// Items in random order.
-    pub random: Metrics,
+pub struct SliceRow {
+    /// What slices it, such as `activity` or the name of a context column.
+    pub by: String,
+    /// Which slice: a range of counts, a stretch of time or a value.
+    pub slice: String,
+    /// Users with rankings in it.
+    pub users: u64,
+    /// Held-out interactions in it.
+    pub interactions: u64,
+    /// Accuracy.
+    pub metrics: Metrics,
+    /// Its 95 % intervals.
+    pub intervals: Option<Intervals>,
 }
 
 /// Ranks the held-out interactions of a part among the catalogue, or among sampled negatives, and measures how high
@@ -85,11 +168,12 @@ pub fn evaluate(
     options: &EvaluateOptions,
     ctx: &Context,
 ) -> Result<Evaluation, EvaluateError> {
-    evaluate_with(scorer, dataset, options, None, ctx)
+    evaluate_keeping(scorer, dataset, options, ctx).map(|(evaluation, _)| evaluation)
 }
 
 /// As [`evaluate`] by full ranking, and resamples the users for `metric`, whose cut-off is to be among the options':
-/// replicate by replicate, the mean that [`Replicates`] has.
+/// replicate by replicate, the mean that it has. How often a user counts in a replicate depends on the two alone, so
+/// that replicates of two scorers on the same users are paired.
 pub(crate) fn evaluate_resampled(
     scorer: &dyn Scorer,
     dataset: &Dataset,
@@ -97,41 +181,54 @@ pub(crate) fn evaluate_resampled(
     metric: MetricAt,
     ctx: &Context,
 ) -> Result<(Evaluation, Vec<f32>), EvaluateError> {
-    let options = EvaluateOptions { protocol: Protocol::Full, ..options.clone() };
-    let mut replicates = Replicates::new();
-    let mut add = |user: u32, value: f64| replicates.add(user, value);
-    let evaluation = evaluate_with(scorer, dataset, &options, Some((metric, &mut add)), ctx)?;
-    Ok((evaluation, replicates.means()))
+    let options = EvaluateOptions { protocol: Protocol::Full, intervals: true, ..options.clone() };
+    let (evaluation, measured) = evaluate_keeping(scorer, dataset, &options, ctx)?;
+    let place = metric.place(&options.k).unwrap_or_default();
+    Ok((evaluation, measured.sums.replicates(0, place).into_iter().map(|mean| mean as f32).collect()))
 }
 
-/// Both, where `by_user` goes with full ranking only.
-fn evaluate_with(
+/// As [`evaluate`], and what the scorer's rankings add up to.
+fn evaluate_keeping(
     scorer: &dyn Scorer,
     dataset: &Dataset,
     options: &EvaluateOptions,
-    by_user: Option<full::ByUser<'_>>,
     ctx: &Context,
-) -> Result<Evaluation, EvaluateError> {
-    scorer.check(dataset).map_err(crate::rank::RankError::from)?;
+) -> Result<(Evaluation, Measured), EvaluateError> {
+    check_shape(scorer, dataset)?;
     options.check(dataset)?;
     let paging = &Paging::begin(scorer, dataset, ctx);
-    let cases = choose(scorer, dataset, options, paging, ctx)?;
+    let cases = &choose(scorer, dataset, options, paging, ctx)?;
+    let (slices, everybody) = (&Slices::new(dataset, cases, options, ctx)?, &Slices::none(dataset));
+    let subject = Subject::new("evaluating", scorer, cases, dataset, options, (paging, slices)).whole();
+    let outside = subject.outside;
+    let beyond = outside.map(|space| Beyond::new(dataset, cases, &options.k, space));
+    let subject = Subject { beyond: beyond.as_ref(), ..subject };
     let begun = Instant::now();
-    let (metrics, short) = measure(("evaluating", by_user), scorer, &cases, dataset, options, paging, ctx)?;
+    let (measured, mut notes) = measure(&subject, ctx)?;
     let seconds = begun.elapsed().as_secs_f64();
-    let baselines = if options.baselines {
-        let popularity = &Popularity::new(dataset);
-        let random = &RandomScores::new(dataset, options.seed);
-        Some(Baselines {
-            popularity: measure(("popularity baseline", None), popularity, &cases, dataset, options, paging, ctx)?.0,
-            random: measure(("random baseline", None), random, &cases, dataset, options, paging, ctx)?.0,
-        })
-    } else {
-        None
-    };
-    Ok(Evaluation {
+    // What was measured is held while baselines are.
+    let (held, taken) = (subject.shape().bytes(), subject.taken() as u64);
+    let left = &ctx.clone().with_memory(ByteSize(ctx.memory().0.saturating_sub(taken)));
+    let mut baselines = Vec::new();
+    for baseline in &options.baselines {
+        let name = format!("baseline {baseline}");
+        let measured = baseline.scorer(dataset, options.seed, left).and_then(|own| {
+            let subject = Subject::new(&name, &*own, cases, dataset, options, (paging, everybody));
+            measure(&Subject { outside, beyond: beyond.as_ref(), held, ..subject }, ctx)
+        });
+        match measured {
+            Ok((measured, _)) => baselines.push((*baseline, measured.metrics)),
+            Err(error @ (EvaluateError::Baseline { .. } | EvaluateError::Rank(RankError::Memory { .. }))) => {
+                notes.push(format!("{error}"));
+            }
+            Err(other) => return Err(other),
+        }
+    }
+    // Whether a file failed meanwhile.
+    scorer.check(dataset).map_err(RankError::from)?;
+    let evaluation = Evaluation {
         part: options.part,
-        protocol: options.protocol,
+        protocol: options.protocol.clone(),
         k: options.k.clone(),
         seed: options.seed,
         items: u64::from(dataset.items().len()),
@@ -139,11 +236,32 @@ fn evaluate_with(
         interactions: cases.interactions,
         cold_users: cases.cold,
         include_cold: options.include_cold,
-        users_short_of_negatives: short,
+        users_short_of_negatives: measured.short,
         seconds,
-        metrics,
-        baselines,
+        metrics: measured.metrics.clone(),
+        intervals: measured.sums.intervals(0, &measured.sums.totals[0].means(&options.k)),
+        baselines: Baselines(baselines),
+        slices: rows(slices, &measured, options),
+        notes,
+    };
+    Ok((evaluation, measured))
+}
+
+/// The slices that have rankings.
+fn rows(slices: &Slices<'_>, measured: &Measured, options: &EvaluateOptions) -> Vec<SliceRow> {
+    let sums = &measured.sums;
+    let of = |axis: &slices::Axis<'_>| {
+        let each = axis.names.iter().enumerate().map(|(at, name)| (axis.by.clone(), name.clone(), axis.first + at));
+        each.collect::<Vec<_>>()
+    };
+    let all = slices.axes.iter().flat_map(of).filter(|(_, _, group)| !sums.totals[*group].is_empty());
+    all.map(|(by, slice, group)| {
+        let metrics = sums.totals[group].means(&options.k);
+        let intervals = sums.intervals(group, &metrics);
+        let (users, interactions) = (sums.users(group), sums.totals[group].relevant());
+        SliceRow { by, slice, users, interactions, metrics, intervals }
     })
+    .collect()
 }
 
 /// Makes sure that [`evaluate`] finds all that it needs, without ranking anyone.
@@ -169,42 +287,31 @@ fn choose<'a>(
     ctx: &Context,
 ) -> Result<Cases<'a>, EvaluateError> {
     let mut cases = Cases::collect(dataset, options, ctx)?;
+    let slices = &Slices::new(dataset, &cases, options, ctx)?;
+    let subject = Subject::new("", scorer, &cases, dataset, options, (paging, slices)).whole();
     match options.protocol {
-        Protocol::Full => full::ranking(scorer, &cases, dataset, options, paging, ctx).map(|_| ())?,
-        Protocol::Sampled { negatives } => {
-            sampled::Plan::new(scorer, &cases, dataset, negatives, options, paging, ctx).map(|_| ())?
-        }
+        Protocol::Full => full::ranking(&subject, ctx).map(|_| ())?,
+        _ => sampled::Plan::new(&subject, ctx).map(|_| ())?,
     }
     cases.sample(options.seed, ctx)?;
     Ok(cases)
 }
 
-/// The metrics of one scorer and, under the sampled protocol, the users short of negatives.
-fn measure(
-    (name, by_user): (&str, Option<full::ByUser<'_>>),
-    scorer: &dyn Scorer,
-    cases: &Cases<'_>,
-    dataset: &Dataset,
-    options: &EvaluateOptions,
-    paging: &Paging<'_>,
-    ctx: &Context,
-) -> Result<(Metrics, Option<u64>), EvaluateError> {
+fn check_shape(scorer: &dyn Scorer, dataset: &Dataset) -> Result<(), EvaluateError> {
+    scorer.check(dataset).map_err(RankError::from)?;
     let (users, items) = (dataset.users().len() as usize, dataset.items().len() as usize);
-    if (scorer.users(), scorer.items()) != (users, items) {
-        return Err(crate::rank::RankError::Shape {
-            users: scorer.users(),
-            items: scorer.items(),
-            dataset_users: users,
-            dataset_items: items,
-        }
-        .into());
+    if (scorer.users(), scorer.items()) == (users, items) {
+        return Ok(());
     }
-    match options.protocol {
-        Protocol::Full => Ok((full::measure((name, by_user), scorer, cases, dataset, options, paging, ctx)?, None)),
-        Protocol::Sampled { negatives } => {
-            let plan = sampled::Plan::new(scorer, cases, dataset, negatives, options, paging, ctx)?;
-            let (metrics, short) = plan.measure(name, ctx)?;
-            Ok((metrics, Some(short)))
-        }
+    let (own_users, own_items) = (scorer.users(), scorer.items());
+    Err(RankError::Shape { users: own_users, items: own_items, dataset_users: users, dataset_items: items }.into())
+}
+
+/// What one scorer comes to, and what is to be said of it.
+fn measure(subject: &Subject<'_>, ctx: &Context) -> Result<(Measured, Vec<String>), EvaluateError> {
+    if subject.options.protocol == Protocol::Full {
+        return Ok((full::measure(subject, ctx)?, Vec::new()));
     }
+    let plan = sampled::Plan::new(subject, ctx)?;
+    Ok((plan.measure(ctx)?, plan.notes()))
 }

@@ -6,12 +6,15 @@ use rand::{RngExt, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rayon::prelude::*;
 
-use super::cases::Cases;
-use super::metrics::{Metrics, Totals};
-use super::{EvaluateError, EvaluateOptions};
+use super::EvaluateError;
+use super::listed::ListFile;
+use super::options::Protocol;
+use super::popular::Popular;
+use super::subject::{Measured, Subject};
+use super::tally::{Sums, Tally};
 use crate::context::{ByteSize, Context, Interrupted, Unit};
-use crate::dataset::Dataset;
-use crate::rank::{Candidate, Paging, RankError, Scorer, not_a_number, program_bytes, user_seed, workers};
+use crate::negatives::Proposal;
+use crate::rank::{Candidate, RankError, not_a_number, program_bytes, user_seed, workers};
 
 /// Users a block.
 const BLOCK: usize = 32;
@@ -21,17 +24,20 @@ const WAVE_FROM_DISK: usize = 1 << 24;
 /// What a held-out item takes beside its negatives: its list, its share of tasks, blocks and their totals.
 const LIST_BYTES: usize = size_of::<List>() + size_of::<Task>() + 64;
 
-/// What to measure, in waves that fit the budget: the negatives of all of a wave's held-out items are drawn, then scored
-/// in one pass over the items, so that a table that does not fit is not read from all over for each.
+/// What to measure, in waves that fit the budget: the negatives of all of a wave's held-out items are drawn or read, then
+/// scored in one pass over the items, so that a table that does not fit is not read from all over for each.
 pub(super) struct Plan<'a> {
-    scorer: &'a dyn Scorer,
-    cases: &'a Cases<'a>,
-    dataset: &'a Dataset,
-    negatives: usize,
-    options: &'a EvaluateOptions,
-    paging: &'a Paging<'a>,
+    subject: &'a Subject<'a>,
+    source: Source<'a>,
     /// Held-out items a wave at most.
     wave: usize,
+}
+
+/// Where negatives come from.
+enum Source<'a> {
+    Uniform(usize),
+    Popular(usize, Popular<'a>),
+    Listed(ListFile<'a>),
 }
 
 /// Some of a user's held-out items: those of a wave.
@@ -53,6 +59,7 @@ struct List {
 }
 
 /// What is drawn for some tasks. Items ascend in each list.
+#[derive(Default)]
 struct Block {
     lists: Vec<List>,
     items: Vec<u32>,
@@ -62,75 +69,140 @@ struct Block {
     short: u64,
 }
 
+impl Block {
+    /// Adds a list: the negatives from `start`, ascending, get the held-out item among them.
+    fn end_list(&mut self, user: u32, positive: u32, start: usize) {
+        let own = start + self.items[start..].partition_point(|item| *item < positive);
+        self.items.insert(own, positive);
+        self.lists.push(List { user, own, end: self.items.len(), scored: start });
+    }
+}
+
 impl<'a> Plan<'a> {
-    /// Refuses a budget that does not do, whichever users are sampled.
-    pub(super) fn new(
-        scorer: &'a dyn Scorer,
-        cases: &'a Cases<'a>,
-        dataset: &'a Dataset,
-        negatives: usize,
-        options: &'a EvaluateOptions,
-        paging: &'a Paging<'a>,
-        ctx: &Context,
-    ) -> Result<Self, RankError> {
-        let drawn = negatives.min(dataset.items().len() as usize);
+    /// Refuses a budget that does not do, whichever users are sampled, and a list that is none.
+    pub(super) fn new(subject: &'a Subject<'a>, ctx: &Context) -> Result<Self, EvaluateError> {
+        let Subject { scorer, cases, dataset, options, paging, .. } = *subject;
+        let items = dataset.items().len() as usize;
+        let (source, negatives, held) = match &options.protocol {
+            Protocol::Listed(path) => {
+                let list = ListFile::scan(path, dataset, cases, ctx)?;
+                let (longest, held) = (list.longest(), list.bytes());
+                (Source::Listed(list), longest, held)
+            }
+            Protocol::Sampled { negatives, proposal: Proposal::Popularity } => {
+                let popular = Popular::new(dataset.popularity());
+                let held = popular.bytes();
+                // A draw that is short of items weighs all that are left: its best so far.
+                (Source::Popular(*negatives, popular), *negatives, held + ctx.threads() * negatives.min(&items) * 16)
+            }
+            Protocol::Sampled { negatives, .. } => (Source::Uniform(*negatives), *negatives, 0),
+            Protocol::Full => (Source::Uniform(0), 0, 0),
+        };
+        let drawn = negatives.min(items);
         let seen = |user: u32| dataset.parts().map(|(_, p)| p.user(user).items.len()).sum::<usize>();
         let most_seen = cases.users().map(seen).max().unwrap_or(0);
         // What is seen, which may grow by doubling, and the ranks of negatives.
         let a_thread = drawn * 4 + most_seen * 8;
-        let fixed = program_bytes(ctx.threads()).saturating_add(cases.bytes() + a_thread * ctx.threads());
-        let list = LIST_BYTES + (drawn + 1) * (size_of::<u32>() + size_of::<f32>());
+        let taken = subject.taken() + held + a_thread * ctx.threads();
+        let fixed = program_bytes(ctx.threads()).saturating_add(taken);
+        let kept = subject.shape().ranking_bytes(subject.slices.most_of_a_user(1));
+        let list = LIST_BYTES + kept + (drawn + 1) * (size_of::<u32>() + size_of::<f32>());
         let needed = ByteSize(fixed.saturating_add(list) as u64);
         if needed > ctx.memory() {
-            return Err(RankError::Memory { needed, threads: ctx.threads(), given: ctx.memory() });
+            return Err(RankError::Memory { needed, threads: ctx.threads(), given: ctx.memory() }.into());
         }
         let budget = usize::try_from(ctx.memory().0).unwrap_or(usize::MAX);
         // Half of the budget, if it holds anything, for the rest serves the system as cache.
         let room = (budget / 2).checked_sub(fixed).map(|room| room / list).filter(|wave| *wave > 0);
         let most = if paging.region(scorer).is_some() { WAVE_FROM_DISK } else { WAVE };
         let wave = room.unwrap_or((budget - fixed) / list).min(most);
-        Ok(Self { scorer, cases, dataset, negatives, options, paging, wave })
+        Ok(Self { subject, source, wave })
+    }
+
+    /// What is to be said of the list that negatives come from.
+    pub(super) fn notes(&self) -> Vec<String> {
+        match &self.source {
+            Source::Listed(list) => list.notes(),
+            _ => Vec::new(),
+        }
     }
 
     /// The metrics, and how many users have fewer candidates than negatives.
-    pub(super) fn measure(&self, name: &str, ctx: &Context) -> Result<(Metrics, u64), EvaluateError> {
-        let stage = ctx.stage(name, Some(self.cases.users), Unit::Users);
+    pub(super) fn measure(&self, ctx: &Context) -> Result<Measured, EvaluateError> {
+        let Subject { scorer, cases, options, paging, .. } = *self.subject;
+        let total = match &self.source {
+            Source::Listed(list) => list.len(),
+            _ => cases.users,
+        };
+        let stage = ctx.stage(self.subject.name, Some(total), Unit::Users);
         let pool = workers(ctx)?;
-        let (mut totals, mut short) = (Totals::new(self.options.k.len()), 0);
+        let (mut sums, mut short) = (Sums::new(self.subject.shape()), 0);
         let mut tasks = self.tasks().peekable();
+        let mut rows = match &self.source {
+            Source::Listed(list) => Some(list.rows()?),
+            _ => None,
+        };
         loop {
-            let (mut wave, mut room) = (Vec::new(), self.wave);
-            while let Some(task) = tasks.next_if(|task| (task.to - task.from) as usize <= room) {
-                room -= (task.to - task.from) as usize;
-                wave.push(task);
+            let (mut blocks, ends) = match &mut rows {
+                Some(rows) => {
+                    let (mut blocks, mut ends) = (Vec::new(), (u32::MAX, 0));
+                    for at in 0..self.wave {
+                        let Some(row) = rows.next().transpose()? else { break };
+                        if at.is_multiple_of(BLOCK) {
+                            ctx.check()?;
+                            blocks.push(Block::default());
+                        }
+                        let Some(block) = blocks.last_mut() else { break };
+                        let start = block.items.len();
+                        block.items.extend(row.negatives);
+                        block.end_list(row.user, row.positive, start);
+                        block.users += 1;
+                        ends = (ends.0.min(row.user), ends.1.max(row.user));
+                    }
+                    blocks.iter_mut().for_each(|block: &mut Block| block.scores.resize(block.items.len(), 0.0));
+                    (blocks, ends)
+                }
+                None => {
+                    let (mut wave, mut room) = (Vec::new(), self.wave);
+                    while let Some(task) = tasks.next_if(|task| (task.to - task.from) as usize <= room) {
+                        room -= (task.to - task.from) as usize;
+                        wave.push(task);
+                    }
+                    let ends = (wave.first().map_or(0, |t| t.user), wave.last().map_or(0, |t| t.user));
+                    let draw = |tasks: &[Task]| ctx.check().map(|()| self.draw_block(tasks));
+                    if !wave.is_empty() {
+                        paging.ask(scorer, ends, wave.len());
+                    }
+                    let drawn =
+                        pool.install(|| wave.par_chunks(BLOCK).map(draw).collect::<Result<Vec<_>, Interrupted>>());
+                    (drawn.map_err(RankError::from)?, ends)
+                }
+            };
+            if blocks.is_empty() {
+                break;
             }
-            let (Some(first), Some(last)) = (wave.first(), wave.last()) else { break };
-            let ends = (first.user, last.user);
-            self.paging.ask(self.scorer, ends, wave.len());
-            let draw = |tasks: &[Task]| ctx.check().map(|()| self.draw_block(tasks));
-            let drawn = pool.install(|| wave.par_chunks(BLOCK).map(draw).collect::<Result<Vec<Block>, Interrupted>>());
-            let mut blocks = drawn.map_err(RankError::from)?;
             let rows = blocks.iter().map(|block| block.items.len() as u64).sum();
-            self.paging.by_regions(self.scorer, self.paging.region(self.scorer), rows, |region| {
+            paging.by_regions(scorer, paging.region(scorer), rows, |region| {
                 pool.install(|| blocks.par_iter_mut().for_each(|block| self.score(block, &region)));
                 Ok(ctx.check()?)
             })?;
             // All results, and then the first: which error is reported does not depend on the threads.
             let measured: Vec<_> = pool.install(|| blocks.par_iter().map(|block| self.finish(block)).collect());
             for (block, measured) in blocks.iter().zip(measured) {
-                totals.merge(&measured?);
+                sums.merge(measured?);
                 short += block.short;
                 stage.add(block.users);
             }
-            self.paging.release(self.scorer, ends);
+            paging.release(scorer, ends);
         }
-        Ok((totals.means(&self.options.k), short))
+        let short = (!matches!(self.source, Source::Listed(_))).then_some(short);
+        Ok(Measured { metrics: sums.totals[0].means(&options.k), sums, short })
     }
 
     /// All held-out items, those of a user in one task if they fit a wave.
     fn tasks(&self) -> impl Iterator<Item = Task> + '_ {
-        self.cases.users().flat_map(|user| {
-            let count = self.cases.held_out.user(user).items.len();
+        self.subject.cases.users().flat_map(|user| {
+            let count = self.subject.cases.held_out.user(user).items.len();
             let wave = self.wave;
             (0..count).step_by(wave).map(move |from| {
                 let to = (from + wave).min(count);
@@ -140,35 +212,43 @@ impl<'a> Plan<'a> {
     }
 
     fn draw_block(&self, tasks: &[Task]) -> Block {
+        let Subject { cases, dataset, options, .. } = *self.subject;
+        let negatives = match &self.source {
+            Source::Uniform(negatives) | Source::Popular(negatives, _) => *negatives,
+            Source::Listed(_) => 0,
+        };
         let count: usize = tasks.iter().map(|task| (task.to - task.from) as usize).sum();
-        let room = count * (self.negatives.min(self.dataset.items().len() as usize) + 1);
-        let (lists, items) = (Vec::with_capacity(count), Vec::with_capacity(room));
-        let mut block = Block { lists, items, scores: Vec::new(), users: 0, short: 0 };
+        let room = count * (negatives.min(dataset.items().len() as usize) + 1);
+        let mut block = Block { lists: Vec::with_capacity(count), items: Vec::with_capacity(room), ..Block::default() };
         let mut seen: Vec<u32> = Vec::new();
         for task in tasks {
             let user = task.user;
-            let mut rng = Xoshiro256PlusPlus::seed_from_u64(user_seed(self.options.seed, user));
+            let mut rng = Xoshiro256PlusPlus::seed_from_u64(user_seed(options.seed, user));
             seen.clear();
-            seen.extend(self.dataset.parts().flat_map(|(_, p)| p.user(user).items).map(|i| i.to_native()));
+            seen.extend(dataset.parts().flat_map(|(_, p)| p.user(user).items).map(|i| i.to_native()));
             seen.sort_unstable();
             // Parts share no pair; that opening leaves to `verify`, and drawing must not depend on it.
             seen.dedup();
-            let candidates = self.dataset.items().len() - seen.len() as u32;
-            let count = self.negatives.min(candidates as usize);
-            for (at, positive) in self.cases.held_out.user(user).items[..task.to as usize].iter().enumerate() {
+            let mut short = false;
+            for (at, positive) in cases.held_out.user(user).items[..task.to as usize].iter().enumerate() {
                 let start = block.items.len();
-                draw(candidates, count, &seen, &mut rng, &mut block.items);
+                match &self.source {
+                    Source::Popular(_, popular) => popular.draw(negatives, &seen, &mut rng, &mut block.items),
+                    _ => {
+                        let candidates = dataset.items().len() - seen.len() as u32;
+                        draw(candidates, negatives.min(candidates as usize), &seen, &mut rng, &mut block.items);
+                    }
+                }
+                short |= block.items.len() - start < negatives;
                 if at < task.from as usize {
                     // Of an earlier task: drawn for what follows to be the same.
                     block.items.truncate(start);
                     continue;
                 }
-                let own = start + block.items[start..].partition_point(|item| *item < positive.to_native());
-                block.items.insert(own, positive.to_native());
-                block.lists.push(List { user, own, end: block.items.len(), scored: start });
+                block.end_list(user, positive.to_native(), start);
             }
             block.users += u64::from(task.ends);
-            block.short += u64::from(task.ends && count < self.negatives);
+            block.short += u64::from(task.ends && short);
         }
         block.scores.resize(block.items.len(), 0.0);
         block
@@ -181,36 +261,42 @@ impl<'a> Plan<'a> {
             let end = list.scored + rest.partition_point(|item| *item < region.end);
             if end > list.scored {
                 let range = list.scored..end;
-                self.scorer.score_items(list.user, &block.items[range.clone()], &mut block.scores[range]);
+                self.subject.scorer.score_items(list.user, &block.items[range.clone()], &mut block.scores[range]);
                 list.scored = end;
             }
         }
     }
 
     /// One ranking for each list.
-    fn finish(&self, block: &Block) -> Result<Totals, RankError> {
-        let mut totals = Totals::new(self.options.k.len());
+    fn finish(&self, block: &Block) -> Result<Tally<'a>, RankError> {
+        let Subject { cases, dataset, options, slices, .. } = *self.subject;
+        let mut tally = Tally::new(self.subject.shape());
         let mut start = 0;
         for list in &block.lists {
             let range = start..list.end;
             start = list.end;
             if let Some(at) = range.clone().find(|at| block.scores[*at].is_nan()) {
-                return Err(not_a_number(self.dataset, list.user, block.items[at]));
+                return Err(not_a_number(dataset, list.user, block.items[at]));
             }
-            let own_seed = user_seed(self.options.seed, list.user);
+            let own_seed = user_seed(options.seed, list.user);
             let place = |at: usize| Candidate::new(block.scores[at], block.items[at], own_seed);
             let own = place(list.own);
             let rank = 1 + range.filter(|at| place(*at) > own).count() as u32;
-            totals.add(&[rank], 1, &self.options.k);
+            let held_out = cases.held_out.user(list.user);
+            let at = held_out.items.partition_point(|item| item.to_native() < block.items[list.own]);
+            let groups = slices.of_user(list.user).chain(slices.of_interaction(&held_out, at));
+            for group in std::iter::once(0).chain(groups) {
+                tally.add(list.user, group, (&[rank], 1, None));
+            }
         }
-        Ok(totals)
+        Ok(tally)
     }
 }
 
 /// Appends `count` of the `candidates` items that are not in `seen` (ascending): uniformly, without replacement.
 ///
 /// Floyd's algorithm (Bentley & Floyd 1987) draws ranks among the candidates, so that nothing is ever rejected.
-fn draw(candidates: u32, count: usize, seen: &[u32], rng: &mut Xoshiro256PlusPlus, items: &mut Vec<u32>) {
+pub(super) fn draw(candidates: u32, count: usize, seen: &[u32], rng: &mut Xoshiro256PlusPlus, items: &mut Vec<u32>) {
     let mut drawn: Vec<u32> = Vec::with_capacity(count);
     for last in candidates - count as u32..candidates {
         let rank = rng.random_range(0..=last);

@@ -6,13 +6,18 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::context::ByteSize;
+use crate::negatives::Proposal;
 use crate::rank::fixture::{self, Matrix, noise};
-use crate::rank::{Candidate, RankError, user_seed};
+use crate::rank::{Candidate, Popularity, RankError, user_seed};
 
 const PARTS: [Part; 3] = [Part::Train, Part::Valid, Part::Test];
 
 fn context(threads: usize) -> Context {
     Context::new(threads, ByteSize(1 << 30))
+}
+
+fn sampled(negatives: usize) -> Protocol {
+    Protocol::Sampled { negatives, proposal: Proposal::Uniform }
 }
 
 /// A dataset in which pair (u, i) is in the part `assignment[u × items + i] - 1`, where there is one.
@@ -97,7 +102,7 @@ proptest! {
         let folder = tempfile::tempdir().unwrap();
         let dataset = dataset_of(folder.path(), users, items, &assignment);
         let part = if valid { Part::Valid } else { Part::Test };
-        let options = EvaluateOptions { part, k: vec![1, 3, 6], seed, baselines: false, ..Default::default() };
+        let options = EvaluateOptions { part, k: vec![1, 3, 6], seed, ..EvaluateOptions::accuracy() };
         let got = match evaluate(&scores, &dataset, &options, &context(1)) {
             Ok(got) => got.metrics,
             Err(EvaluateError::NoUsers { .. }) => return Ok(()),
@@ -145,14 +150,15 @@ fn a_constant_scorer_gets_what_random_gets() {
     let folder = tempfile::tempdir().unwrap();
     let (dataset, assignment) = skewed(folder.path());
     let constant = Matrix { users: 400, items: 150, scores: vec![0.25; assignment.len()] };
-    for protocol in [Protocol::Full, Protocol::Sampled { negatives: 30 }] {
+    for protocol in [Protocol::Full, sampled(30)] {
         let mut means = [0.0; 3];
         let seeds = 20;
         for seed in 0..seeds {
-            let options = EvaluateOptions { k: vec![10], protocol, seed, ..Default::default() };
+            let options = EvaluateOptions { k: vec![10], protocol: protocol.clone(), seed, ..Default::default() };
             let result = evaluate(&constant, &dataset, &options, &context(2)).unwrap();
-            let baselines = result.baselines.unwrap();
-            for (mean, metrics) in means.iter_mut().zip([result.metrics, baselines.random, baselines.popularity]) {
+            let of = |baseline| result.baselines.get(baseline).unwrap();
+            let all = [&result.metrics, of(Baseline::Random), of(Baseline::Popularity)];
+            for (mean, metrics) in means.iter_mut().zip(all) {
                 *mean += metrics.get("recall@10").unwrap() / seeds as f64;
             }
         }
@@ -169,7 +175,7 @@ fn the_auc_of_a_constant_scorer_is_a_half() {
     let folder = tempfile::tempdir().unwrap();
     let (dataset, assignment) = skewed(folder.path());
     let constant = Matrix { users: 400, items: 150, scores: vec![-1.5; assignment.len()] };
-    let options = EvaluateOptions { baselines: false, ..Default::default() };
+    let options = EvaluateOptions::accuracy();
     assert_eq!(evaluate(&constant, &dataset, &options, &context(1)).unwrap().metrics.get("auc"), Some(0.5));
 }
 
@@ -180,7 +186,7 @@ fn the_sampled_protocol_ranks_each_item_alone_and_ignores_threads() {
     // Held-out items score highest, train items higher still: neither may push a held-out item down.
     let scores = assignment.iter().map(|a| [0.0, 9.0, 9.0, 5.0][*a as usize]).collect();
     let perfect = Matrix { users: 400, items: 150, scores };
-    let protocol = Protocol::Sampled { negatives: 99 };
+    let protocol = sampled(99);
     let options = EvaluateOptions { protocol, k: vec![1, 10], ..Default::default() };
     let result = evaluate(&perfect, &dataset, &options, &context(1)).unwrap();
     for (name, value) in result.metrics.iter().filter(|(name, _)| *name != "precision@10") {
@@ -189,8 +195,8 @@ fn the_sampled_protocol_ranks_each_item_alone_and_ignores_threads() {
     assert_eq!((result.interactions, result.users_short_of_negatives), (800, Some(0)));
     assert_eq!(result.metrics.get("auc"), None);
     let other = evaluate(&perfect, &dataset, &options, &context(3)).unwrap();
-    let random = result.baselines.unwrap().random;
-    assert_eq!(other.baselines.unwrap().random, random);
+    let random = result.baselines.get(Baseline::Random);
+    assert_eq!(other.baselines, result.baselines);
     // Waves of a single held-out item, which part those of a user, change no bit either.
     let Err(EvaluateError::Rank(RankError::Memory { needed, .. })) =
         evaluate(&perfect, &dataset, &options, &Context::new(3, ByteSize(1)))
@@ -198,8 +204,8 @@ fn the_sampled_protocol_ranks_each_item_alone_and_ignores_threads() {
         panic!("that is too little memory")
     };
     let least = evaluate(&perfect, &dataset, &options, &Context::new(3, needed)).unwrap();
-    assert_eq!((least.baselines.unwrap().random, least.users_short_of_negatives), (random, Some(0)));
-    let more = EvaluateOptions { protocol: Protocol::Sampled { negatives: 146 }, ..options };
+    assert_eq!((least.baselines.get(Baseline::Random), least.users_short_of_negatives), (random, Some(0)));
+    let more = EvaluateOptions { protocol: sampled(146), ..options };
     assert_eq!(evaluate(&perfect, &dataset, &more, &context(2)).unwrap().users_short_of_negatives, Some(400));
 }
 
@@ -241,7 +247,7 @@ fn what_cannot_be_evaluated_is_said() {
     let text = error(&fine, EvaluateOptions { k: vec![3, 9], ..three.clone() });
     assert!(text.contains("--k 9") && text.contains("between 1 and 8"), "{text}");
     assert!(error(&scorer(vec![1.0; 14]), three.clone()).contains("2 users and 7 items"));
-    for protocol in [Protocol::Full, Protocol::Sampled { negatives: 7 }] {
+    for protocol in [Protocol::Full, sampled(7)] {
         let mut scores = vec![1.0; 16];
         scores[8 + 4] = f32::NAN;
         let text = error(&scorer(scores), EvaluateOptions { protocol, ..three.clone() });
@@ -303,7 +309,7 @@ fn equals_the_python_oracle_over_exported_scores() {
     let run = run.unwrap();
     assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
     let expected: BTreeMap<String, f64> = serde_json::from_slice(&run.stdout).unwrap();
-    let options = EvaluateOptions { k: vec![5, 20, 100], baselines: false, ..Default::default() };
+    let options = EvaluateOptions { k: vec![5, 20, 100], ..EvaluateOptions::accuracy() };
     let got = evaluate(&model, &dataset, &options, &context(2)).unwrap();
     assert_eq!(got.users as usize, cases.len(), "everybody has train interactions");
     assert_eq!(got.metrics.iter().count(), expected.len());

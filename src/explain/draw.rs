@@ -145,7 +145,8 @@ fn named(dataset: &Dataset, item: &str, user: &str, own: &[u32]) -> Result<u32, 
 
 /// Ids like `id`, and one that there is.
 fn alike(ids: &Dictionary, id: &str) -> (Vec<String>, String) {
-    (ids.similar(id).into_iter().map(str::to_string).collect(), ids.id(0).unwrap_or_default().to_string())
+    let first = (0..ids.len()).find_map(|dense| ids.id(dense));
+    (ids.similar(id).into_iter().map(str::to_string).collect(), first.unwrap_or_default().to_string())
 }
 
 /// The part of the interactions that samplers look up within the budget.

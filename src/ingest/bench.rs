@@ -18,6 +18,7 @@ use super::reading::{Place, Plan, Reader};
 use crate::context::Context;
 use crate::dataset::Part;
 use crate::storage::IoContext;
+use crate::storage::disk::{self, DiskFile};
 
 /// Measurements are repeated so often; the median counts.
 const REPEATS: usize = 3;
@@ -75,7 +76,7 @@ pub fn bench_ingest(
         reads.push(begun.elapsed().as_secs_f64());
         let output = folder.join("bench.pec");
         let summary = ingest(inputs, options, &output, IngestRun::from(true), ctx)?;
-        std::fs::remove_dir_all(&output).at(&output, "remove")?;
+        disk::remove_tree(&output).at(&output, "remove")?;
         scatters.push(summary.reading_seconds);
         merges.push(summary.seconds - summary.reading_seconds);
         wholes.push(summary.seconds);
@@ -103,7 +104,8 @@ pub fn bench_ingest(
 
 /// Copies all files into one through a buffer; the data is on the medium at the end, as a dataset's is.
 fn copy(sources: &[(Source, Part)], to: &Path, ctx: &Context) -> Result<(), IngestError> {
-    let mut out = File::create(to).at(to, "create")?;
+    disk::remove_tree(to).at(to, "remove")?;
+    let mut out = DiskFile::create_new(to).at(to, "create")?;
     let mut buffer = vec![0; 1 << 20];
     for path in sources.iter().filter_map(|(source, _)| source.path()) {
         let mut file = File::open(path).at(path, "open")?;
@@ -116,8 +118,8 @@ fn copy(sources: &[(Source, Part)], to: &Path, ctx: &Context) -> Result<(), Inge
             out.write_all(&buffer[..count]).at(to, "write")?;
         }
     }
-    out.sync_all().at(to, "sync")?;
-    Ok(std::fs::remove_file(to).at(to, "remove")?)
+    out.sync().at(to, "sync")?;
+    Ok(disk::remove_file(to).at(to, "remove")?)
 }
 
 /// Drops rows.

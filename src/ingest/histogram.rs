@@ -26,6 +26,15 @@ pub(super) struct Counted {
     counts: Vec<(i64, u64)>,
 }
 
+impl Counted {
+    /// Times counted; `None` if no histogram counts so.
+    pub(super) fn total(&self) -> Option<u64> {
+        let possible = self.shift < 64 && self.counts.iter().all(|(_, count)| *count > 0);
+        let sum = || self.counts.iter().try_fold(0u64, |sum, (_, count)| sum.checked_add(*count));
+        if possible { sum() } else { None }
+    }
+}
+
 impl Default for Histogram {
     fn default() -> Self {
         Self::with_keys(MAX_KEYS)

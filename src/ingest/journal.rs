@@ -19,6 +19,8 @@ use super::scatter::ReadState;
 use crate::dataset::Part;
 use crate::storage::{IoContext, StorageError};
 
+/// Its name in the folder of the ingest.
+pub(super) const JOURNAL: &str = "journal";
 const MAGIC: &str = "peccary-ingest-journal";
 const VERSION: u32 = 1;
 /// Bytes at the start of an input by which it is known again, beside its size and time.
@@ -115,7 +117,8 @@ impl Journal {
         serde_json::from_slice(&bytes[end + 1..]).map_err(|e| damaged(&e.to_string()))
     }
 
-    /// Refuses to go on for other inputs, options or versions than those of the start, naming what changed.
+    /// Refuses to go on for other inputs, options or versions than those of the start, naming what changed, and from a state
+    /// that cannot be.
     ///
     /// One change is none: rows before the checkpoint were all good where bad ones were errors, so `--on-error skip` gives
     /// the same from there on as from the start.
@@ -133,7 +136,8 @@ impl Journal {
         let failed = self.options.get("on_error").is_some_and(|v| v == "fail");
         differences("", &self.options, &now, &mut changes, &|key| failed && matches!(key, "on-error" | "rejects"));
         if changes.is_empty() {
-            return Ok(());
+            let path = folder.join(JOURNAL);
+            return self.read.check(inputs.len(), options).map_err(|reason| IngestError::Journal { path, reason });
         }
         Err(IngestError::Changed { folder: folder.to_path_buf(), what: changes.join("; ") })
     }

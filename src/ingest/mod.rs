@@ -9,6 +9,8 @@ mod contexts;
 mod distinct;
 mod error;
 mod events;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod histogram;
 mod ids;
 mod items;

@@ -10,25 +10,24 @@
 //!
 //! Nothing outside of the folder refers to it, so it may be removed at any time.
 
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::error::IngestError;
-use super::journal::Journal;
+use super::journal::{JOURNAL, Journal};
 use super::options::Leftover;
 use crate::context::{ByteSize, Context};
-use crate::storage::{IoContext, StorageError, replace_file};
+use crate::storage::disk::{self, DiskFile};
+use crate::storage::{IoContext, StorageError, replace_file, sync_folder};
 
 const LOCK: &str = "lock";
-const JOURNAL: &str = "journal";
 
 /// The folder, claimed by this process. Dropped without a journal it is removed, else it stays to be resumed.
 pub(super) struct Partial {
     folder: PathBuf,
     journaled: AtomicBool,
-    _lock: File,
+    _lock: DiskFile,
 }
 
 impl Partial {
@@ -49,15 +48,20 @@ impl Partial {
             if let Some(parent) = folder.parent().filter(|p| !p.as_os_str().is_empty() && !p.is_dir()) {
                 return Err(StorageError::NoParent { path: parent.to_path_buf() }.into());
             }
-            std::fs::create_dir(&folder).at(&folder, "create")?;
+            disk::create_folder(&folder).at(&folder, "create")?;
         } else if !is_ours(&folder) {
             return Err(IngestError::NotPartial { folder });
         }
         let lock = folder.join(LOCK);
-        let file = File::options().write(true).create(true).truncate(false).open(&lock).at(&lock, "create")?;
-        match file.try_lock().map_err(io::Error::from) {
+        let file = DiskFile::open_or_create(&lock).at(&lock, "create")?;
+        match file.try_lock() {
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Err(IngestError::Busy { folder }),
             other => other.at(&lock, "lock")?,
+        }
+        if !there {
+            // By its lock the folder is known as ours, and a checkpoint is worth nothing in one whose name a crash takes back.
+            sync_folder(&folder)?;
+            sync_folder(disk::parent_of(&folder))?;
         }
         let partial = Self { journaled: AtomicBool::new(true), folder, _lock: file };
         let path = partial.folder.join(JOURNAL);
@@ -125,9 +129,9 @@ impl Partial {
     /// Removes everything in it but the lock; the journal first, so that none ever names what is gone.
     fn clear(&self) -> Result<(), StorageError> {
         let journal = self.folder.join(JOURNAL);
-        match std::fs::remove_file(&journal) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-            other => other.at(&journal, "remove")?,
+        if journal.exists() {
+            disk::remove_file(&journal).at(&journal, "remove")?;
+            sync_folder(&self.folder)?;
         }
         self.clear_but(&[])
     }
@@ -140,8 +144,7 @@ impl Partial {
             if name == LOCK || name == JOURNAL || kept.iter().any(|k| name == *k) {
                 continue;
             }
-            let removed = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
-            removed.at(&path, "remove")?;
+            disk::remove_tree(&path).at(&path, "remove")?;
         }
         Ok(())
     }
@@ -151,8 +154,9 @@ impl Drop for Partial {
     fn drop(&mut self) {
         if !self.is_journaled() {
             // Failing to tidy up is no reason to fail; the next run finds it and tries again.
-            let _ = self.clear();
-            let _ = std::fs::remove_dir_all(&self.folder);
+            // The lock goes last, by which the folder is known as ours.
+            let _ = self.clear().and_then(|()| sync_folder(&self.folder));
+            let _ = disk::remove_tree(&self.folder);
         }
     }
 }

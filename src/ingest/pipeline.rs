@@ -38,7 +38,8 @@ const REJECTS: &str = "rejects.ndjson";
 /// When it is stopped while waiting for a pipe, one thread keeps waiting until the pipe has data or is closed.
 ///
 /// # Errors
-/// See [`IngestError`]; after any of them, `output` is what it was before. After [`IngestError::Kept`] there is something
+/// See [`IngestError`]; after any of them, `output` is what it was before, unless only the file of rejects could not be
+/// renamed at the very end. After [`IngestError::Kept`] there is something
 /// to be resumed.
 pub fn ingest(
     inputs: &Inputs,
@@ -51,7 +52,7 @@ pub fn ingest(
     let run = run.into();
     // Held until the new one is there: who changes the one that it replaces would change the new one.
     let replaced = match run.force && is_dataset(output) {
-        true => Some(DatasetLock::claim(output)?),
+        true => Some(DatasetLock::claim_to_replace(output)?),
         false => None,
     };
     let summary = ingest_with(inputs, options, output, run, Whole::All, Budget::new, ctx);
@@ -192,7 +193,7 @@ impl Work<'_> {
         let save = |state| partial.save(&Journal::new(self.marks.to_vec(), options, state)?);
         let checkpoints = Checkpoints { resume, every: self.run.checkpoint, save: &save };
         let source_count = sources.len();
-        let scattered = scatter(sources, options, budget, &space, &rejects, checkpoints, ctx)?;
+        let scattered = scatter(sources, options, self.whole, budget, &space, &rejects, checkpoints, ctx)?;
         let budget = budget.0;
         let Scattered { layout, records, users, items, counts: rows, histogram, sources, .. } = scattered;
         let Scattered { events, misspelt, contexts, places, .. } = scattered;
@@ -271,10 +272,11 @@ impl Work<'_> {
         }
         drop(sorting);
         drop(items);
+        // The temporary files stay until the dataset is there: a journal that names them may outlive this process.
         let peak_temp_bytes = space.peak();
-        space.remove()?;
         ctx.check()?;
         writer.set_columns(columns);
+        let rejects = rejects.finish()?;
         let manifest = writer.finish(Description {
             options: serde_json::to_value(options).map_err(|e| IngestError::Options(e.to_string()))?,
             ingest: serde_json::to_value(&counts).map_err(|e| IngestError::Options(e.to_string()))?,

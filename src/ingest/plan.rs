@@ -1,6 +1,5 @@
 //! What an ingest will take, found out before it starts: by counting the log, and by ingesting its beginning.
 
-use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::time::Instant;
@@ -14,7 +13,8 @@ use super::read::{BadRow, Column, Format, Input, Limits, ReadOptions, Row, RowSi
 use super::survey::{Survey, survey};
 use crate::context::{ByteSize, Context};
 use crate::dataset::Part;
-use crate::storage::{IoContext, StorageError};
+use crate::storage::disk::DiskFile;
+use crate::storage::{self, IoContext, StorageError};
 
 /// Rows of the log that are ingested to see how fast that is.
 const SAMPLE: u64 = 2_000_000;
@@ -85,7 +85,7 @@ fn rehearse<T>(
     if survey_of_all.rows == 0 {
         return Ok(None);
     }
-    let scratch = tempfile::tempdir_in(folder).at(folder, "create a folder for a sample of the log in it")?;
+    let scratch = storage::Scratch::new(folder, "sample")?;
     let log = scratch.path().join("sample.csv");
     let exposure_events = write_sample(inputs, options, &log, ctx)?;
     let columns = survey_of_all.columns;
@@ -121,7 +121,7 @@ fn write_sample(
     log: &Path,
     ctx: &Context,
 ) -> Result<Vec<String>, IngestError> {
-    let file = File::create(log).at(log, "create a sample of the log")?;
+    let file = DiskFile::create_new(log).at(log, "create a sample of the log")?;
     let exposures = options.exposure_events.iter().map(|name| (name, false)).collect();
     let mut sink =
         Sample { out: BufWriter::new(file), rows: 0, exposures, context: &options.read.context, log, header: false };
@@ -140,7 +140,7 @@ fn write_sample(
 }
 
 struct Sample<'a> {
-    out: BufWriter<File>,
+    out: BufWriter<DiskFile>,
     rows: u64,
     /// Types of exposures, and whether a row had them.
     exposures: Vec<(&'a String, bool)>,

@@ -155,9 +155,10 @@ impl Layout {
         out.extend_from_slice(&bytes[..at]);
     }
 
-    /// Reads a record of [`Layout::width`] bytes; `places` translates events and contexts.
+    /// Reads a record of [`Layout::width`] bytes; `places` translates events and contexts. `None` if it is of an event,
+    /// context or part that there is not.
     #[inline]
-    fn get(self, bytes: &[u8], places: &Places) -> Record {
+    fn get(self, bytes: &[u8], places: &Places) -> Option<Record> {
         let word = |at: usize| {
             let mut word = [0; 8];
             word.copy_from_slice(&bytes[at..at + 8]);
@@ -175,7 +176,7 @@ impl Layout {
             at += 4;
         }
         if self.event {
-            event = places.events[usize::from(bytes[at])];
+            event = *places.events.get(usize::from(bytes[at]))?;
             at += 1;
         }
         if self.has_kind() {
@@ -183,11 +184,11 @@ impl Layout {
             at += 1;
         }
         if self.context {
-            context = places.contexts[u32::from_le_bytes(half(at)) as usize];
+            context = *places.contexts.get(u32::from_le_bytes(half(at)) as usize)?;
         }
-        let part = Part::ALL[usize::from(kind & ((1 << EXPOSED) - 1))];
+        let part = *Part::ALL.get(usize::from(kind & ((1 << EXPOSED) - 1)))?;
         let tags = if kind >> EXPOSED != 0 { Tags::exposure(part) } else { Tags::new(part, event, context) };
-        Record { user: word(0), item: word(8), time, weight, tags }
+        Some(Record { user: word(0), item: word(8), time, weight, tags })
     }
 }
 
@@ -269,7 +270,9 @@ impl<'a> SortedRecords<'a> {
             if bytes.is_empty() {
                 break;
             }
-            self.current.extend(bytes.chunks_exact(width).map(|b| self.layout.get(b, self.places)));
+            for raw in bytes.chunks_exact(width) {
+                self.current.push(self.layout.get(raw, self.places).ok_or_else(|| spill.foreign())?);
+            }
             self.ctx.check()?;
         }
         self.current.sort_unstable_by(Record::compare);
@@ -288,7 +291,8 @@ impl<'a> SortedRecords<'a> {
             if bytes.is_empty() {
                 break;
             }
-            for record in bytes.chunks_exact(width).map(|b| layout.get(b, places)) {
+            for raw in bytes.chunks_exact(width) {
+                let record = layout.get(raw, places).ok_or_else(|| spill.foreign())?;
                 let reference = first.get_or_insert(record).key();
                 for ((d, a), b) in differing.iter_mut().zip(record.key()).zip(reference) {
                     *d |= a ^ b;
@@ -312,7 +316,8 @@ impl<'a> SortedRecords<'a> {
                 break;
             }
             for raw in bytes.chunks_exact(width) {
-                let child = fork.child(layout.get(raw, places).key()[word]);
+                let record = layout.get(raw, places).ok_or_else(|| spill.foreign())?;
+                let child = fork.child(record.key()[word]);
                 gather.make_room(child, width, &children)?;
                 gather.buffer(child).extend_from_slice(raw);
             }
@@ -365,7 +370,6 @@ mod tests {
             records.sort_by_key(Record::key);
             prop_assert_eq!(found, records);
             drop(sorted);
-            space.remove().unwrap();
         }
     }
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::read::{BadRow, Place, Reason};
+use crate::storage::disk::DiskFile;
 use crate::storage::{AtomicFile, IoContext, StorageError};
 
 /// Bytes that a block's lines may take in memory; those of more wait for their turn to be written.
@@ -40,8 +41,20 @@ pub(super) struct RejectsState {
     bytes: u64,
 }
 
+impl RejectsState {
+    /// Rows in the file.
+    pub(super) fn rows(self) -> u64 {
+        self.rows
+    }
+
+    /// Bytes of it.
+    pub(super) fn bytes(self) -> u64 {
+        self.bytes
+    }
+}
+
 struct State {
-    file: BufWriter<File>,
+    file: BufWriter<DiskFile>,
     rows: u64,
     next_block: u64,
     /// Lines of blocks that are ahead of their turn.
@@ -54,7 +67,7 @@ impl Rejects {
     pub(super) fn create(target: &Path, force: bool, path: &Path, kept: RejectsState) -> Result<Self, StorageError> {
         // Started and dropped again: what stands in its way is told before the log is read.
         AtomicFile::new(target, force)?;
-        let mut file = File::options().write(true).create(true).truncate(false).open(path).at(path, "create")?;
+        let mut file = DiskFile::open_or_create(path).at(path, "create")?;
         if file.metadata().at(path, "open")?.len() < kept.bytes {
             return Err(StorageError::Damaged { path: path.to_path_buf(), reason: "it ends too early".into() });
         }
@@ -75,7 +88,7 @@ impl Rejects {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let rows = state.rows;
         let file = &mut state.file;
-        let bytes = file.flush().and_then(|()| file.get_ref().sync_all()).and_then(|()| file.stream_position());
+        let bytes = file.flush().and_then(|()| file.get_ref().sync()).and_then(|()| file.stream_position());
         Ok(RejectsState { rows, bytes: bytes.at(&self.path, "sync")? })
     }
 
@@ -123,18 +136,35 @@ impl Rejects {
         state
     }
 
+    /// Writes the file beside its target, so that there is only a name to change when the dataset has appeared.
+    pub(super) fn finish(self) -> Result<Finished, StorageError> {
+        let mut state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut file = AtomicFile::new(&self.target, self.force)?;
+        if state.rows > 0 {
+            state.file.flush().at(&self.path, "write")?;
+            let mut lines = File::open(&self.path).at(&self.path, "open")?;
+            io::copy(&mut lines, &mut file).at(&self.target, "write")?;
+            file.complete()?;
+        }
+        Ok(Finished { file, target: self.target, rows: state.rows })
+    }
+}
+
+/// All lines, durable but for the name.
+pub(super) struct Finished {
+    file: AtomicFile,
+    target: PathBuf,
+    rows: u64,
+}
+
+impl Finished {
     /// Makes the file appear if there is anything in it, and returns its path then; else removes one of an earlier run.
     pub(super) fn publish(self) -> Result<Option<PathBuf>, StorageError> {
-        let mut state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let mut published = AtomicFile::new(&self.target, self.force)?;
-        if state.rows == 0 {
-            published.remove()?;
+        if self.rows == 0 {
+            self.file.remove()?;
             return Ok(None);
         }
-        state.file.flush().at(&self.path, "write")?;
-        let mut lines = File::open(&self.path).at(&self.path, "open")?;
-        io::copy(&mut lines, &mut published).at(&self.target, "write")?;
-        published.publish()?;
+        self.file.publish()?;
         Ok(Some(self.target))
     }
 }

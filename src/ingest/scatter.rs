@@ -14,13 +14,14 @@ use serde::{Deserialize, Serialize};
 use super::budget::{Budget, partition_of};
 use super::contexts::{Contexts, SeenContexts};
 use super::error::IngestError;
-use super::events::{EXPOSURE, Events, SeenEvents};
+use super::events::{EXPOSURE, Events, MAX_EVENTS, SeenEvents};
 use super::histogram::{Counted, Histogram};
 use super::ids::{self, HEAD, SeenIds};
 use super::options::{IngestOptions, OnError};
+use super::pipeline::Whole;
 use super::read::{BadRow, Reason, Row, RowSink, Scratch, Source};
 use super::reading::{Job, Message, Place, Plan, Reader};
-use super::record::{Layout, Places, Record, Tags};
+use super::record::{Layout, MAX_CONTEXTS, Places, Record, Tags};
 use super::rejects::{self, Rejects, RejectsState};
 use super::spill::{Gather, Spill, TempSpace};
 use crate::context::{Context, Stage, Unit};
@@ -29,6 +30,11 @@ use crate::storage::StorageError;
 
 /// How long a thread waits before it looks whether it should stop.
 const PATIENCE: Duration = Duration::from_millis(50);
+
+/// More files than this are never asked for.
+const MAX_PARTITIONS: usize = 1 << 10;
+/// Rows and bytes that no log has, so that sums of a few counts are right.
+const MAX_COUNT: u64 = 1 << 56;
 
 /// The rows on disk, by partition of their users; the ids, by partition of their own.
 pub(super) struct Scattered {
@@ -101,6 +107,52 @@ impl ReadState {
         self.spills[0].len()
     }
 
+    /// Says what cannot be. A state is read from a file, and everything behind it counts and indexes by it without a second
+    /// look.
+    pub(super) fn check(&self, sources: usize, options: &IngestOptions) -> Result<(), String> {
+        let [records, users, items] = &self.spills;
+        let partitions = records.len();
+        if !partitions.is_power_of_two()
+            || partitions > MAX_PARTITIONS
+            || users.len() != partitions
+            || items.len() != partitions
+        {
+            return Err(format!("no ingest has {partitions}, {} and {} temporary files", users.len(), items.len()));
+        }
+        if self.rows.len() != sources || self.bytes.len() != sources || self.place.source > sources {
+            return Err("its places and counts are not those of the inputs".into());
+        }
+        let Self { counts, rejects, .. } = self;
+        let sum = |counts: &[u64]| counts.iter().try_fold(0u64, |sum, count| sum.checked_add(*count));
+        let rejected: Vec<u64> = counts.rejected.values().copied().collect();
+        let single = [counts.kept, counts.exposed, counts.by_event, counts.by_weight, rejects.rows(), rejects.bytes()];
+        let timed = self.histogram.as_ref().map_or(Some(0), Counted::total);
+        let stored = sum(records);
+        let sums =
+            [sum(&self.rows), sum(&self.bytes), stored, sum(users), sum(items), sum(&rejected), sum(&single), timed];
+        if sums.iter().any(|sum| sum.is_none_or(|sum| sum > MAX_COUNT)) {
+            return Err("it counts more than there can be".into());
+        }
+        if counts.exposed > counts.kept || counts.kept.checked_mul(self.layout.width() as u64) != stored {
+            return Err(format!("its {} rows do not fill its temporary files", counts.kept));
+        }
+        let (mut events, mut contexts) = (self.events.clone(), self.contexts.clone());
+        events.sort_unstable();
+        contexts.sort_unstable();
+        let twice = events.windows(2).any(|w| w[0] == w[1]) || contexts.windows(2).any(|w| w[0] == w[1]);
+        let columns = options.read.context.len();
+        if twice
+            || events.len() > MAX_EVENTS
+            || contexts.len() > MAX_CONTEXTS
+            || contexts.iter().any(|values| values.len() != columns)
+        {
+            return Err(
+                "its event types or combinations of context are too many, twice there, or of other columns".into()
+            );
+        }
+        Ok(())
+    }
+
     /// Rows read so far.
     pub(super) fn rows(&self) -> u64 {
         self.rows.iter().sum()
@@ -120,6 +172,7 @@ pub(super) struct Checkpoints<'a> {
 /// What the parsers share.
 struct Shared<'a> {
     options: &'a IngestOptions,
+    whole: Whole,
     parts: Vec<Part>,
     budget: &'a Budget,
     /// Records, users' ids and items' ids.
@@ -148,9 +201,11 @@ struct Done {
 }
 
 /// Reads `sources` in turn, with `context_bytes` beside the budget for combinations of context; rows of the second of each pair belong to that part. `rejects` goes on where `checkpoints` do.
+#[allow(clippy::too_many_arguments)] // what to read, how, and within what
 pub(super) fn scatter(
     sources: Vec<(Source, Part)>,
     options: &IngestOptions,
+    whole: Whole,
     (budget, context_bytes): (&Budget, usize),
     space: &Arc<TempSpace>,
     rejects: &Rejects,
@@ -168,6 +223,7 @@ pub(super) fn scatter(
     let zeros = || names.iter().map(|_| AtomicU64::new(0)).collect();
     let mut shared = Shared {
         options,
+        whole,
         parts: sources.iter().map(|(_, part)| *part).collect(),
         budget,
         spills: [(); 3].map(|()| Spill::several(space, budget.partitions)),
@@ -443,10 +499,14 @@ impl<'a> Parser<'a> {
 }
 
 impl Parser<'_> {
-    /// Writes an exposure. Its item is one of the dataset's; its user only if there are positives, which say so.
+    /// Writes an exposure. Its item is one of the dataset's; its user only if there are positives, which say so, be it in the
+    /// dataset that the rows are merged into.
     fn exposure(&mut self, row: Row<'_>) -> Result<(), IngestError> {
         let (shared, seed, bits) = (self.shared, self.hash_seed, self.bits);
         let user = if self.last_user.0 == row.user { self.last_user.1 } else { id_hash(row.user, seed) };
+        if shared.whole == Whole::Piece {
+            note_id(row.user, user, seed, bits, &mut self.seen_users, &mut self.user_ids, &shared.spills[1])?;
+        }
         let item = id_hash(row.item, seed);
         note_id(row.item, item, seed, bits, &mut self.seen_items, &mut self.item_ids, &shared.spills[2])?;
         let time = row.time.unwrap_or(0);

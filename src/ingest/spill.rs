@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::error::IngestError;
+use crate::storage::disk::{self, DiskFile};
 use crate::storage::{IoContext, StorageError, sync_folder};
 
 /// Bytes of a buffer through which a temporary file is read.
@@ -27,7 +29,7 @@ pub(super) struct TempSpace {
 impl TempSpace {
     /// Creates `folder`, or goes on in it.
     pub(super) fn create(folder: PathBuf) -> Result<Arc<Self>, StorageError> {
-        std::fs::create_dir_all(&folder).at(&folder, "create")?;
+        disk::create_folders(&folder).at(&folder, "create")?;
         Ok(Arc::new(Self { folder, next: AtomicU64::new(0), used: AtomicU64::new(0), peak: AtomicU64::new(0) }))
     }
 
@@ -36,9 +38,9 @@ impl TempSpace {
         self.peak.load(Ordering::Relaxed)
     }
 
-    /// Removes the folder with all that is left in it.
+    /// Removes the folder with all that is left in it. Not before a checkpoint that names files in it is gone.
     pub(super) fn remove(&self) -> Result<(), StorageError> {
-        std::fs::remove_dir_all(&self.folder).at(&self.folder, "remove")
+        disk::remove_tree(&self.folder).at(&self.folder, "remove")
     }
 
     /// Makes the names of the files durable.
@@ -52,7 +54,7 @@ impl TempSpace {
             let path = entry.at(&self.folder, "list")?.path();
             let number = path.file_name().and_then(|n| n.to_str()?.parse::<u64>().ok());
             if number.is_none_or(|n| n >= count) {
-                std::fs::remove_file(&path).at(&path, "remove")?;
+                disk::remove_file(&path).at(&path, "remove")?;
             }
         }
         Ok(())
@@ -63,7 +65,7 @@ impl TempSpace {
 pub(super) struct Spill {
     space: Arc<TempSpace>,
     path: PathBuf,
-    file: Mutex<Option<File>>,
+    file: Mutex<Option<DiskFile>>,
     bytes: AtomicU64,
     /// Whether the file stays when this is dropped.
     kept: AtomicBool,
@@ -96,7 +98,7 @@ impl Spill {
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         let file = match &mut *file {
             Some(file) => file,
-            none => none.insert(File::options().append(true).create(true).open(&self.path).at(&self.path, "create")?),
+            none => none.insert(DiskFile::append(&self.path).at(&self.path, "create")?),
         };
         file.write_all(bytes).at(&self.path, "write")?;
         self.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
@@ -117,8 +119,8 @@ impl Spill {
         if bytes > 0 {
             let file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
             let synced = match &*file {
-                Some(file) => file.sync_data(),
-                None => File::open(&self.path).and_then(|f| f.sync_data()),
+                Some(file) => file.sync(),
+                None => DiskFile::open(&self.path).and_then(|f| f.sync()),
             };
             synced.at(&self.path, "sync")?;
         }
@@ -132,16 +134,19 @@ impl Spill {
         let used = self.space.used.fetch_add(bytes, Ordering::Relaxed) + bytes;
         self.space.peak.fetch_max(used, Ordering::Relaxed);
         if bytes == 0 {
-            return match std::fs::remove_file(&self.path) {
-                Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
-                other => other.at(&self.path, "remove"),
-            };
+            return disk::remove_tree(&self.path).at(&self.path, "remove");
         }
-        let file = File::options().write(true).open(&self.path).at(&self.path, "open")?;
+        let file = DiskFile::open(&self.path).at(&self.path, "open")?;
         if file.metadata().at(&self.path, "open")?.len() < bytes {
             return Err(truncated(&self.path));
         }
         file.set_len(bytes).at(&self.path, "cut")
+    }
+
+    /// Says that a record in it is none of those that were written.
+    pub(super) fn foreign(&self) -> IngestError {
+        let reason = "it holds a row of an event type, context or part that there is not".to_string();
+        IngestError::Journal { path: self.path.clone(), reason }
     }
 
     /// Bytes in it.
@@ -164,7 +169,7 @@ impl Drop for Spill {
         let bytes = self.len();
         if bytes > 0 && !*self.kept.get_mut() {
             // Should it fail, the file goes with the folder.
-            let _ = std::fs::remove_file(&self.path);
+            let _ = disk::remove_file(&self.path);
             self.space.used.fetch_sub(bytes, Ordering::Relaxed);
         }
     }

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::storage::{FileRecord, fingerprint};
+use super::Calibration;
+use crate::storage::{FileRecord, fingerprint, is_plain};
 
 /// How a user's and an item's factors make a score.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +56,9 @@ pub struct ModelManifest {
     pub config: serde_json::Value,
     /// What training measured, epoch by epoch.
     pub history: serde_json::Value,
+    /// What makes probabilities of its scores, if that was fitted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<Calibration>,
     /// Every other file of the model.
     pub files: Vec<FileRecord>,
 }
@@ -64,8 +68,8 @@ fn first() -> u32 {
 }
 
 impl ModelManifest {
-    /// Identifies the content of the tables.
+    /// Identifies the content of the tables, whatever the run log says.
     pub fn fingerprint(&self) -> String {
-        fingerprint(self.files.iter().map(|f| f.checksum.as_bytes()))
+        fingerprint(self.files.iter().filter(|f| !is_plain(&f.path)).map(|f| f.checksum.as_bytes()))
     }
 }

@@ -1,6 +1,7 @@
 //! Factor tables and the models made of them: on disk, and shared between trainers.
 #![allow(unsafe_code)] // shared rows and SIMD kernels; each block states its argument
 
+mod calibration;
 mod error;
 mod factors;
 mod hogwild;
@@ -18,6 +19,8 @@ mod shared;
 mod verify;
 mod versions;
 
+pub(crate) use calibration::sigmoid;
+pub use calibration::{Calibration, CalibrationCurve};
 pub use error::ModelError;
 pub use factors::Factors;
 pub(crate) use hogwild::{

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use super::versions::{manifest_of, no_version, split_version, there_are};
-use super::{Factors, MODEL_FORMAT_VERSION, ModelError, ModelManifest};
+use super::{Calibration, Factors, MODEL_FORMAT_VERSION, ModelError, ModelManifest};
 use crate::dataset::{Dataset, Dictionary};
-use crate::storage::{FileRecord, NewVersion, read_manifest, version_name};
+use crate::storage::{FileRecord, NewVersion, VersionsLock, read_manifest, replace_manifest, version_name};
 
 pub(super) const USERS: &str = "users.factors";
 pub(super) const ITEMS: &str = "items.factors";
@@ -119,6 +119,24 @@ impl Model {
         &self.item_ids
     }
 
+    /// Keeps `calibration` in the manifest of the current version of the model at `path`, in place of one that is there, and
+    /// nothing else of it changes; `None` removes it. The manifest is replaced in one step.
+    ///
+    /// # Errors
+    /// If there is no model, its manifest cannot be read or written, or another process is writing the model.
+    pub fn keep_calibration(path: impl AsRef<Path>, calibration: Option<Calibration>) -> Result<(), ModelError> {
+        let path = path.as_ref();
+        // That it is a model at all, before a lock is put into it.
+        read_manifest::<ModelManifest>(path, FORMAT, MODEL_FORMAT_VERSION)?;
+        let lock = VersionsLock::take(path)?;
+        lock.keep_first()?;
+        let mut manifest: ModelManifest = read_manifest(path, FORMAT, MODEL_FORMAT_VERSION)?;
+        manifest.calibration = calibration;
+        let own = path.join(version_name(manifest.model_version));
+        replace_manifest(&own, FORMAT, MODEL_FORMAT_VERSION, &manifest)?;
+        Ok(lock.make_current(manifest.model_version)?)
+    }
+
     /// Makes sure that `dataset` is the one that this model was trained on.
     ///
     /// # Errors
@@ -137,8 +155,8 @@ impl Model {
 }
 
 /// Writes the files of `version`, which was begun before training, and makes it the current one. `user_row(i, out)` and
-/// `item_row(i, out)` fill the `width` floats of a row. The number, the time and the files of `manifest` are filled in
-/// here.
+/// `item_row(i, out)` fill the `width` floats of a row. The number and the time of `manifest` are filled in here; the tables
+/// and ids are added to its files, in front of what is in the folder already.
 pub(crate) fn publish(
     version: NewVersion,
     mut manifest: ModelManifest,
@@ -154,10 +172,9 @@ pub(crate) fn publish(
     let items = Factors::write(&path, &relative, manifest.items as usize, width, item_row)?;
     let (path, relative) = file(ITEM_IDS);
     let ids = dataset.items().copy_to(&path, &relative)?;
-    manifest.files = vec![users, items, ids];
+    manifest.files = [users, items, ids].into_iter().chain(manifest.files).collect();
     manifest.model_version = version.number();
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    manifest.published = now.ok().and_then(|now| i64::try_from(now.as_millis()).ok());
+    manifest.published = Some(crate::runlog::now());
     version.publish(MODEL_FORMAT_VERSION, &manifest)?;
     Ok(manifest)
 }

@@ -7,13 +7,15 @@ use std::path::Path;
 use memmap2::MmapMut;
 
 use super::stride_of;
-use crate::storage::{IoContext, StorageError, evict};
+use crate::storage::{InUse, IoContext, StorageError, evict};
 
 /// Rows are gone through in strips of about this many bytes where a table is read or written from end to end.
 const STRIP: usize = 4 << 20;
 
 /// `rows` × `stride` floats, each row aligned to 64 bytes. While shared, rows are touched by the kernels only.
 pub(crate) struct SharedTable {
+    /// Before the map, so that it is dropped before.
+    _in_use: Option<InUse>,
     map: MmapMut,
     /// The file that the rows are in, if they are: without a name, so that it goes with the process.
     file: Option<File>,
@@ -46,7 +48,8 @@ impl SharedTable {
             }
         };
         let base = map.as_mut_ptr().cast();
-        Ok(Self { map, file, base, rows, stride })
+        let in_use = file.as_ref().zip(folder).map(|(file, folder)| InUse::new(&map, file, folder));
+        Ok(Self { _in_use: in_use, map, file, base, rows, stride })
     }
 
     pub(crate) fn rows(&self) -> usize {
@@ -152,7 +155,7 @@ impl SharedTable {
 
 fn anonymous(bytes: usize) -> Result<MmapMut, StorageError> {
     let map = MmapMut::map_anon(bytes).at(Path::new("factor table"), "get memory for it")?;
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", not(miri)))]
     // Advice only: without huge pages the table works as well, if more slowly when it is large.
     let _ = map.advise(memmap2::Advice::HugePage);
     Ok(map)

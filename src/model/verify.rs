@@ -2,14 +2,18 @@
 
 use super::{Factors, Model, ModelError};
 use crate::context::{Context, Unit};
+use crate::storage::{check_plain, is_plain};
 
 impl Model {
-    /// Checks that all factors are finite, the padding is zero, and item ids are in order. O(rows × width).
+    /// Checks that the run log is as it was written, all factors are finite, the padding is zero, and item ids are in order. O(rows × width).
     ///
     /// # Errors
     /// Names the first table and row that is wrong.
     pub fn verify(&self, ctx: &Context) -> Result<(), ModelError> {
         self.item_ids().verify()?;
+        for record in self.manifest().files.iter().filter(|record| is_plain(&record.path)) {
+            check_plain(self.path(), record)?;
+        }
         let tables = [("users.factors", self.users()), ("items.factors", self.items())];
         let total = tables.iter().map(|(_, t)| (t.as_slice().len() * 4) as u64).sum();
         let stage = ctx.stage("verifying", Some(total), Unit::Bytes);

@@ -101,7 +101,7 @@ pub fn prune(path: impl AsRef<Path>, keep: u32) -> Result<Vec<u32>, ModelError> 
     for number in there_are(path)? {
         listed.extend(manifest_of(path, number)?.files.into_iter().map(|file| file.path));
     }
-    for name in [USERS, ITEMS, ITEM_IDS] {
+    for name in [USERS, ITEMS, ITEM_IDS, crate::runlog::NAME] {
         if !listed.iter().any(|path| path == name) {
             lock.remove_file(name)?;
         }

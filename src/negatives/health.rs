@@ -53,7 +53,7 @@ pub struct ComponentShare {
 }
 
 /// Sums over what one lane has seen.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Health {
     positives: u64,
     negatives: u64,

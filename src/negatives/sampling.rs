@@ -86,6 +86,30 @@ impl<'a> Sampling<'a> {
         }
     }
 
+    /// Forgets what it has made of tables that are no longer.
+    pub(crate) fn forget(&self) {
+        if let Self::Mixture(mixture) = self {
+            mixture.forget();
+        }
+    }
+
+    /// Whether a run can only be gone on with, to the bit, where what it has made of the tables is made anew: that is not
+    /// so at `progress`, or `None` for inside of an epoch.
+    pub(crate) fn remembers(&self, progress: Option<f64>) -> bool {
+        match self {
+            Self::Uniform(_) | Self::Popularity(_) => false,
+            Self::Mixture(mixture) => mixture.remembers(progress),
+        }
+    }
+
+    /// Whether it has yet to make of the tables what it draws by.
+    pub(crate) fn lacks_index(&self) -> bool {
+        match self {
+            Self::Uniform(_) | Self::Popularity(_) => false,
+            Self::Mixture(mixture) => mixture.lacks_index(),
+        }
+    }
+
     /// A block begins, when the share `progress` of the run is over; `bucket` are its pairs.
     pub(crate) fn begin(&mut self, progress: f64, bucket: &[u64], rng: &mut impl Rng) {
         if let Self::Mixture(mixture) = self {

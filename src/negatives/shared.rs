@@ -176,7 +176,13 @@ impl<P: Distribution> SharedSampler<P> {
         }
         if !self.allow_positives {
             for (p, &user) in user_of.iter().enumerate() {
-                self.mask(p as u32, users[user as usize], block.negatives, items, interactions, masked);
+                let user = users[user as usize];
+                self.mask(p as u32, user, block.negatives, items, interactions, masked);
+                // What stands in for a positive is none itself, and yet no negative of its own.
+                let own = |item: u32| interactions.user(user).items.binary_search_by_key(&item, |i| i.to_native());
+                if (item_of[p] as usize) < block.negatives && own(items[item_of[p] as usize]).is_err() {
+                    masked.push((p as u32, item_of[p]));
+                }
             }
         }
         if let Some(offset) = self.offset {

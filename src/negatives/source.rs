@@ -5,11 +5,12 @@ use std::sync::Arc;
 use rand::{Rng, RngExt};
 
 use super::nearest::Nearest;
-use super::neighbours::Neighbours;
+use super::neighbours;
 use super::recent::Recent;
 use super::sampler::{TRIES, draw_exactly};
 use super::{Distribution, Excluded, MixConfig, NegativesConfig, Popularity, Propose, Uniform, Within, below};
 use crate::context::{Context, Interrupted};
+use crate::cooccurrence::ItemUsers;
 use crate::dataset::{Dataset, Exposures};
 
 /// Positives that a reservoir holds by default.
@@ -51,7 +52,7 @@ pub(super) enum Source<'a> {
         held: Vec<u32>,
         size: usize,
     },
-    Cooccurrence(Arc<Neighbours<'a>>),
+    Cooccurrence(Arc<ItemUsers<'a>>),
     /// None where the dataset has none; plans refuse that.
     Exposures(Option<&'a Exposures>),
     Nearest(Nearest),
@@ -77,7 +78,7 @@ impl<'a> Source<'a> {
             Propose::InBatch => Self::InBatch,
             Propose::Reservoir => Self::Reservoir { held: Vec::new(), size: config.size.unwrap_or(RESERVOIR) },
             Propose::Cooccurrence => {
-                Self::Cooccurrence(Arc::new(Neighbours::new(dataset.train(), dataset.items().len(), share, ctx)?))
+                Self::Cooccurrence(Arc::new(ItemUsers::new(dataset.train(), dataset.items().len(), share, ctx)?))
             }
             Propose::Exposures => Self::Exposures(dataset.exposures()),
             Propose::Nearest => Self::Nearest(Nearest::new(dataset.items().len(), config, ctx)),
@@ -138,7 +139,7 @@ impl<'a> Source<'a> {
                 Self::Recent(recent) => Some(recent.draw(until, rng)?),
                 Self::InBatch => Some(*case.pool.get(below(case.pool.len(), rng))? as u32),
                 Self::Reservoir { held, .. } => Some(*held.get(below(held.len(), rng))?),
-                Self::Cooccurrence(neighbours) => neighbours.draw(case.user, case.position, rng),
+                Self::Cooccurrence(users) => neighbours::walk(users, case.user, case.position, rng),
                 Self::Exposures(exposures) => {
                     let shown = exposures.map_or(&[][..], |e| e.user(case.user));
                     Some(shown.get(below(shown.len(), rng))?.to_native())
@@ -196,7 +197,7 @@ impl MixConfig {
             Propose::Popularity => (items * WEIGHT, 0),
             Propose::Recent => (0, Recent::BYTES),
             Propose::Reservoir => (copies * self.size.unwrap_or(RESERVOIR) as u64 * 4, 0),
-            Propose::Cooccurrence => (items * Neighbours::ITEM_BYTES, Neighbours::BYTES),
+            Propose::Cooccurrence => (items * ItemUsers::ITEM_BYTES, ItemUsers::BYTES),
         }
     }
 }

@@ -98,6 +98,7 @@ pub(crate) fn model(
         similarity: Similarity::Dot,
         config: serde_json::Value::Null,
         history: serde_json::Value::Null,
+        calibration: None,
         files: Vec::new(),
     };
     let width = dimensions + if biases { 2 } else { 0 };

@@ -7,7 +7,8 @@ use rkyv::rend::u32_le;
 use super::user_seed;
 use crate::dataset::Dataset;
 use crate::mix::mix;
-use crate::model::{Model, ModelError, Rows, dot_products};
+use crate::model::{Calibration, Factors, Model, ModelError, Rows, dot_products};
+use crate::storage::check_in_use;
 
 /// Scores users and items; higher is better.
 ///
@@ -20,7 +21,8 @@ pub trait Scorer: Sync {
     /// How many items it knows, from 0.
     fn items(&self) -> usize;
 
-    /// Makes sure that it belongs to `dataset`, beyond the number of users and items.
+    /// Makes sure that it belongs to `dataset`, beyond the number of users and items, and that its files are still whole.
+    /// Asked before users are ranked and after.
     ///
     /// # Errors
     /// If it does not.
@@ -41,6 +43,17 @@ pub trait Scorer: Sync {
     /// are called, and only there.
     fn user_bytes(&self) -> usize {
         0
+    }
+
+    /// Bytes of memory that it holds beside mapped files: what is left of the budget is for rankings.
+    fn held_bytes(&self) -> usize {
+        0
+    }
+
+    /// A vector for each item, by which recommendations are told to be alike: a table of which so many columns count,
+    /// from the first. It is read as [`Scorer::score`] reads items.
+    fn item_vectors(&self) -> Option<(&Factors, usize)> {
+        None
     }
 
     /// Learns that all it has mapped does not fit: from now on, if `exactly`, what is scored soon is said before, and
@@ -69,6 +82,11 @@ pub trait Scorer: Sync {
         let _ = users;
     }
 
+    /// What makes probabilities of its scores, if it has that.
+    fn calibration(&self) -> Option<&Calibration> {
+        None
+    }
+
     /// Scores every item of `items` for each of `users`, into the row-major `out` (users × items).
     fn score(&self, users: &[u32], items: Range<u32>, out: &mut [f32]);
 
@@ -86,7 +104,13 @@ impl Scorer for Model {
     }
 
     fn check(&self, dataset: &Dataset) -> Result<(), ModelError> {
-        self.check_dataset(dataset)
+        self.check_dataset(dataset)?;
+        check_in_use(self.path())?;
+        Ok(check_in_use(dataset.path())?)
+    }
+
+    fn calibration(&self) -> Option<&Calibration> {
+        self.manifest().calibration.as_ref()
     }
 
     fn item_bytes(&self) -> usize {
@@ -95,6 +119,11 @@ impl Scorer for Model {
 
     fn user_bytes(&self) -> usize {
         Model::users(self).stride() * size_of::<f32>()
+    }
+
+    fn item_vectors(&self) -> Option<(&Factors, usize)> {
+        // Biases, if there are any, come behind the factors.
+        Some((Model::items(self), self.manifest().dimensions))
     }
 
     fn read_exactly(&self, exactly: bool) {

@@ -36,8 +36,22 @@ pub(crate) trait Outcomes: Sync {
     /// Prepares the ranking of a region of items, before any item is ranked: what it looks up there lies close together,
     /// and is not read from all over a table that does not fit.
     fn prepare(&self, own: &mut Self::Own, users: &[u32], region: Range<u32>);
-    /// Sees every tile of scores of the block's user at `index`, masked items at −∞.
-    fn visit(&self, own: &mut Self::Own, index: usize, scores: &[f32]);
+    /// Sees every tile of scores of the block's user at `index`, the items from `first`, masked items at −∞.
+    fn visit(&self, own: &mut Self::Own, index: usize, first: u32, scores: &[f32]);
+
+    /// Whose items have to be gone through once more when everything is ranked; by
+    /// [`Outcomes::follow`].
+    fn follows(&self) -> Option<&dyn Scorer> {
+        None
+    }
+    /// Takes note of a block's rankings, if [`Outcomes::follows`].
+    fn ranked(&self, own: &mut Self::Own, users: &[u32], tops: &mut Tops) {
+        let _ = (own, users, tops);
+    }
+    /// Sees a region of items after all have been ranked, if [`Outcomes::follows`].
+    fn follow(&self, own: &mut Self::Own, region: Range<u32>) {
+        let _ = (own, region);
+    }
     /// Ends a block.
     fn finish(&self, users: &[u32], tops: &mut Tops, own: Self::Own) -> Self::Outcome;
 }
@@ -171,6 +185,14 @@ impl Ranking<'_> {
             let ranked: Vec<_> = blocks.par_iter_mut().map(each).collect();
             ranked.into_iter().collect()
         })?;
+        if let Some(followed) = outcomes.follows() {
+            blocks.par_iter_mut().for_each(|b| outcomes.ranked(&mut b.own, b.users, b.tops));
+            let rows = blocks.iter().map(|b| (b.users.len() * self.k) as u64).sum();
+            self.paging.by_regions(followed, self.paging.region(followed), rows, |region| {
+                blocks.par_iter_mut().for_each(|b| outcomes.follow(&mut b.own, region.clone()));
+                Ok(check()?)
+            })?;
+        }
         let finish = |block: Block<'_, O::Own>| outcomes.finish(block.users, block.tops, block.own);
         Ok(blocks.into_par_iter().map(finish).collect())
     }
@@ -199,7 +221,7 @@ impl Ranking<'_> {
                     }
                 }
                 tops.offer(u, start, row).map_err(|item| not_a_number(self.dataset, users[u], item))?;
-                outcomes.visit(own, u, row);
+                outcomes.visit(own, u, start, row);
             }
         }
         Ok(())

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use arrow_array::ArrayRef;
-use arrow_array::builder::{Float32Builder, StringBuilder, UInt32Builder};
+use arrow_array::builder::{Float32Builder, Float64Builder, StringBuilder, UInt32Builder};
 use arrow_schema::DataType;
 use parquet::errors::ParquetError;
 use serde::Serialize;
@@ -16,16 +16,18 @@ use super::{RecommendError, RecommendOptions, RecommendSummary, RecommendUsers, 
 use crate::columnar::{self, BATCH_BYTES, BATCH_ROWS, Columnar, io_error};
 use crate::context::Context;
 use crate::dataset::Dataset;
+use crate::model::CalibrationCurve;
 use crate::rank::Scorer;
 use crate::storage::{AtomicFile, IoContext};
 
 /// How recommendations are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RecommendFormat {
-    /// A line a user: `{"user": id, "items": [{"item": id, "score": x}, …]}`.
+    /// A line a user: `{"user": id, "items": [{"item": id, "score": x}, …]}`; with `"probability": p` behind each score
+    /// where the scorer has a calibration.
     #[default]
     Ndjson,
-    /// Rows of `user,rank,item,score` under a header; ranks count from 1.
+    /// Rows of `user,rank,item,score` under a header, and `probability` likewise; ranks count from 1.
     Csv,
     /// The columns of CSV.
     Parquet,
@@ -98,24 +100,31 @@ pub fn write_recommendations(
 ) -> Result<RecommendSummary, RecommendError> {
     let user_id = |user: u32| dataset.users().id(user).unwrap_or_default();
     let item_id = |item: u32| dataset.items().id(item).unwrap_or_default();
+    let curve = scorer.calibration().map(|calibration| &calibration.curve);
+    let probability = |score: f32| curve.map(|curve| curve.probability(score));
     let summary = match format {
         RecommendFormat::Ndjson => recommend(scorer, dataset, users, options, ctx, |r| {
-            Ok(write_line(out, user_id(r.user), r.items.iter().map(|(item, score)| (item_id(*item), *score)))?)
+            let items = r.items.iter().map(|(item, score)| (item_id(*item), *score, probability(*score)));
+            Ok(write_line(out, user_id(r.user), items)?)
         })?,
         RecommendFormat::Csv => {
-            out.write_all(b"user,rank,item,score\n")?;
+            let last = if curve.is_some() { ",probability" } else { "" };
+            writeln!(out, "user,rank,item,score{last}")?;
             recommend(scorer, dataset, users, options, ctx, |r| {
                 for (rank, (item, score)) in (1..).zip(&r.items) {
                     write_field(out, user_id(r.user))?;
                     write!(out, ",{rank},")?;
                     write_field(out, item_id(*item))?;
-                    writeln!(out, ",{score}")?;
+                    match probability(*score) {
+                        Some(probability) => writeln!(out, ",{score},{probability}")?,
+                        None => writeln!(out, ",{score}")?,
+                    }
                 }
                 Ok(())
             })?
         }
         RecommendFormat::Parquet => {
-            let mut rows = ParquetRows::new(out)?;
+            let mut rows = ParquetRows::new(out, curve)?;
             let summary = recommend_beside(columnar::BYTES, scorer, dataset, users, options, ctx, |r| {
                 rows.push(user_id(r.user), r, item_id).map_err(RecommendError::from_parquet)
             })?;
@@ -138,21 +147,23 @@ impl RecommendError {
 struct ScoredItem<'a> {
     item: &'a str,
     score: f32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    probability: Option<f64>,
 }
 
 /// A line of NDJSON, without holding what it says of the items.
 fn write_line<'a>(
     out: &mut (dyn Write + Send),
     user: &str,
-    items: impl Iterator<Item = (&'a str, f32)>,
+    items: impl Iterator<Item = (&'a str, f32, Option<f64>)>,
 ) -> std::io::Result<()> {
     out.write_all(b"{\"user\":")?;
     serde_json::to_writer(&mut *out, user)?;
     let mut before = &b",\"items\":["[..];
-    for (item, score) in items {
+    for (item, score, probability) in items {
         out.write_all(before)?;
         before = b",";
-        serde_json::to_writer(&mut *out, &ScoredItem { item, score })?;
+        serde_json::to_writer(&mut *out, &ScoredItem { item, score, probability })?;
     }
     out.write_all(if before == b"," { b"]}\n" } else { b",\"items\":[]}\n" })
 }
@@ -173,24 +184,28 @@ struct ParquetRows<'a> {
     ranks: UInt32Builder,
     items: StringBuilder,
     scores: Float32Builder,
+    /// Of the scores, where there is a curve.
+    probabilities: Option<(&'a CalibrationCurve, Float64Builder)>,
     rows: usize,
     id_bytes: usize,
 }
 
 impl<'a> ParquetRows<'a> {
-    fn new(out: &'a mut (dyn Write + Send)) -> Result<Self, ParquetError> {
-        let columns = [
+    fn new(out: &'a mut (dyn Write + Send), curve: Option<&'a CalibrationCurve>) -> Result<Self, ParquetError> {
+        let mut columns = vec![
             ("user", DataType::Utf8, false),
             ("rank", DataType::UInt32, false),
             ("item", DataType::Utf8, false),
             ("score", DataType::Float32, false),
         ];
+        columns.extend(curve.map(|_| ("probability", DataType::Float64, false)));
         Ok(Self {
             out: Columnar::new(out, &columns)?,
             users: StringBuilder::new(),
             ranks: UInt32Builder::new(),
             items: StringBuilder::new(),
             scores: Float32Builder::new(),
+            probabilities: curve.map(|curve| (curve, Float64Builder::new())),
             rows: 0,
             id_bytes: 0,
         })
@@ -208,6 +223,9 @@ impl<'a> ParquetRows<'a> {
             let item = item_id(*item);
             self.items.append_value(item);
             self.scores.append_value(*score);
+            if let Some((curve, builder)) = &mut self.probabilities {
+                builder.append_value(curve.probability(*score));
+            }
             self.rows += 1;
             self.id_bytes += user.len() + item.len();
             if self.rows == BATCH_ROWS || self.id_bytes >= BATCH_BYTES {
@@ -218,12 +236,15 @@ impl<'a> ParquetRows<'a> {
     }
 
     fn write_batch(&mut self) -> Result<(), ParquetError> {
-        let columns: Vec<ArrayRef> = vec![
+        let mut columns: Vec<ArrayRef> = vec![
             Arc::new(self.users.finish()),
             Arc::new(self.ranks.finish()),
             Arc::new(self.items.finish()),
             Arc::new(self.scores.finish()),
         ];
+        if let Some((_, builder)) = &mut self.probabilities {
+            columns.push(Arc::new(builder.finish()));
+        }
         (self.rows, self.id_bytes) = (0, 0);
         self.out.write(columns)
     }

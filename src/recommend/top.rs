@@ -112,7 +112,7 @@ pub(super) fn recommend_beside(
     };
     // Those to rank for, those without train interactions, and how many ids are held.
     let (wanted, cold, held) = match users {
-        RecommendUsers::All => (warm, shape.0 - warm.min(shape.0), 0),
+        RecommendUsers::All => (warm, shape.0 - (warm + dataset.users().holes() as usize).min(shape.0), 0),
         RecommendUsers::Ids(ids) => (ids.len(), 0, ids.len()),
         RecommendUsers::Sample { users, .. } => ((*users).min(warm), 0, users.saturating_mul(2).min(warm)),
     };
@@ -153,6 +153,7 @@ pub(super) fn recommend_beside(
         stage.add(block.users.len() as u64);
         Ok::<_, RecommendError>(())
     })?;
+    scorer.check(dataset).map_err(RankError::from)?;
     Ok(summary)
 }
 
@@ -184,7 +185,7 @@ impl Outcomes for Best {
 
     fn prepare(&self, (): &mut (), _: &[u32], _: std::ops::Range<u32>) {}
 
-    fn visit(&self, (): &mut (), _: usize, _: &[f32]) {}
+    fn visit(&self, (): &mut (), _: usize, _: u32, _: &[f32]) {}
 
     fn finish(&self, users: &[u32], tops: &mut Tops, (): ()) -> Ranked {
         let mut ranked =

@@ -12,6 +12,8 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
+use super::bus::InUse;
+use super::disk::DiskFile;
 use super::error::{IoContext, StorageError};
 
 const MAGIC: [u8; 8] = *b"PECCARY\n";
@@ -31,10 +33,26 @@ pub struct FileRecord {
     pub checksum: String,
 }
 
+impl FileRecord {
+    /// Where it lies, `folder` being that of its manifest.
+    ///
+    /// # Errors
+    /// [`StorageError::Damaged`] if that would be outside of the folder: names come from a file, and what is read, copied
+    /// or removed by them must stay inside.
+    pub(crate) fn within(&self, folder: &Path) -> Result<PathBuf, StorageError> {
+        let inside = |part| matches!(part, std::path::Component::Normal(_));
+        if !self.path.is_empty() && Path::new(&self.path).components().all(inside) {
+            return Ok(folder.join(&self.path));
+        }
+        let reason = format!("it names a file outside of its folder: {}", self.path.escape_debug());
+        Err(StorageError::Damaged { path: folder.join("manifest.json"), reason })
+    }
+}
+
 /// Writes a checked file as a stream; its memory is one block of 1 MiB.
 pub struct CheckedWriter {
     path: PathBuf,
-    file: File,
+    file: DiskFile,
     block: Vec<u8>,
     flushed: u64,
     checksums: Vec<u64>,
@@ -43,7 +61,7 @@ pub struct CheckedWriter {
 impl CheckedWriter {
     /// Creates `path`, a file of `kind` (at most eight ASCII characters) and format `version`.
     pub fn create(path: &Path, kind: &str, version: u32) -> Result<Self, StorageError> {
-        let file = File::create_new(path).at(path, "create")?;
+        let file = DiskFile::create_new(path).at(path, "create")?;
         let mut block = Vec::with_capacity(BLOCK);
         block.extend_from_slice(&MAGIC);
         let mut name = [0u8; 8];
@@ -109,7 +127,7 @@ impl CheckedWriter {
         let checksum = xxh3_64(&tail);
         tail.extend_from_slice(&checksum.to_le_bytes());
         self.file.write_all(&tail).at(&self.path, "write")?;
-        self.file.sync_all().at(&self.path, "sync")?;
+        self.file.sync().at(&self.path, "sync")?;
         Ok(FileRecord {
             path: relative.to_string(),
             bytes: covered + tail.len() as u64,
@@ -135,6 +153,8 @@ impl Write for CheckedWriter {
 pub struct CheckedFile {
     path: PathBuf,
     file: File,
+    /// Before the map, so that it is dropped before.
+    _in_use: InUse,
     map: Mmap,
     covered: usize,
     root: usize,
@@ -145,7 +165,7 @@ impl CheckedFile {
     ///
     /// Reads the file once from the disk; from the page cache that is some 10 GiB a second and core.
     pub fn open(folder: &Path, record: &FileRecord, kind: &str, version: u32) -> Result<Self, StorageError> {
-        let path = folder.join(&record.path);
+        let path = record.within(folder)?;
         let damaged = |reason: String| StorageError::Damaged { path: path.clone(), reason };
         let file = File::open(&path).at(&path, "open")?;
         let length = file.metadata().at(&path, "read the size of")?.len();
@@ -154,8 +174,9 @@ impl CheckedFile {
         }
         // SAFETY: published files are never edited or truncated by Peccary (new versions are new files), so the
         // mapped bytes do not change while they are borrowed. That no other program does so is the assumption stated
-        // in docs/format.md.
+        // in docs/reliability.md; should one, the process ends and says so (see `bus`).
         let map = unsafe { Mmap::map(&file) }.at(&path, "map")?;
+        let in_use = InUse::new(&map, &file, &path);
         if map[..8] != MAGIC || map[8..16].split(|b| *b == 0).next() != Some(kind.as_bytes()) {
             return Err(StorageError::WrongKind { path, expected: kind.to_string() });
         }
@@ -187,7 +208,7 @@ impl CheckedFile {
         if let Some(b) = bad {
             return Err(damaged(format!("checksum mismatch in the MiB at offset {}", b * BLOCK)));
         }
-        Ok(Self { path, file, map, covered, root })
+        Ok(Self { path, file, _in_use: in_use, map, covered, root })
     }
 
     /// The file's path.
@@ -207,9 +228,9 @@ impl CheckedFile {
 
     /// Writes the whole file, frame included, to a new file at `path`, and syncs it.
     pub(crate) fn copy_to(&self, path: &Path) -> Result<(), StorageError> {
-        let mut file = File::create_new(path).at(path, "create")?;
+        let mut file = DiskFile::create_new(path).at(path, "create")?;
         file.write_all(&self.map).at(path, "write")?;
-        file.sync_all().at(path, "sync")
+        file.sync().at(path, "sync")
     }
 
     /// Tells the system that the pages of `range` will be read soon.
@@ -322,6 +343,20 @@ mod tests {
             assert!(CheckedFile::open(folder.path(), &record, "test", 1).is_err(), "byte {at}");
             std::fs::write(&path, &good[..at]).unwrap();
             assert!(CheckedFile::open(folder.path(), &record, "test", 1).is_err(), "cut at {at}");
+        }
+    }
+
+    #[test]
+    fn files_outside_of_the_folder_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let inner = folder.path().join("inner");
+        std::fs::create_dir(&inner).unwrap();
+        let record = write(folder.path(), b"some payload");
+        for path in ["../a.bin", "../inner/../a.bin", "/etc/passwd", "", ".", "x/../../a.bin", "\u{1b}[2J/../../a.bin"]
+        {
+            let error = CheckedFile::open(&inner, &FileRecord { path: path.into(), ..record.clone() }, "test", 1);
+            let text = error.unwrap_err().to_string();
+            assert!(text.contains("outside of its folder") && !text.contains('\u{1b}'), "{path}: {text}");
         }
     }
 

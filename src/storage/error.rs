@@ -90,6 +90,8 @@ pub enum StorageError {
     },
 }
 
+const EIO: i32 = rustix::io::Errno::IO.raw_os_error();
+
 /// Says the common faults with their remedies. The system's own text is left out there: it may name a temporary file.
 fn describe(source: &io::Error) -> String {
     match source.kind() {
@@ -103,6 +105,9 @@ fn describe(source: &io::Error) -> String {
         io::ErrorKind::ReadOnlyFilesystem => "the file system is read-only; choose another place".to_string(),
         io::ErrorKind::OutOfMemory => "out of memory; end other programs, or choose smaller sizes".to_string(),
         io::ErrorKind::NotFound => "no such file or folder".to_string(),
+        _ if source.raw_os_error() == Some(EIO) => {
+            format!("{source}; the disk may be failing: look at the system's log, or use another disk")
+        }
         _ => source.to_string(),
     }
 }

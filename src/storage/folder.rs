@@ -1,9 +1,9 @@
 //! Folders that change after they were published: who may change them, and what is made and removed in them.
 
-use std::fs::File;
 use std::io;
 use std::path::Path;
 
+use super::disk::{self, DiskFile};
 use super::error::{IoContext, StorageError};
 use super::publish::sync_folders;
 
@@ -11,7 +11,7 @@ const LOCK: &str = ".lock";
 
 /// The right to change a published folder, held as long as this lives. The system lets go of it with the process.
 pub(crate) struct FolderLock {
-    _file: File,
+    _file: DiskFile,
 }
 
 impl FolderLock {
@@ -19,10 +19,10 @@ impl FolderLock {
     pub(crate) fn claim(folder: &Path) -> Result<Option<Self>, StorageError> {
         let path = folder.join(LOCK);
         loop {
-            let file = File::options().write(true).create(true).truncate(false).open(&path).at(&path, "create")?;
-            match file.try_lock().map_err(io::Error::from) {
+            let file = DiskFile::open_or_create(&path).at(&path, "create")?;
+            match file.try_lock() {
                 // The folder may have been replaced between: then this is the lock of one that is gone.
-                Ok(()) if !is_at(&file, &path) => {}
+                Ok(()) if !disk::is_same(&path, &file.metadata().at(&path, "look at")?) => {}
                 Ok(()) => return Ok(Some(Self { _file: file })),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(None),
                 Err(e) => return Err(e).at(&path, "lock"),
@@ -31,26 +31,19 @@ impl FolderLock {
     }
 }
 
-/// Whether `path` is the open `file`.
-fn is_at(file: &File, path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    let id = |found: std::fs::Metadata| (found.dev(), found.ino());
-    file.metadata().map(id).ok() == path.metadata().map(id).ok()
-}
-
 /// Makes a folder, and those above it; one that is there already is no error.
 pub(crate) fn create_folder(path: &Path) -> Result<(), StorageError> {
-    std::fs::create_dir_all(path).at(path, "create")
+    disk::create_folders(path).at(path, "create")
 }
 
 /// Removes a file; one that is not there is no error.
 pub(crate) fn remove_file(path: &Path) -> Result<(), StorageError> {
-    ignore_absent(std::fs::remove_file(path)).at(path, "remove")
+    ignore_absent(disk::remove_file(path)).at(path, "remove")
 }
 
 /// Removes a folder with all that is in it; one that is not there is no error.
 pub(crate) fn remove_folder(path: &Path) -> Result<(), StorageError> {
-    ignore_absent(std::fs::remove_dir_all(path)).at(path, "remove")
+    disk::remove_tree(path).at(path, "remove")
 }
 
 /// Makes the names in a folder durable, and those in all folders below it.

@@ -1,6 +1,6 @@
 //! Manifests: JSON that people can read, whose last line is a checksum of every byte before it.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::Path;
 
 use serde::Serialize;
@@ -8,10 +8,13 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::disk::DiskFile;
 use super::error::{IoContext, StorageError};
 use super::publish::replace_file;
 
 pub(super) const NAME: &str = "manifest.json";
+/// A manifest takes some hundred bytes for each file of a GiB; this is far beyond, and fits in memory.
+const MAX_BYTES: u64 = 64 << 20;
 const KEY: &str = "  \"checksum\": \"";
 
 /// Writes `folder/manifest.json` with `format` and `version` in front and the checksum behind; synced when it returns.
@@ -23,9 +26,9 @@ pub(crate) fn write_manifest(
 ) -> Result<(), StorageError> {
     let path = folder.join(NAME);
     let text = text_of(&path, format, version, content)?;
-    let mut file = std::fs::File::create_new(&path).at(&path, "create")?;
+    let mut file = DiskFile::create_new(&path).at(&path, "create")?;
     file.write_all(text.as_bytes()).at(&path, "write")?;
-    file.sync_all().at(&path, "sync")
+    file.sync().at(&path, "sync")
 }
 
 /// Replaces `folder/manifest.json`, in one step, by one that says `content`; durable when it returns. For those who hold
@@ -76,8 +79,14 @@ fn not_one(folder: &Path, what: &str, reason: &str) -> StorageError {
 
 fn read_json(folder: &Path, what: &str) -> Result<(Vec<u8>, Value), StorageError> {
     let path = folder.join(NAME);
-    let text = match std::fs::read(&path) {
-        Ok(bytes) => bytes,
+    let mut text = Vec::new();
+    let read = std::fs::File::open(&path).and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut text));
+    match read {
+        Ok(bytes) if bytes as u64 > MAX_BYTES => {
+            let reason = format!("it has more than the {MAX_BYTES} bytes of the longest manifest");
+            return Err(StorageError::Damaged { path, reason });
+        }
+        Ok(_) => {}
         Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
             let reason = match folder.metadata() {
                 Err(_) => "there is no such folder",
@@ -87,7 +96,7 @@ fn read_json(folder: &Path, what: &str) -> Result<(Vec<u8>, Value), StorageError
             return Err(not_one(folder, what, reason));
         }
         Err(e) => return Err(e).at(&path, "read"),
-    };
+    }
     match serde_json::from_slice(&text) {
         Ok(value) => Ok((text, value)),
         Err(e) => Err(StorageError::Damaged { path, reason: format!("not valid JSON: {e}") }),
@@ -126,6 +135,15 @@ mod tests {
     struct Content {
         rows: u64,
         rate: f64,
+    }
+
+    #[test]
+    fn what_is_too_long_for_a_manifest_is_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        // A file of a terabyte, none of which is on the disk.
+        std::fs::File::create(folder.path().join(NAME)).unwrap().set_len(1 << 40).unwrap();
+        let error = read_manifest::<Content>(folder.path(), "peccary-dataset", 1).unwrap_err().to_string();
+        assert!(error.contains("longest manifest"), "{error}");
     }
 
     #[test]

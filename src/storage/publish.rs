@@ -1,37 +1,31 @@
 //! Outputs that appear whole or not at all: built under a temporary name beside the target, synced, then renamed.
 
-use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use tempfile::{NamedTempFile, TempDir};
-
+use super::disk::{self, DiskFile};
 use super::error::{IoContext, StorageError};
 use super::manifest::read_format;
+use super::temporary::{Temporary, remove_abandoned, restore};
 
-/// A folder in the making. Dropping it without [`Staging::publish`] removes it.
+/// A folder in the making. Dropping it without [`Staging::publish`] removes it. While it lives the folder is locked, which
+/// tells others that it is in use; the system lets go of the lock with the process.
 pub(crate) struct Staging {
-    folder: TempDir,
+    folder: Temporary,
     target: PathBuf,
     force: bool,
-    /// Held as long as this lives: it tells others that the folder is in use. The system lets go of it with the process.
-    _lock: File,
 }
 
 impl Staging {
     /// Starts the folder that will become `target`, in `format`, such as `peccary-model`. With `force` an earlier one
     /// of the same format is replaced, or an empty folder: neither a folder that is not ours nor, by a slip, the dataset
-    /// that a model is being trained on. [`StorageError::Busy`] says that another process is making it.
+    /// that a model is being trained on.
     pub(crate) fn new(target: &Path, force: bool, format: &'static str) -> Result<Self, StorageError> {
-        may_replace_folder(target, force, format)?;
         let (parent, prefix) = beside(target)?;
-        let busy = || StorageError::Busy { path: target.to_path_buf() };
-        if remove_abandoned(&parent, &prefix, None) {
-            return Err(busy());
-        }
-        let staging = Self::start(&parent, &prefix, target, force)?;
-        // Another may have started since. Should both see the other, both give way.
-        if remove_abandoned(&parent, &prefix, staging.path().file_name()) { Err(busy()) } else { Ok(staging) }
+        restore(target)?;
+        may_replace_folder(target, force, format)?;
+        remove_abandoned(&parent, &prefix);
+        Self::start(&parent, &prefix, target, force)
     }
 
     /// Like [`Staging::new`], but builds in `folder`, which must be on the target's file system, and leaves what lies
@@ -42,17 +36,16 @@ impl Staging {
         force: bool,
         format: &'static str,
     ) -> Result<Self, StorageError> {
+        let (parent, prefix) = beside(target)?;
+        restore(target)?;
         may_replace_folder(target, force, format)?;
-        beside(target)?;
+        remove_abandoned(&parent, &prefix);
         Self::start(folder, "dataset-", target, force)
     }
 
     fn start(parent: &Path, prefix: &str, target: &Path, force: bool) -> Result<Self, StorageError> {
-        let folder = tempfile::Builder::new().prefix(prefix).tempdir_in(parent).at(parent, "create a folder in it")?;
-        let lock = folder.path().join(LOCK);
-        let file = File::create(&lock).at(&lock, "create")?;
-        file.try_lock().map_err(io::Error::from).at(&lock, "lock")?;
-        Ok(Self { folder, target: target.to_path_buf(), force, _lock: file })
+        let folder = Temporary::folder(parent, prefix).at(parent, "create a folder in it")?;
+        Ok(Self { folder, target: target.to_path_buf(), force })
     }
 
     /// Where to write the files.
@@ -62,37 +55,10 @@ impl Staging {
 
     /// Makes the folder appear as the target, in one step. Its files must have been synced.
     pub(crate) fn publish(self) -> Result<(), StorageError> {
-        let Self { folder, target, force, _lock } = self;
-        std::fs::remove_file(folder.path().join(LOCK)).at(folder.path(), "unlock")?;
-        sync_folders(folder.path())?;
-        let parent = beside(&target)?.0;
-        if force && target.exists() {
-            exchange(folder.path(), &target)?;
-            sync_folder(&parent)?;
-            // `folder` now holds what was replaced, and removes it when dropped.
-            return Ok(());
-        }
-        match rustix::fs::renameat_with(
-            rustix::fs::CWD,
-            folder.path(),
-            rustix::fs::CWD,
-            &target,
-            rustix::fs::RenameFlags::NOREPLACE,
-        ) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::EXIST) => return Err(StorageError::Exists { path: target }),
-            // Some file systems know no flags; the check at the start and this one leave but an instant.
-            Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) if !target.exists() => {
-                std::fs::rename(folder.path(), &target).at(&target, "rename to")?;
-            }
-            Err(e) => return Err(io::Error::from(e)).at(&target, "rename to"),
-        }
-        let _ = folder.keep(); // it has moved: there is nothing left to remove
-        sync_folder(&parent)
+        sync_folders(self.folder.path())?;
+        self.folder.put(&self.target, self.force)
     }
 }
-
-const LOCK: &str = ".lock";
 
 /// The parent folder of `target` and the prefix of temporary names in it.
 fn beside(target: &Path) -> Result<(PathBuf, String), StorageError> {
@@ -142,44 +108,6 @@ fn may_replace_file(target: &Path, force: bool) -> Result<(), StorageError> {
     }
 }
 
-/// Removes what a killed process left under our prefix: folders whose lock nobody holds. Returns whether somebody holds
-/// one, but for that of `own`.
-fn remove_abandoned(parent: &Path, prefix: &str, own: Option<&std::ffi::OsStr>) -> bool {
-    let Ok(entries) = parent.read_dir() else { return false };
-    let mut busy = false;
-    for entry in entries.flatten() {
-        if !entry.file_name().to_string_lossy().starts_with(prefix) || Some(&*entry.file_name()) == own {
-            continue;
-        }
-        let Ok(lock) = File::open(entry.path().join(LOCK)) else { continue };
-        match lock.try_lock() {
-            // Failing to tidy up is no reason to fail; the next run tries again.
-            Ok(()) => drop(std::fs::remove_dir_all(entry.path())),
-            Err(std::fs::TryLockError::WouldBlock) => busy = true,
-            Err(std::fs::TryLockError::Error(_)) => {}
-        }
-    }
-    busy
-}
-
-fn exchange(new: &Path, old: &Path) -> Result<(), StorageError> {
-    use rustix::fs::{CWD, RenameFlags, renameat_with};
-    match renameat_with(CWD, new, CWD, old, RenameFlags::EXCHANGE) {
-        Ok(()) => Ok(()),
-        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {
-            // No atomic exchange here: move the old one aside, and back again should the second step fail.
-            let aside = new.with_extension("old");
-            std::fs::rename(old, &aside).at(old, "move aside")?;
-            if let Err(e) = std::fs::rename(new, old) {
-                std::fs::rename(&aside, old).at(old, "restore")?;
-                return Err(e).at(old, "rename to");
-            }
-            std::fs::rename(&aside, new).at(new, "rename to")
-        }
-        Err(e) => Err(io::Error::from(e)).at(old, "rename to"),
-    }
-}
-
 pub(super) fn sync_folders(folder: &Path) -> Result<(), StorageError> {
     for entry in folder.read_dir().at(folder, "list")? {
         let path = entry.at(folder, "list")?.path();
@@ -191,25 +119,30 @@ pub(super) fn sync_folders(folder: &Path) -> Result<(), StorageError> {
 }
 
 pub(crate) fn sync_folder(folder: &Path) -> Result<(), StorageError> {
-    File::open(folder).and_then(|f| f.sync_all()).at(folder, "sync")
+    disk::sync_folder(folder).at(folder, "sync")
 }
 
 /// Makes `bytes` durable as the file `path`, whole or not at all, in place of one that is there. For files inside a
 /// folder that one process owns: a neighbour of a fixed name is written first.
 pub(crate) fn replace_file(path: &Path, bytes: &[u8]) -> Result<(), StorageError> {
     let next = path.with_extension("next");
-    let mut file = File::create(&next).at(&next, "create")?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).at(&next, "write")?;
-    std::fs::rename(&next, path).at(path, "rename to")?;
-    sync_folder(path.parent().unwrap_or(Path::new(".")))
+    let mut file = DiskFile::open_or_create(&next).at(&next, "create")?;
+    // What was left of an earlier attempt.
+    file.set_len(0).at(&next, "cut")?;
+    file.write_all(bytes).and_then(|()| file.sync()).at(&next, "write")?;
+    disk::rename(&next, path).at(path, "rename to")?;
+    sync_folder(disk::parent_of(path))
 }
 
-/// A single file that appears whole or not at all. Dropping it without [`AtomicFile::publish`] leaves nothing behind; a
-/// process that is killed leaves the temporary file.
+/// A single file that appears whole or not at all. Dropping it without [`AtomicFile::publish`] leaves nothing behind; what
+/// a killed process leaves, the next one for the same target removes.
 pub(crate) struct AtomicFile {
-    file: io::BufWriter<NamedTempFile>,
+    file: io::BufWriter<DiskFile>,
+    temporary: Temporary,
     target: PathBuf,
     force: bool,
+    /// Whether all that was written is durable.
+    complete: bool,
 }
 
 impl AtomicFile {
@@ -217,29 +150,29 @@ impl AtomicFile {
     pub(crate) fn new(target: &Path, force: bool) -> Result<Self, StorageError> {
         may_replace_file(target, force)?;
         let (parent, prefix) = beside(target)?;
-        let mut options = tempfile::Builder::new();
-        // Readable by whoever the umask allows, as any other output is, and not by the owner alone.
-        #[cfg(unix)]
-        options.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-        let file = options.prefix(&prefix).tempfile_in(&parent).at(&parent, "create a file in it")?;
-        Ok(Self { file: io::BufWriter::with_capacity(1 << 18, file), target: target.to_path_buf(), force })
+        remove_abandoned(&parent, &prefix);
+        let (temporary, file) = Temporary::file(&parent, &prefix).at(&parent, "create a file in it")?;
+        let file = io::BufWriter::with_capacity(1 << 18, file);
+        Ok(Self { file, temporary, target: target.to_path_buf(), force, complete: false })
+    }
+
+    /// Makes the content durable, so that there is only a name to change when other things are done, too.
+    pub(crate) fn complete(&mut self) -> Result<(), StorageError> {
+        self.file.flush().at(&self.target, "write")?;
+        self.file.get_ref().sync().at(&self.target, "sync")?;
+        self.complete = true;
+        Ok(())
     }
 
     /// Syncs the file and makes it appear as the target.
-    pub(crate) fn publish(self) -> Result<(), StorageError> {
-        let Self { file, target, force } = self;
-        let file = file.into_inner().map_err(io::IntoInnerError::into_error).at(&target, "write")?;
-        file.as_file().sync_all().at(&target, "sync")?;
+    pub(crate) fn publish(mut self) -> Result<(), StorageError> {
+        if !self.complete {
+            self.complete()?;
+        }
+        let Self { temporary, target, force, .. } = self;
         // Something else may have appeared there meanwhile.
         may_replace_file(&target, force)?;
-        let persisted = if force { file.persist(&target) } else { file.persist_noclobber(&target) };
-        match persisted {
-            Err(e) if e.error.kind() == io::ErrorKind::AlreadyExists => {
-                return Err(StorageError::Exists { path: target });
-            }
-            other => other.map_err(|e| e.error).at(&target, "rename to")?,
-        };
-        sync_folder(&beside(&target)?.0)
+        temporary.put(&target, force)
     }
 
     /// Drops the file, and removes what it would have replaced.
@@ -247,7 +180,7 @@ impl AtomicFile {
         let Self { target, force, .. } = self;
         if target.symlink_metadata().is_ok() {
             may_replace_file(&target, force)?;
-            std::fs::remove_file(&target).at(&target, "remove")?;
+            disk::remove_file(&target).at(&target, "remove")?;
             sync_folder(&beside(&target)?.0)?;
         }
         Ok(())
@@ -256,6 +189,7 @@ impl AtomicFile {
 
 impl Write for AtomicFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.complete = false;
         self.file.write(bytes)
     }
 

@@ -13,12 +13,13 @@
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use tempfile::TempDir;
 
+use super::disk;
 use super::error::{IoContext, StorageError};
 use super::folder::{FolderLock, create_folder, remove_file, remove_folder};
 use super::manifest::{NAME, read_format, write_manifest};
 use super::publish::{Staging, replace_file, sync_folder};
+use super::temporary::Temporary;
 
 /// How names of what is not yet, or no longer, a version begin.
 const TEMPORARY: &str = ".tmp-";
@@ -94,7 +95,7 @@ impl VersionsLock {
     pub(crate) fn remove(&self, number: u32) -> Result<(), StorageError> {
         let gone = self.folder.join(format!("{TEMPORARY}{}", version_name(number)));
         let path = self.folder.join(version_name(number));
-        std::fs::rename(&path, &gone).at(&path, "rename")?;
+        disk::rename(&path, &gone).at(&path, "rename")?;
         sync_folder(&self.folder)?;
         remove_folder(&gone)
     }
@@ -105,7 +106,7 @@ impl VersionsLock {
     }
 
     /// Gives the only version of the older layout a folder with its manifest; its files stay where they are.
-    fn keep_first(&self) -> Result<(), StorageError> {
+    pub(crate) fn keep_first(&self) -> Result<(), StorageError> {
         let first = self.folder.join(version_name(1));
         if version_numbers(&self.folder)? != [1] || first.exists() {
             return Ok(());
@@ -118,17 +119,14 @@ impl VersionsLock {
     }
 
     /// Makes a folder with a manifest, synced, version `number`.
-    fn appear(&self, making: TempDir, number: u32) -> Result<(), StorageError> {
+    fn appear(&self, making: Temporary, number: u32) -> Result<(), StorageError> {
         sync_folder(making.path())?;
-        let path = self.folder.join(version_name(number));
-        std::fs::rename(making.path(), &path).at(&path, "rename to")?;
-        let _ = making.keep(); // it has moved: there is nothing left to remove
-        sync_folder(&self.folder)
+        making.put(&self.folder.join(version_name(number)), false)
     }
 }
 
-fn temporary(folder: &Path) -> Result<TempDir, StorageError> {
-    tempfile::Builder::new().prefix(TEMPORARY).tempdir_in(folder).at(folder, "create a folder in it")
+fn temporary(folder: &Path) -> Result<Temporary, StorageError> {
+    Temporary::folder(folder, TEMPORARY).at(folder, "create a folder in it")
 }
 
 /// A version in the making. Dropping it without [`NewVersion::publish`] leaves everything as it was.
@@ -142,13 +140,13 @@ enum Place {
     /// The first version of a folder that is yet to appear, or that replaces another, which is locked.
     Whole { staging: Staging, folder: PathBuf, _replaced: Option<VersionsLock> },
     /// A further version of one that is there.
-    Within { making: TempDir, lock: VersionsLock },
+    Within { making: Temporary, lock: VersionsLock },
 }
 
 impl NewVersion {
     /// Starts the next version of `target`, in `format`, such as `peccary-model`: the first where nothing is there yet, or
     /// with `force`, which replaces the folder with all its versions. Until this is published or dropped, nobody else can
-    /// begin one of the same target.
+    /// change the versions that are there. Two first ones may be begun at once: who is second to publish is refused then.
     ///
     /// # Errors
     /// [`StorageError::Busy`] if another process is at work on it; if something else is there.
@@ -248,15 +246,13 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let target = root.path().join("m");
         for force in [false, true] {
-            let first = NewVersion::begin(&target, force, FORMAT).unwrap();
-            for force in [false, true] {
-                let second = NewVersion::begin(&target, force, FORMAT).err();
-                assert!(matches!(second, Some(StorageError::Busy { .. })), "{second:?}");
-            }
-            drop(first);
+            drop(NewVersion::begin(&target, force, FORMAT).unwrap());
             assert_eq!(root.path().read_dir().unwrap().count(), 0, "nothing is left");
         }
+        let second = NewVersion::begin(&target, false, FORMAT).unwrap();
         publish(&target, "a");
+        assert!(matches!(second.publish(1, &json!({})), Err(StorageError::Exists { .. })));
+        assert_eq!((version_numbers(&target).unwrap(), current(&target)), (vec![1], "a".to_string()));
         for force in [false, true] {
             let first = NewVersion::begin(&target, force, FORMAT).unwrap();
             assert!(matches!(VersionsLock::take(&target).err(), Some(StorageError::Busy { .. })));

@@ -101,9 +101,11 @@ impl Partition {
         (0..self.blocks()).map(|b| self.block(b).len()).max().unwrap_or(0)
     }
 
-    /// Deals the items anew. A single block stays in the order of ids.
+    /// Deals the items anew, whatever they were dealt like before: so a deal is known by its generator alone. A single
+    /// block stays in the order of ids.
     pub(crate) fn deal(&mut self, rng: &mut impl Rng) {
         if self.blocks() > 1 {
+            self.order.iter_mut().zip(0..).for_each(|(item, id)| *item = id);
             self.order.shuffle(rng);
             self.index();
         }

@@ -26,18 +26,6 @@ pub(super) fn over_seeds(runs: &[&[f32]], number: usize) -> Vec<f64> {
     (0..replicates).map(one).collect()
 }
 
-/// The middle 95 % of replicates; `None` without any.
-pub(super) fn interval(mut replicates: Vec<f64>) -> Option<[f64; 2]> {
-    replicates.sort_by(f64::total_cmp);
-    let last = replicates.len().checked_sub(1)?;
-    let at = |share: f64| {
-        let place = share * last as f64;
-        let (below, part) = (place.floor() as usize, place.fract());
-        replicates[below] + part * (replicates[(below + 1).min(last)] - replicates[below])
-    };
-    Some([at(0.025), at(0.975)])
-}
-
 /// Mean and, of two numbers and more, standard deviation.
 pub(super) fn mean_and_deviation(values: &[f64]) -> (f64, Option<f64>) {
     let count = values.len() as f64;
@@ -51,11 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn percentiles_and_deviations_are_those_of_the_definition() {
-        let hundred = (0..=1000).rev().map(f64::from).collect();
-        assert_eq!(interval(hundred), Some([25.0, 975.0]));
-        assert_eq!(interval(vec![3.0]), Some([3.0, 3.0]));
-        assert_eq!(interval(Vec::new()), None);
+    fn means_and_deviations_are_those_of_the_definition() {
         assert_eq!(mean_and_deviation(&[1.0]), (1.0, None));
         assert_eq!(mean_and_deviation(&[1.0, 3.0]), (2.0, Some(2f64.sqrt())));
     }

@@ -4,7 +4,6 @@
 //! space and the JSON. A last line without its end is what a killed process was writing: it is cut off.
 
 use std::collections::HashMap;
-use std::fs::{File, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
@@ -13,6 +12,7 @@ use serde_json::Value;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::SweepError;
+use crate::storage::disk::{self, DiskFile};
 use crate::storage::{IoContext, StorageError, sync_folder};
 
 const FORMAT: &str = "peccary-sweep";
@@ -93,7 +93,7 @@ pub(super) struct Measured {
 /// An open journal, which nobody else has.
 pub(super) struct Journal {
     path: PathBuf,
-    file: File,
+    file: DiskFile,
     done: HashMap<String, Entry>,
 }
 
@@ -115,15 +115,16 @@ impl Journal {
                 if taken {
                     return Err(SweepError::NotASweep { folder: folder.to_path_buf() });
                 }
-                std::fs::create_dir_all(folder).at(folder, "create")?;
+                disk::create_folders(folder).at(folder, "create")?;
             }
         }
-        let options = File::options().read(true).write(true).create(true).truncate(false).open(&path);
-        let mut file = options.at(&path, "open")?;
+        let mut file = DiskFile::open_or_create(&path).at(&path, "open")?;
         match file.try_lock() {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(SweepError::Busy { folder: folder.to_path_buf() }),
-            Err(TryLockError::Error(e)) => Err(e).at(&path, "lock")?,
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                return Err(SweepError::Busy { folder: folder.to_path_buf() });
+            }
+            Err(e) => Err(e).at(&path, "lock")?,
         }
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).at(&path, "read")?;
@@ -174,7 +175,7 @@ impl Journal {
         let mut bytes = format!("{:016x} ", xxh3_64(&json)).into_bytes();
         bytes.extend_from_slice(&json);
         bytes.push(b'\n');
-        self.file.write_all(&bytes).and_then(|()| self.file.sync_data()).at(&self.path, "write")?;
+        self.file.write_all(&bytes).and_then(|()| self.file.sync()).at(&self.path, "write")?;
         Ok(json)
     }
 }

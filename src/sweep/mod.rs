@@ -3,6 +3,8 @@
 mod candidate;
 mod compare;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod halving;
 mod journal;
 mod report;

@@ -6,16 +6,16 @@ use serde_json::Value;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::candidate::{Candidate, as_json, candidates};
-use super::compare::{interval, mean_and_deviation, over_seeds};
+use super::compare::{mean_and_deviation, over_seeds};
 use super::halving::{divisors, epochs_at, survivors};
 use super::journal::{Entry, Head, Journal, Measured, Outcome};
 use super::{Space, Standing, SweepError, SweepFailure, SweepOptions, SweepReport, SweepRow};
 use crate::context::{Context, Interrupted, Stage, Unit};
 use crate::dataset::{Dataset, Part};
-use crate::evaluate::{EvaluateError, EvaluateOptions, Evaluation, Protocol, evaluate, evaluate_resampled};
+use crate::evaluate::{EvaluateError, EvaluateOptions, Evaluation, Protocol, evaluate, evaluate_resampled, interval};
 use crate::model::Model;
 use crate::rank::{Popularity, RankError};
-use crate::storage::{IoContext, StorageError, replace_file};
+use crate::storage::{IoContext, StorageError, disk, replace_file};
 use crate::train::{TrainConfig, TrainError, train, with_defaults};
 
 /// The model of the run at hand, in the output.
@@ -94,8 +94,7 @@ fn check(dataset: &Dataset, options: &SweepOptions) -> Result<EvaluateOptions, S
         k: vec![k],
         protocol: Protocol::Full,
         users: options.users,
-        baselines: false,
-        ..EvaluateOptions::default()
+        ..EvaluateOptions::accuracy()
     })
 }
 
@@ -280,7 +279,10 @@ impl Sweep<'_> {
 
     fn train(&self, config: &TrainConfig) -> Result<Measured, SweepError> {
         let path = self.output.join(RUNNING);
-        let (_, report) = train(self.dataset, config, &path, true, self.ctx)?;
+        // A run that diverges is one to leave out, and one that is interrupted is run again.
+        let mut config = config.clone();
+        config.keep_nothing();
+        let (_, report) = train(self.dataset, &config, &path, true, self.ctx)?;
         let model = Model::open(&path)?;
         let metric = self.options.metric;
         let (Evaluation { metrics, .. }, replicates) =
@@ -360,7 +362,7 @@ impl Sweep<'_> {
 /// Removes the model of the run at hand, if there is one, whole or not.
 fn remove_model(output: &Path) -> Result<(), StorageError> {
     let path = output.join(RUNNING);
-    if path.exists() { std::fs::remove_dir_all(&path).at(&path, "remove") } else { Ok(()) }
+    disk::remove_tree(&path).at(&path, "remove")
 }
 
 fn as_toml(config: Value) -> Result<String, SweepError> {

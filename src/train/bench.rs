@@ -11,9 +11,11 @@ use serde::Serialize;
 
 use super::config::TrainConfig;
 use super::error::TrainError;
+use super::gauges::Gauges;
 use super::lane::{Done, Epoch, Lane};
 use super::objective::{WithLoss, with_loss};
 use super::paging::ExactReading;
+use super::place::Cut;
 use super::plan::plan_train;
 use super::run::{Prepared, epoch, prepare};
 use crate::context::{Context, Unit};
@@ -101,14 +103,15 @@ fn stages<L: Loss>(dataset: &Dataset, config: &TrainConfig, loss: L, ctx: &Conte
     };
     let each = config.negatives() as u64;
     let interactions = dataset.train().len();
-    let stage = ctx.stage("measuring", None, Unit::Triples);
+    let stage = Gauges::new(ctx.stage("measuring", None, Unit::Triples), config, &plan);
     let mut number = 0;
     let mut median =
         |name: &str, run: &mut dyn FnMut(&Epoch<'_, L>, &Tables) -> Option<f64>| -> Result<f64, TrainError> {
             stage.note(name);
             let mut rates = Vec::new();
             for _ in 0..ROUNDS {
-                let (number_of, around) = ((number % config.epochs, &plan), (&tables, &around));
+                let number_of = (number % config.epochs, &plan, Cut::new(&plan, config.deterministic));
+                let around = (&tables, &around);
                 let work = epoch(dataset, config, number_of, loss, around, (ctx, &stage));
                 number += 1;
                 rates.push(run(&work, &tables).ok_or(TrainError::Panicked)?);

@@ -9,12 +9,14 @@ use serde::Serialize;
 use super::bench::beside;
 use super::config::TrainConfig;
 use super::error::TrainError;
+use super::gauges::Gauges;
 use super::lane::{Done, Epoch, Lane};
 use super::listwise::producers;
 use super::paging::ExactReading;
+use super::place::Cut;
 use super::plan::plan_train;
 use super::run::{Prepared, epoch, prepare};
-use crate::context::{ByteSize, Context, Stage, Unit};
+use crate::context::{ByteSize, Context, Unit};
 use crate::dataset::Dataset;
 use crate::loss::{Bpr, LossConfig, LossKind};
 use crate::model::{InstructionSet, Tables};
@@ -75,10 +77,10 @@ pub fn bench_negatives(dataset: &Dataset, config: &TrainConfig, ctx: &Context) -
     let base = TrainConfig { deterministic: false, loss: LossConfig::default(), negatives, ..config.clone() };
     let plan = plan_train(dataset, &base, ctx)?;
     let _exact = ExactReading::begin(dataset.train(), &plan);
-    let stage = ctx.stage("measuring", None, Unit::Triples);
+    let stage = Gauges::new(ctx.stage("measuring", None, Unit::Triples), &base, &plan);
     let Prepared { tables, mut crew, around } = prepare(dataset, &base, &plan, (beside(dataset), ctx), None)?;
     stage.note("an epoch of training");
-    let work = epoch(dataset, &base, (0, &plan), bpr(), (&tables, &around), (ctx, &stage));
+    let work = epoch(dataset, &base, (0, &plan, Cut::new(&plan, false)), bpr(), (&tables, &around), (ctx, &stage));
     let rate = work.update.learning_rate;
     crew.train(&work, |_| rate).ok_or(TrainError::Panicked)?;
     drop(work);
@@ -170,7 +172,7 @@ fn cost(
     dataset: &Dataset,
     config: &TrainConfig,
     tables: &Tables,
-    (ctx, stage): (&Context, &Stage<'_>),
+    (ctx, stage): (&Context, &Gauges<'_>),
 ) -> Result<(Option<f64>, f64), TrainError> {
     let plan = plan_train(dataset, config, ctx)?;
     let began = Instant::now();
@@ -179,7 +181,7 @@ fn cost(
     let mut rounds = Vec::new();
     let mut setup = 0.0;
     for round in 0..ROUNDS {
-        let work = epoch(dataset, config, (0, &plan), bpr(), (tables, &around), (ctx, stage));
+        let work = epoch(dataset, config, (0, &plan, Cut::new(&plan, false)), bpr(), (tables, &around), (ctx, stage));
         if let Some(lane) = crew.lanes().first().filter(|_| round == 0) {
             work.renew(&lane.sampling, 0.0, (plan.threads, true));
             setup = began.elapsed().as_secs_f64();

@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{ConfidenceConfig, RegularizationConfig, Schedule, TrainError, ValidationConfig};
+use super::{
+    CheckpointConfig, CheckpointEvery, ConfidenceConfig, DivergenceConfig, RegularizationConfig, Schedule, TrainError,
+    ValidationConfig,
+};
 use crate::loss::{LossConfig, LossKind};
 use crate::model::{MAX_STRIDE, Optimizer, Precision, Similarity};
 use crate::negatives::{Mistake, NegativesConfig, Proposal};
@@ -47,6 +50,10 @@ pub struct TrainConfig {
     /// What is measured on the valid part while training, and when that ends the run. Default: nothing is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub validation: Option<ValidationConfig>,
+    /// What is kept of the run while it trains, to go on from.
+    pub checkpoint: CheckpointConfig,
+    /// What it does when it diverges.
+    pub divergence: DivergenceConfig,
 }
 
 impl Default for TrainConfig {
@@ -68,6 +75,8 @@ impl Default for TrainConfig {
             optimizer: OptimizerConfig::default(),
             stream: StreamConfig::default(),
             validation: None,
+            checkpoint: CheckpointConfig::default(),
+            divergence: DivergenceConfig::default(),
         }
     }
 }
@@ -149,6 +158,12 @@ pub struct StreamConfig {
 }
 
 impl TrainConfig {
+    /// Takes no checkpoints, and stops where it diverges: for runs that are tried out, or looked on at.
+    pub(crate) fn keep_nothing(&mut self) {
+        self.checkpoint.every = CheckpointEvery::Off;
+        self.divergence.rollbacks = 0;
+    }
+
     /// The similarity in force.
     pub fn similarity(&self) -> Similarity {
         let listwise = self.loss.kind.is_listwise();
@@ -264,6 +279,7 @@ impl TrainConfig {
         if let Some(validation) = &self.validation {
             validation.validate()?;
         }
+        self.divergence.validate()?;
         if !(self.l2().is_finite() && self.l2() >= 0.0) {
             return fail("l2", self.l2().to_string(), "be 0 or more");
         }
@@ -341,6 +357,7 @@ mod tests {
             ("[validation]\npatience = 0", "validation.patience"),
             ("[validation]\nmin_delta = -0.1", "validation.min_delta"),
             ("[validation]\nusers = 0", "validation.users"),
+            ("[divergence]\nfactor = 1.0", "divergence.factor"),
             ("[stream]\nblock_items = 64\n[negatives]\nproposal = \"popularity\"", "stream.block_items"),
         ] {
             match toml::from_str::<TrainConfig>(text).unwrap().validate() {

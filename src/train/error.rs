@@ -10,7 +10,7 @@ use crate::model::ModelError;
 use crate::storage::StorageError;
 
 /// `rate` in three digits.
-fn short(rate: f32) -> f32 {
+pub(super) fn short(rate: f32) -> f32 {
     format!("{rate:.2e}").parse().unwrap_or(rate)
 }
 
@@ -121,6 +121,79 @@ pub enum TrainError {
         reason: String,
         /// The version of Peccary in its manifest.
         version: String,
+    },
+    /// An earlier training to this output was interrupted.
+    #[error(
+        "{}: an interrupted training of this model left {held} here; run peccary train --resume {} to go on with it, or \
+         pass --restart to remove this and begin anew", folder.display(), model.display()
+    )]
+    Leftover {
+        /// Its folder.
+        folder: PathBuf,
+        /// The model that it is of.
+        model: PathBuf,
+        /// What it takes on the disk.
+        held: ByteSize,
+    },
+    /// There is nothing to go on from.
+    #[error("{}: nothing to resume: {why}; run the command with the dataset and --output instead", folder.display())]
+    NothingToResume {
+        /// Where it would be.
+        folder: PathBuf,
+        /// Why there is nothing.
+        why: &'static str,
+    },
+    /// The interrupted training was another one.
+    #[error(
+        "{}: cannot resume, because something is not what it was: {what}; leave out what differs, or begin anew with \
+         --restart", folder.display()
+    )]
+    Changed {
+        /// The folder of the interrupted training.
+        folder: PathBuf,
+        /// All that differs.
+        what: String,
+    },
+    /// Another process is at it.
+    #[error("{}: another training of this model is running; wait for its end, or choose another output", folder.display())]
+    Busy {
+        /// Its folder.
+        folder: PathBuf,
+    },
+    /// Something else has the name of the folder that checkpoints go to.
+    #[error(
+        "{}: checkpoints would go here, but this is something else; move it away, or choose another output", folder.display()
+    )]
+    NotPartial {
+        /// What is there.
+        folder: PathBuf,
+    },
+    /// No checkpoint of an interrupted training can be used.
+    #[error("no checkpoint in {} is whole: {source}; begin anew with --restart", folder.display())]
+    Checkpoint {
+        /// Their folder.
+        folder: PathBuf,
+        /// What is wrong with one of them.
+        source: StorageError,
+    },
+    /// Training ended early, and can be gone on with.
+    #[error(
+        "{source}; {at} are kept in {} ({held}): run peccary train --resume {} to go on from there, or remove that \
+         folder, to which nothing else refers{lost}", folder.display(), model.display()
+    )]
+    Kept {
+        /// Why it ended.
+        source: Box<TrainError>,
+        /// How far the checkpoint is.
+        at: String,
+        /// What of the run is not in it, if anything.
+        lost: String,
+        /// Where it is kept.
+        folder: PathBuf,
+        /// What that takes on the disk.
+        held: ByteSize,
+        /// The model to be.
+        model: PathBuf,
     },
     /// A thread ended without finishing its work.
     #[error("a training thread panicked; nothing was written. Please report this as a bug")]

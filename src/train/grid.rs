@@ -26,16 +26,31 @@ pub(super) struct Grid {
     /// Steps that each stratum has finished, over all rounds: one to read, then one for each block.
     done: Vec<usize>,
     busy: Vec<bool>,
+    /// Strata that are in the middle of a round, of which they have to read their interactions once more.
+    again: Vec<bool>,
     /// Rounds dealt. A deal lives in one of two places, so that the next round's is made while one is trained.
     dealt: usize,
     dealing: bool,
 }
 
 impl Grid {
-    /// `strata` × `blocks` cells, in each of `rounds`. There are at most as many strata as blocks.
-    pub(super) fn new(strata: usize, blocks: usize, rounds: usize) -> Self {
+    /// A cell for each stratum and each of `blocks`, in each of `rounds`, where each stratum has finished so many steps
+    /// already, as [`Grid::steps_done`] gave them. There are at most as many strata as blocks.
+    pub(super) fn new(mut done: Vec<usize>, blocks: usize, rounds: usize) -> Self {
+        let strata = done.len();
         debug_assert!(0 < strata && strata <= blocks);
-        Self { blocks, rounds, done: vec![0; strata], busy: vec![false; strata], dealt: 0, dealing: false }
+        let steps = 1 + blocks;
+        // What was read and not trained on is read again.
+        done.iter_mut().filter(|done| **done % steps == 1).for_each(|done| *done -= 1);
+        let again = done.iter().map(|done| done % steps > 1).collect();
+        let mut grid = Self { blocks, rounds, done, busy: vec![false; strata], again, dealt: 0, dealing: false };
+        grid.dealt = grid.finished();
+        grid
+    }
+
+    /// Steps that each stratum has finished, when nobody is at work.
+    pub(super) fn steps_done(&self) -> &[usize] {
+        &self.done
     }
 
     /// Steps of a stratum in a round.
@@ -73,6 +88,9 @@ impl Grid {
         if self.busy[stratum] || round == self.rounds {
             return None;
         }
+        if self.again[stratum] {
+            return (round < self.dealt).then_some(Task::Read { round, stratum });
+        }
         let Some(step) = step.checked_sub(1) else {
             return (round < self.dealt).then_some(Task::Read { round, stratum });
         };
@@ -104,7 +122,9 @@ impl Grid {
             }
             Task::Read { stratum, .. } | Task::Train { stratum, .. } => {
                 self.busy[stratum] = false;
-                self.done[stratum] += 1;
+                if !std::mem::take(&mut self.again[stratum]) {
+                    self.done[stratum] += 1;
+                }
             }
         }
     }
@@ -137,7 +157,7 @@ mod tests {
 
     /// The share of the time that `workers` are at work when tasks take random times.
     fn busy(strata: usize, blocks: usize, workers: usize) -> f64 {
-        let log = simulate(&mut Grid::new(strata, blocks, 5), workers, 1);
+        let log = simulate(&mut Grid::new(vec![0; strata], blocks, 5), workers, 1);
         let (work, end) = (log.iter().map(|(_, began, ended)| ended - began).sum::<u64>(), log.last().unwrap().2);
         work as f64 / (end * workers as u64) as f64
     }
@@ -166,7 +186,7 @@ mod tests {
             strata in 1usize..7, more in 0usize..4, rounds in 0usize..4, workers in 1usize..9, seed: u64,
         ) {
             let blocks = strata + more;
-            let log = simulate(&mut Grid::new(strata, blocks, rounds), workers, seed);
+            let log = simulate(&mut Grid::new(vec![0; strata], blocks, rounds), workers, seed);
             prop_assert_eq!(log.len(), rounds * (1 + strata * (1 + blocks)));
             let order = |log: &[(Task, u64, u64)], key: &dyn Fn(usize, usize) -> bool| -> Vec<Task> {
                 let mut tasks: Vec<_> = log
@@ -177,7 +197,24 @@ mod tests {
                 assert!(tasks.windows(2).all(|two| two[0].2 <= two[1].1), "two at once: {tasks:?}");
                 tasks.into_iter().map(|(task, ..)| *task).collect()
             };
-            let alone = simulate(&mut Grid::new(strata, blocks, rounds), 1, 0);
+            let alone = simulate(&mut Grid::new(vec![0; strata], blocks, rounds), 1, 0);
+            // Stopped after any number of tasks, and gone on with: no cell is left out, or comes twice.
+            let mut stopped = Grid::new(vec![0; strata], blocks, rounds);
+            let mut cells = Vec::new();
+            for _ in 0..seed % (log.len() as u64 + 1) {
+                let Some(task) = stopped.take() else { break };
+                stopped.finish(task);
+                cells.push(task);
+            }
+            let rest = simulate(&mut Grid::new(stopped.steps_done().to_vec(), blocks, rounds), workers, seed);
+            cells.extend(rest.iter().map(|(task, ..)| *task));
+            cells.retain(|task| matches!(task, Task::Train { .. }));
+            prop_assert_eq!(cells.len(), rounds * strata * blocks);
+            for s in 0..strata {
+                let ours = |task: &&Task| matches!(task, Task::Train { stratum, .. } if *stratum == s);
+                let whole = order(&alone, &|stratum, _| stratum == s);
+                prop_assert!(cells.iter().filter(ours).eq(whole.iter()));
+            }
             for s in 0..strata {
                 let ours = order(&log, &|stratum, _| stratum == s);
                 prop_assert_eq!(ours.len(), rounds * blocks);

@@ -7,18 +7,23 @@
 use std::cell::Cell;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use rand::{Rng, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
+use serde::{Deserialize, Serialize};
 
 use super::confidence::Confidence;
 use super::divergence::{Alarm, LOOKED_AT};
+use super::gauges::Gauges;
+use super::halt::Halt;
 use super::live::Live;
 use super::objective::Margins;
 use super::paging::Paging;
+use super::place::{OpenWindow, Position};
 use super::update::Selection;
-use crate::context::{Context, Stage};
+use crate::context::Context;
 use crate::dataset::Interactions;
 use crate::loss::Loss;
 use crate::mix::{GOLDEN, mix};
@@ -40,11 +45,41 @@ pub(super) struct Lane<'a> {
     pub(super) kept_room: u64,
     /// The last window handed over, whose rows may be let go of once the trainer is done with it.
     trained: Option<usize>,
+    /// The window at hand, if it was left in its middle.
+    at_hand: Option<AtHand>,
+}
+
+/// A window that a lane works through.
+pub(super) struct AtHand {
+    number: usize,
+    rng: Xoshiro256PlusPlus,
+    /// Its blocks in the order in which they are trained on, once it is known.
+    order: Vec<usize>,
+    /// How many of them are over, and interactions of the next that are.
+    blocks: usize,
+    taken: usize,
+    /// Interactions handed over, and those that had been before the run was gone on with: they are drawn, but not
+    /// handed over again.
+    handed: u64,
+    skip: u64,
 }
 
 impl<'a> Lane<'a> {
     pub(super) fn new(window: Window, sampling: Sampling<'a>, kept_room: u64) -> Self {
-        Self { window, sampling, spare: Vec::new(), kept_room, trained: None }
+        Self { window, sampling, spare: Vec::new(), kept_room, trained: None, at_hand: None }
+    }
+
+    /// The window that was left in its middle, if any was.
+    pub(super) fn open(&self) -> Option<OpenWindow> {
+        let AtHand { number, handed, skip, .. } = *self.at_hand.as_ref()?;
+        Some(OpenWindow { number, trained: handed.max(skip) })
+    }
+
+    /// Forgets the window at hand, and what was made of tables that are no longer: for whoever goes on from elsewhere.
+    pub(super) fn forget(&mut self) {
+        self.at_hand = None;
+        self.trained = None;
+        self.sampling.forget();
     }
 }
 
@@ -54,6 +89,11 @@ pub(super) struct Epoch<'a, L> {
     pub(super) windows: Vec<Vec<u32>>,
     /// The next window that nobody has taken.
     pub(super) next: AtomicUsize,
+    /// Windows that were left in their middle, which no lane has at hand.
+    pub(super) open: Mutex<Vec<OpenWindow>>,
+    /// Where the epoch is gone on with.
+    pub(super) from: Position,
+    pub(super) halt: Halt<'a>,
     pub(super) alarm: Alarm,
     /// Seed of this epoch; each window derives its own from it, so that no draw depends on which lane takes it.
     pub(super) seed: u64,
@@ -75,11 +115,11 @@ pub(super) struct Epoch<'a, L> {
     /// Who asks how negatives came about.
     pub(super) audit: Option<&'a dyn Auditor>,
     pub(super) ctx: &'a Context,
-    pub(super) stage: &'a Stage<'a>,
+    pub(super) stage: &'a Gauges<'a>,
 }
 
 /// What has been done.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Done {
     pub(super) positives: u64,
     pub(super) skipped: u64,
@@ -104,9 +144,9 @@ impl Done {
 }
 
 impl<L: Loss> Epoch<'_, L> {
-    /// Whether the epoch is to end early.
+    /// Whether to leave the epoch at a place where it can be gone on with.
     pub(super) fn stopped(&self) -> bool {
-        self.ctx.cancelled() || self.alarm.is_raised()
+        self.halt.is_due() || self.alarm.is_raised()
     }
 
     /// The scores of the moment.
@@ -171,8 +211,7 @@ impl<L: Loss> Epoch<'_, L> {
         let kept = spare.clone();
         let done = std::thread::scope(|scope| {
             let trainer = scope.spawn(move || self.train(&batches, &empty));
-            let send =
-                |batch| if full.send(batch).is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) };
+            let send = |batch| self.stage.send(&full, batch);
             let mut produced = Done::default();
             self.produce(lane, || spare.try_recv().ok(), send, rate, &mut produced);
             drop(full);
@@ -210,40 +249,66 @@ impl<L: Loss> Epoch<'_, L> {
         rate: impl Fn(usize) -> f32,
         done: &mut Done,
     ) {
-        let Lane { window, sampling, kept_room, trained, .. } = lane;
-        while let Some((number, mut rng)) = self.fill(window, *kept_room) {
-            let (learning_rate, progress) = (rate(number), self.progress_at(number));
-            // The other lanes go on meanwhile.
-            self.renew(sampling, progress, (1, self.lanes == 1));
+        let Lane { window, sampling, kept_room, trained, at_hand, .. } = lane;
+        while let Some(mut at) = at_hand.take().or_else(|| self.fill(window, *kept_room)) {
+            let (learning_rate, progress) = (rate(at.number), self.progress_at(at.number));
+            if at.order.is_empty() {
+                // The other lanes go on meanwhile.
+                self.renew(sampling, progress, (1, self.lanes == 1));
+                at.order = window.block_order(&mut at.rng);
+            }
             // So many batches later the trainer is done with the window before: there is no room for more between.
             let mut before = IN_FLIGHT + 2;
-            for block in window.block_order(&mut rng) {
-                let items = window.partition.block(block);
-                let mut rest = window.bucket(block);
-                sampling.begin(progress, rest, &mut rng);
-                while !rest.is_empty() {
-                    let mut batch = spare().unwrap_or_default();
-                    batch.clear();
-                    batch.learning_rate = learning_rate;
-                    rest = self.draw(sampling, (items, rest), &mut rng, &mut batch, done);
-                    if self.stopped() || emit(batch).is_break() {
-                        return;
-                    }
-                    before = before.saturating_sub(1);
-                    if before == 0 {
-                        self.let_go(trained.take());
-                    }
+            while let Some(block) = at.order.get(at.blocks) {
+                let (items, bucket) = (window.partition.block(*block), window.bucket(*block));
+                if at.taken == bucket.len() {
+                    (at.blocks, at.taken) = (at.blocks + 1, 0);
+                    continue;
+                }
+                if self.stopped() {
+                    *at_hand = Some(at);
+                    return;
+                }
+                if at.taken == 0 {
+                    sampling.begin(progress, bucket, &mut at.rng);
+                }
+                let mut batch = spare().unwrap_or_default();
+                batch.clear();
+                batch.learning_rate = learning_rate;
+                let drawn_before = at.handed < at.skip;
+                let done = if drawn_before { &mut Done::default() } else { &mut *done };
+                let rest = self.draw(sampling, (items, &bucket[at.taken..]), &mut at.rng, &mut batch, done);
+                at.handed += (bucket.len() - at.taken - rest.len()) as u64;
+                at.taken = bucket.len() - rest.len();
+                if !drawn_before && emit(batch).is_break() {
+                    return;
+                }
+                before = before.saturating_sub(1);
+                if before == 0 {
+                    self.let_go(trained.take());
                 }
             }
-            self.let_go(trained.replace(number));
+            self.let_go(trained.replace(at.number));
         }
     }
 
-    /// Takes the next window and fills `window` with it; returns its number, and its own generator. `None` when all are
-    /// taken, or when told to stop.
-    pub(super) fn fill(&self, window: &mut Window, kept_room: u64) -> Option<(usize, Xoshiro256PlusPlus)> {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let chunks = self.windows.get(number).filter(|_| !self.stopped())?;
+    /// The next window: one that was left in its middle, or one that nobody has begun, and how much of it is over.
+    /// `None` when there is none, or when told to stop.
+    fn take(&self) -> Option<OpenWindow> {
+        if self.stopped() {
+            return None;
+        }
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        open.or_else(|| {
+            let number = self.next.fetch_add(1, Ordering::Relaxed);
+            (number < self.windows.len()).then_some(OpenWindow { number, trained: 0 })
+        })
+    }
+
+    /// Takes the next window and fills `window` with it. `None` when all are taken, or when told to stop.
+    pub(super) fn fill(&self, window: &mut Window, kept_room: u64) -> Option<AtHand> {
+        let OpenWindow { number, trained } = self.take()?;
+        let chunks = self.windows.get(number)?;
         let first = if number == 0 { 0 } else { number + self.lanes };
         for soon in first..=number + self.lanes {
             self.paging.ask(self.windows.get(soon).map_or(&[], Vec::as_slice));
@@ -255,7 +320,16 @@ impl<L: Loss> Epoch<'_, L> {
             window.retain_runs(|user, item| selection.keeps(self.seed, user, item));
         }
         self.paging.read(chunks);
-        Some((number, rng))
+        Some(AtHand { number, rng, order: Vec::new(), blocks: 0, taken: 0, handed: 0, skip: trained })
+    }
+
+    /// What is left of the windows after `lanes` have left them.
+    pub(super) fn position(&self, lanes: &[Lane<'_>]) -> Position {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        open.extend(lanes.iter().filter_map(Lane::open));
+        open.sort_unstable_by_key(|open| open.number);
+        let next = self.next.load(Ordering::Relaxed).min(self.windows.len());
+        Position { next, open, steps: Vec::new() }
     }
 
     /// Lets go of the rows of a window that has been trained on.
@@ -296,14 +370,18 @@ impl<L: Loss> Epoch<'_, L> {
 
     /// Updates the tables by one batch, and keeps count.
     pub(super) fn learn_from(&self, batch: &Batch, done: &mut Done) {
-        done.add_loss(self.learn(batch));
+        let (live, triples) = (self.scores(), batch.negatives.len() as u64);
+        let looked = self.stage.look(&live, batch, self.negatives_each);
+        let sample = self.learn(batch);
+        self.stage.learnt(&live, looked, (sample, batch.learning_rate), triples);
+        done.add_loss(sample);
         done.positives += batch.positives.len() as u64;
-        self.stage.add(batch.negatives.len() as u64);
+        self.halt.count(triples);
     }
 
     fn train(&self, batches: &Receiver<Batch>, empty: &Sender<Batch>) -> Done {
         let mut done = Done::default();
-        for batch in batches {
+        while let Some(batch) = self.stage.receive(batches) {
             self.learn_from(&batch, &mut done);
             // A full or closed return channel only means that this batch's memory is not needed again.
             let _ = empty.try_send(batch);

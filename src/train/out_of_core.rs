@@ -7,8 +7,10 @@ use serde::Serialize;
 use super::bench::{beside, own_negatives};
 use super::config::TrainConfig;
 use super::error::TrainError;
+use super::gauges::Gauges;
 use super::objective::{WithLoss, with_loss};
 use super::paging::ExactReading;
+use super::place::Cut;
 use super::plan::{TrainPlan, plan_train};
 use super::run::{Prepared, epoch, prepare};
 use crate::context::{ByteSize, Context, Unit};
@@ -81,7 +83,7 @@ fn in_turn<L: Loss>(
     let bytes: u64 = dataset.manifest().files.iter().map(|file| file.bytes).sum();
     let small = ctx.clone().with_memory(ByteSize((bytes as f64 * fraction) as u64));
     let plans = [plan_train(dataset, config, ctx)?, plan_train(dataset, config, &small)?];
-    let stage = ctx.stage("measuring", None, Unit::Triples);
+    let stage = Gauges::new(ctx.stage("measuring", None, Unit::Triples), config, &plans[0]);
     let mut sides = Vec::new();
     for plan in &plans {
         sides.push((plan, prepare(dataset, config, plan, (beside(dataset), ctx), None)?));
@@ -98,7 +100,8 @@ fn in_turn<L: Loss>(
             }
             let exact = ExactReading::begin(dataset.train(), plan);
             let before = moved_bytes();
-            let work = epoch(dataset, config, (round % config.epochs, plan), loss, (tables, around), (ctx, &stage));
+            let number = (round % config.epochs, *plan, Cut::new(plan, config.deterministic));
+            let work = epoch(dataset, config, number, loss, (tables, around), (ctx, &stage));
             let rate = work.update.learning_rate;
             let began = Instant::now();
             let done = crew.train(&work, |_| rate).ok_or(TrainError::Panicked)?;

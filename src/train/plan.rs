@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 use super::config::TrainConfig;
 use super::error::TrainError;
 use super::lane::{BATCH, IN_FLIGHT};
-use super::{listwise, strata};
+use super::substitution::Substitution;
+use super::{CheckpointEvery, listwise, strata};
 use crate::context::{ByteSize, Context};
 use crate::dataset::Dataset;
 use crate::model::{Tables, stride_of};
@@ -121,6 +122,20 @@ pub struct TrainPlan {
     /// What validation takes, if the run has any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validation: Option<ValidationPlan>,
+    /// What checkpoints take, if any are taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<CheckpointPlan>,
+}
+
+/// What checkpoints take, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckpointPlan {
+    /// The copy of all tables that is written while training goes on: anonymous memory beside the plan's `memory`, within
+    /// the budget together with it, from the first checkpoint on. 0 where there is no room for one: training waits then
+    /// while the tables themselves are written.
+    pub copy: ByteSize,
+    /// Disk that two checkpoints take, until the run ends.
+    pub files: ByteSize,
 }
 
 /// What validation takes, in bytes.
@@ -202,12 +217,34 @@ impl TrainPlan {
             let smallest = sizes.total(TablePlace::BothInFiles, 1).min(sizes.total(TablePlace::Memory, 1));
             return Err(TrainError::Memory { smallest: ByteSize(smallest), budget: ctx.memory() });
         };
-        Ok(sizes.plan(place, window, ctx))
+        Ok(sizes.plan((place, None), window, ctx))
+    }
+
+    /// The plan of a run that goes on as `self` says, within the threads and the memory of `ctx`: with the same windows,
+    /// blocks and share of what samplers look up, which decide what is learnt.
+    ///
+    /// # Errors
+    /// [`TrainError::Memory`] if the budget does not hold that.
+    pub(super) fn go_on(&self, config: &TrainConfig, ctx: &Context) -> Result<Self, TrainError> {
+        let config = &*config.in_force();
+        let sizes = Sizes::new(self.counts, config, ctx.threads() as u64);
+        let looked_up = (sizes.looked_up as f64 * self.sampled_share).ceil() as u64;
+        let more = looked_up.saturating_sub(sizes.least_looked_up());
+        let total = |place: TablePlace| sizes.total(place, self.window).saturating_add(more);
+        let places = [TablePlace::Memory, TablePlace::UsersInFile, TablePlace::BothInFiles];
+        match places.into_iter().find(|place| total(*place) <= ctx.memory().0) {
+            Some(place) => Ok(sizes.plan((place, Some((self.sampled_share, more))), self.window, ctx)),
+            None => {
+                let smallest = places.map(total).into_iter().min().unwrap_or_default();
+                Err(TrainError::Memory { smallest: ByteSize(smallest), budget: ctx.memory() })
+            }
+        }
     }
 
     /// Interactions that the buckets of a lane may keep room for from window to window.
     pub(super) fn kept_room(&self) -> u64 {
-        let spare = self.budget.0.saturating_sub(self.memory.0 + self.user_rows.0) / 8 / self.threads as u64;
+        let copy = self.checkpoint.map_or(0, |checkpoint| checkpoint.copy.0);
+        let spare = self.budget.0.saturating_sub(self.memory.0 + self.user_rows.0 + copy) / 8 / self.threads as u64;
         ((self.window + CHUNK).min(self.counts.interactions) * KEPT_QUARTERS / 4).saturating_add(spare)
     }
 }
@@ -247,6 +284,8 @@ struct Sizes {
     making: u64,
     /// What validation keeps free for ranking, and the factors of both tables without optimizer state.
     validation: Option<(u64, u64)>,
+    /// Whether checkpoints are taken.
+    checkpoints: bool,
 }
 
 impl Sizes {
@@ -296,7 +335,10 @@ impl Sizes {
         let arrays = deals * items * 8 + lanes * block_items / 8;
         let mixture = config.negatives.simple().is_none();
         let filters = counts.interactions * config.negatives.context_bytes();
-        let (samplers, each) = if mixture { config.negatives.bytes(items, lanes) } else { (0, 0) };
+        let (samplers, each) = match mixture {
+            true => config.negatives.bytes(items, lanes),
+            false => Substitution::bytes(config, items, threads),
+        };
         // A single lane, and strata, wait while an index is built: there is one of each then.
         let goes_on = lanes > 1 && !config.deterministic;
         let samplers = samplers + config.negatives.index_bytes((items, width as u64), lanes, goes_on);
@@ -325,6 +367,7 @@ impl Sizes {
             item_arrays: arrays + weights,
             making,
             validation,
+            checkpoints: config.checkpoint.every != CheckpointEvery::Off,
         }
     }
 
@@ -393,7 +436,9 @@ impl Sizes {
         Some(fitting)
     }
 
-    fn plan(&self, place: TablePlace, window: u64, ctx: &Context) -> TrainPlan {
+    /// The plan for tables in this place. A `share` of the interactions is looked up, which takes so many bytes more than
+    /// the least, or what there is room for.
+    fn plan(&self, (place, share): (TablePlace, Option<(f64, u64)>), window: u64, ctx: &Context) -> TrainPlan {
         let budget = ctx.memory();
         let TrainCounts { users, interactions, .. } = self.counts;
         let left = budget.0.saturating_sub(self.total(place, window));
@@ -404,11 +449,21 @@ impl Sizes {
         });
         let best = validation.map_or((0, 0), |v| if v.best_in_file { (0, v.best.0) } else { (v.best.0, 0) });
         let more = self.looked_up - self.least_looked_up();
-        let more = more.min((left - best.0) / 2);
+        let more = share.map_or(more.min((left - best.0) / 2), |(_, more)| more);
         let looked_up = self.least_looked_up() + more;
+        let whole = if looked_up >= self.looked_up { 1.0 } else { looked_up as f64 / self.looked_up as f64 };
         let (memory, user_rows) = (self.memory(place, window) + best.0 + more, self.user_rows(place, window));
         // Items and offsets: the columns that training reads.
         let epoch_read = (interactions + users + interactions.div_ceil(CHUNK)) * 4;
+        let releases_cache = epoch_read > budget.0.saturating_sub(memory + user_rows);
+        let tables = self.user_table + self.item_table;
+        // The copy takes what nothing else wants: neither windows nor samplers nor the cache become smaller by it.
+        let beside = memory + user_rows + if releases_cache { 0 } else { epoch_read };
+        let fits = place == TablePlace::Memory && tables <= budget.0.saturating_sub(beside);
+        let checkpoint = self.checkpoints.then_some(CheckpointPlan {
+            copy: ByteSize(if fits { tables } else { 0 }),
+            files: ByteSize(2 * (tables + validation.map_or(0, |v| v.best.0))),
+        });
         let in_files = match place {
             TablePlace::Memory => 0,
             TablePlace::UsersInFile => self.user_table,
@@ -427,16 +482,17 @@ impl Sizes {
             user_rows: ByteSize(user_rows),
             batches: ByteSize(self.batches),
             samplers: ByteSize(self.samplers + looked_up),
-            sampled_share: if looked_up == self.looked_up { 1.0 } else { looked_up as f64 / self.looked_up as f64 },
+            sampled_share: share.map_or(whole, |(share, _)| share),
             audit: ByteSize(self.audit),
             item_arrays: ByteSize(self.item_arrays),
             memory: ByteSize(memory),
             epoch_read: ByteSize(epoch_read),
             epoch_tables: ByteSize(in_files),
-            releases_cache: epoch_read > budget.0.saturating_sub(memory + user_rows),
+            releases_cache,
             table_files: ByteSize(in_files + best.1),
             model: ByteSize(self.model),
             validation,
+            checkpoint,
         }
     }
 }
@@ -493,6 +549,41 @@ mod tests {
             assert!(plan.memory <= plan.budget && plan.sampled_share < 1.0, "{plan:?}");
             assert!(plan.sampled_share >= 1.0 / 16.0, "{plan:?}");
         }
+    }
+
+    #[test]
+    fn a_copy_for_checkpoints_is_there_where_nothing_else_wants_the_memory() {
+        let mut without = TrainConfig::default();
+        without.checkpoint.every = CheckpointEvery::Off;
+        let (mut copies, mut none) = (0, 0);
+        for mib in (100..1500).step_by(50) {
+            let ctx = Context::new(2, ByteSize(mib << 20));
+            let plan = plan(mib << 20).unwrap();
+            let checkpoint = plan.checkpoint.unwrap();
+            assert!(plan.memory.0 + plan.user_rows.0 + checkpoint.copy.0 <= plan.budget.0, "{plan:?}");
+            assert_eq!(TrainPlan { checkpoint: None, ..plan.clone() }, TrainPlan::new(COUNTS, &without, &ctx).unwrap());
+            *if checkpoint.copy.0 > 0 { &mut copies } else { &mut none } += 1;
+        }
+        assert!(copies > 5 && none > 5, "{copies} {none}");
+    }
+
+    #[test]
+    fn a_run_that_goes_on_keeps_what_decides_what_is_learnt() {
+        let mut config = TrainConfig { deterministic: true, ..TrainConfig::default() };
+        config.negatives.mix = vec![MixConfig { propose: Propose::Recent, ..MixConfig::default() }];
+        let first = TrainPlan::new(COUNTS, &config, &Context::new(2, ByteSize(1 << 30))).unwrap();
+        assert!(first.sampled_share < 1.0);
+        for (threads, memory) in [(1, 1 << 30), (16, 4 << 30), (2, 1 << 40)] {
+            let plan = first.go_on(&config, &Context::new(threads, ByteSize(memory))).unwrap();
+            assert_eq!((plan.window, plan.block_items), (first.window, first.block_items));
+            assert_eq!(plan.sampled_share.to_bits(), first.sampled_share.to_bits());
+            assert!(plan.memory.0 + plan.user_rows.0 <= memory && plan.threads == threads, "{plan:?}");
+        }
+        let Err(TrainError::Memory { smallest, .. }) = first.go_on(&config, &Context::new(2, ByteSize(1 << 20))) else {
+            panic!("a mebibyte is refused");
+        };
+        assert!(first.go_on(&config, &Context::new(2, smallest)).is_ok());
+        assert!(first.go_on(&config, &Context::new(2, ByteSize(smallest.0 - 1))).is_err());
     }
 
     #[test]

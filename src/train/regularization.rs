@@ -1,4 +1,5 @@
-//! The `[regularization]` section: dropout on embeddings, a largest norm of rows, clipped gradients.
+//! The `[regularization]` section: dropout on embeddings, a largest norm of rows, clipped gradients, substitution of
+//! positives.
 
 use serde::{Deserialize, Serialize};
 
@@ -22,12 +23,30 @@ pub struct RegularizationConfig {
     /// step.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clip_gradient: Option<f32>,
+    /// The share of the positives that an item which co-occurs with theirs stands in for, for listwise losses that share
+    /// negatives; drawn anew each time. From 0 to below 1. A user comes closer to what is like their items: the
+    /// item–item constraint of UltraGCN (Mao et al., CIKM 2021) as an augmentation (CoSeRec, Liu et al., 2021).
+    pub substitution: f32,
+    /// How many of the items most similar to a positive, by the cosine of the vectors of their users, may stand in for it:
+    /// chances are in proportion to the cosines. Default: 5.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub substitutes: Option<u32>,
+}
+
+/// The most substitutes that an item may have.
+const MOST_SUBSTITUTES: u32 = 1000;
+
+impl RegularizationConfig {
+    /// The number of substitutes in force; none without substitution.
+    pub(super) fn substitutes(&self) -> usize {
+        if self.substitution > 0.0 { self.substitutes.unwrap_or(5) as usize } else { 0 }
+    }
 }
 
 impl TrainConfig {
     /// How rows are updated at `learning_rate`. Batches bring seeds of their own.
     pub(super) fn update(&self, learning_rate: f32) -> Update {
-        let RegularizationConfig { user_dropout, item_dropout, max_norm, clip_gradient } = self.regularization;
+        let RegularizationConfig { user_dropout, item_dropout, max_norm, clip_gradient, .. } = self.regularization;
         let regularization = Regularization {
             user_dropout: Dropout::new(user_dropout),
             item_dropout: Dropout::new(item_dropout),
@@ -46,8 +65,10 @@ impl TrainConfig {
                 must: must.to_string(),
             })
         };
-        let RegularizationConfig { user_dropout, item_dropout, max_norm, clip_gradient } = self.regularization;
-        for (key, probability) in [("user_dropout", user_dropout), ("item_dropout", item_dropout)] {
+        let RegularizationConfig { user_dropout, item_dropout, max_norm, clip_gradient, substitution, substitutes } =
+            self.regularization;
+        let shares = [("user_dropout", user_dropout), ("item_dropout", item_dropout), ("substitution", substitution)];
+        for (key, probability) in shares {
             if !(0.0..1.0).contains(&probability) {
                 return fail(key, probability, "be at least 0 and below 1");
             }
@@ -62,6 +83,21 @@ impl TrainConfig {
             let must = "be 0 where each positive has negatives of its own, whose rows are read in place; \
                         regularization.user_dropout goes with every loss, item_dropout with listwise losses and shared negatives";
             return fail("item_dropout", item_dropout, must);
+        }
+        if let Some(n) = substitutes.filter(|n| !(1..=MOST_SUBSTITUTES).contains(n)) {
+            return fail("substitutes", n as f32, &format!("be from 1 to {MOST_SUBSTITUTES}"));
+        }
+        if let Some(n) = substitutes.filter(|_| substitution == 0.0) {
+            return fail("substitutes", n as f32, "be left out, or regularization.substitution be above 0");
+        }
+        if substitution > 0.0 && !blocks {
+            let must = "be 0 where each positive has negatives of its own; listwise losses (softmax, bsl, ccl, psl) with \
+                        shared negatives have a use for it";
+            return fail("substitution", substitution, must);
+        }
+        if substitution > 0.0 && !self.confidence.is_off() {
+            let must = "be 0 with [confidence]: what stands in for a positive is no interaction that could count";
+            return fail("substitution", substitution, must);
         }
         if let Some(most) = max_norm.filter(|_| blocks && self.similarity() == Similarity::Cosine) {
             let must = "be left out with shared negatives on cosines, which keep rows at unit length; similarity = \
@@ -85,6 +121,15 @@ mod tests {
             ("user_dropout = nan", "user_dropout", "below 1"),
             ("item_dropout = -0.1", "item_dropout", "at least 0"),
             ("item_dropout = 0.1", "item_dropout", "user_dropout"),
+            ("substitution = 1.0", "substitution", "below 1"),
+            ("substitution = 0.1", "substitution", "bsl"),
+            (
+                "substitution = 0.1\n[loss]\nkind = \"bsl\"\n[confidence]\nactivity = 1.0",
+                "substitution",
+                "[confidence]",
+            ),
+            ("substitution = 0.1\nsubstitutes = 0\n[loss]\nkind = \"bsl\"", "substitutes", "1 to 1000"),
+            ("substitutes = 3\n[loss]\nkind = \"bsl\"", "substitutes", "regularization.substitution"),
             ("max_norm = 0.0", "max_norm", "above 0"),
             ("clip_gradient = inf", "clip_gradient", "above 0"),
             ("max_norm = 1.0\n[loss]\nkind = \"bsl\"", "max_norm", "\"dot\""),

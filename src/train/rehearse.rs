@@ -11,7 +11,8 @@ use serde::Serialize;
 use super::{TrainConfig, TrainError, train};
 use crate::context::{Context, Live, Progress, Unit};
 use crate::dataset::Dataset;
-use crate::storage::{IoContext, StorageError};
+use crate::storage::disk::DiskFile;
+use crate::storage::{IoContext, Scratch, StorageError};
 
 /// Not measured: caches and pages are touched for the first time.
 const WARM_UP: Duration = Duration::from_millis(300);
@@ -72,10 +73,13 @@ pub fn rehearse_train(
     folder: &Path,
     ctx: &Context,
 ) -> Result<Rehearsal, TrainError> {
-    let scratch = tempfile::tempdir_in(folder).at(folder, "create a folder for a rehearsal in it")?;
+    let scratch = Scratch::new(folder, "rehearsal")?;
     let output = scratch.path().join("model");
     let (watch, cancel) = (Arc::new(Watch::default()), Arc::new(AtomicBool::new(false)));
     let watched = Context::new(ctx.threads(), ctx.memory()).with_progress(watch.clone()).with_cancel(cancel.clone());
+    let mut config = config.clone();
+    config.keep_nothing();
+    let config = &config;
     let called = Instant::now();
     let (seen, ended) = std::thread::scope(|scope| {
         let running = scope.spawn(|| train(dataset, config, &output, false, &watched));
@@ -125,7 +129,7 @@ fn publish_seconds(bytes: u64, folder: &Path) -> Result<f64, StorageError> {
     let path = folder.join("trial");
     let write = || -> std::io::Result<f64> {
         let began = Instant::now();
-        let mut file = std::fs::File::create(&path)?;
+        let mut file = DiskFile::create_new(&path)?;
         let block = vec![0x5a; 1 << 20];
         let mut left = trial;
         while left > 0 {
@@ -133,7 +137,7 @@ fn publish_seconds(bytes: u64, folder: &Path) -> Result<f64, StorageError> {
             file.write_all(&block[..now as usize])?;
             left -= now;
         }
-        file.sync_all()?;
+        file.sync()?;
         Ok(began.elapsed().as_secs_f64())
     };
     Ok(write().at(folder, "write a trial file in it")? * bytes as f64 / trial as f64)

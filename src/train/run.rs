@@ -1,8 +1,8 @@
 //! A training run from a dataset to a published model.
 
 use std::path::Path;
+use std::sync::Mutex;
 use std::sync::atomic::AtomicUsize;
-use std::time::Instant;
 
 use rand::{RngExt, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -11,22 +11,29 @@ use serde::{Deserialize, Serialize};
 use super::audit::{Audit, AuditOptions, AuditSummary};
 use super::confidence::Confidence;
 use super::config::TrainConfig;
-use super::divergence::{self, Alarm};
+use super::divergence::Alarm;
+use super::epochs::{Leg, Ran, all_epochs};
 use super::error::TrainError;
+use super::gauges::Gauges;
+use super::halt::Halt;
+use super::keeping::{CheckpointEvery, CheckpointReport, Keeper, Origin, Partial, Rollback, Saved, folder_of};
 use super::lane::{Done, Epoch, Lane, stream_seed};
 use super::listwise::train_listwise;
+use super::logged::{end, fail, header};
 use super::objective::{Margins, WithLoss, with_loss};
 use super::paging::{ExactReading, Paging};
+use super::place::{Cut, OpenWindow, Place, Position};
 use super::plan::{SHARING, TablePlace, TrainPlan, plan_beside, windows_of};
 use super::strata::Strata;
 use super::update::{Selection, Start, Warm};
-use super::validation::{ValidationReport, Validator, published_row};
-use crate::context::{Context, Stage, Unit};
+use super::validation::{ValidationReport, published_row};
+use crate::context::Context;
 use crate::dataset::Dataset;
 use crate::loss::Loss;
 use crate::model::{InstructionSet, ModelManifest, Side, Similarity, Tables, publish};
 use crate::negatives::{Auditor, NegativesReport, Sampling, Watch};
-use crate::storage::{NewVersion, return_large_buffers};
+use crate::runlog::{NAME, RunLogWriter};
+use crate::storage::{NewVersion, check_in_use, return_large_buffers};
 use crate::stream::{Partition, Window, plan as windows};
 
 /// Rows after which those of a file are let go of behind the writer of a model.
@@ -84,34 +91,64 @@ pub struct TrainReport {
     /// What was written of the decisions, if that was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub audit: Option<AuditSummary>,
+    /// Where it diverged, and what it went back to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rollbacks: Vec<Rollback>,
+    /// What was kept of it on the way, if anything was to be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoints: Option<CheckpointReport>,
 }
 
+/// What a run does about what lies where it writes. The default replaces and removes nothing: a model
+/// that is there gets another version.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TrainRun {
+    /// Replaces a model that is there, all versions of it, in place of adding one.
+    pub force: bool,
+    /// Removes what an interrupted training of the same model has left, and begins anew.
+    pub restart: bool,
+}
+
+impl From<bool> for TrainRun {
+    fn from(force: bool) -> Self {
+        Self { force, restart: false }
+    }
+}
+
+/// Who looks on: an audit, and who takes checkpoints; and what an update starts from.
+pub(super) type Looks<'a, 'd> = (Option<&'a mut Audit<'d>>, &'a mut Keeper, Option<&'a Warm<'a>>);
+
 /// Trains a model on the train part of `dataset` and publishes it at `output`: as the next version of the model there, if
-/// there is one. With `force` that is replaced, all versions of it.
+/// there is one. With [`TrainRun::force`] that is replaced, all versions of it.
 ///
 /// Runs on `ctx.threads()` lanes of a producer and a trainer each. Time: O(epochs × interactions × negatives ×
 /// dimensions). With one thread the result is the same, bit for bit, for the same seed and machine; with more, updates
 /// race and results differ within noise, unless [`TrainConfig::deterministic`] is set.
 ///
+/// As [`TrainConfig::checkpoint`] says, checkpoints are kept in `OUTPUT.partial` until the model is published: after an
+/// interruption [`TrainCheckpoint`](crate::TrainCheckpoint) goes on from the last. Where training diverges it goes back to
+/// that, as [`TrainConfig::divergence`] says.
+///
 /// # Errors
 /// If the configuration makes no sense, memory or disk does not suffice (see [`plan_train`](crate::plan_train)), `output`
-/// is something else than a model, or one that another process is writing, training diverges, is interrupted, or the model
-/// cannot be written; nothing is published then.
+/// is something else than a model, or one that another process is writing, an interrupted training has left checkpoints and
+/// not [`TrainRun::restart`], training diverges, is interrupted, or the model cannot be written; nothing is published then.
 pub fn train(
     dataset: &Dataset,
     config: &TrainConfig,
     output: &Path,
-    force: bool,
+    run: impl Into<TrainRun>,
     ctx: &Context,
 ) -> Result<(ModelManifest, TrainReport), TrainError> {
-    train_audited(dataset, config, output, force, None, ctx)
+    train_audited(dataset, config, output, run, None, ctx)
 }
 
-/// As [`train`], and writes down how a sample of the negatives came about, if `audit` says where to; `force` is for that
-/// file, too. What is learnt is the same. With one thread, or [`TrainConfig::deterministic`], the rows are the same for
-/// the same seed.
+/// As [`train`], and writes down how a sample of the negatives came about, if `audit` says where to;
+/// [`force`](TrainRun::force) is for that file, too. What is learnt is the same. With one thread, or
+/// [`TrainConfig::deterministic`], the rows are the same for the same seed.
 ///
-/// The file is complete before the model appears, and appears right after it.
+/// The file is complete before the model appears, and appears right after it. It cannot be gone on with: with an audit there
+/// are no checkpoints, and a run that diverges stops.
 ///
 /// # Errors
 /// Those of [`train`], and if the audit cannot be written. Nothing is published then, unless the file cannot be renamed
@@ -120,12 +157,17 @@ pub fn train_audited(
     dataset: &Dataset,
     config: &TrainConfig,
     output: &Path,
-    force: bool,
+    run: impl Into<TrainRun>,
     audit: Option<&AuditOptions>,
     ctx: &Context,
 ) -> Result<(ModelManifest, TrainReport), TrainError> {
+    let TrainRun { force, restart } = run.into();
     config.validate()?;
-    let config = &*config.in_force();
+    let mut given = config.clone();
+    if audit.is_some() {
+        given.keep_nothing();
+    }
+    let config = &*given.in_force();
     if dataset.items().len() < 2 || dataset.train().is_empty() {
         let counts = format!("{} items and {} train interactions", dataset.items().len(), dataset.train().len());
         return Err(TrainError::NothingToLearn(counts));
@@ -133,16 +175,72 @@ pub fn train_audited(
     let threads = if config.deterministic { ctx.threads().max(SHARING as usize) } else { ctx.threads() };
     let taken = audit.map_or(0, |_| Audit::bytes(threads));
     let plan = plan_beside(taken, dataset, config, ctx)?;
-    let version = NewVersion::begin(output, force, "peccary-model")?;
-    let mut audit = audit.map(|options| Audit::new(dataset, config, options, (output, force))).transpose()?;
-    let (tables, mut report) = train_tables(dataset, config, &plan, (version.path(), ctx), audit.as_mut(), None)?;
-    let audited = audit.map(Audit::finish).transpose()?;
-    report.audit = audited.as_ref().map(|(_, summary)| *summary);
-    let manifest = publish_tables(version, dataset, config, tables, (&report, None))?;
-    if let Some((file, _)) = audited {
-        file.publish()?;
+    let partial = match config.checkpoint.every {
+        CheckpointEvery::Off => Partial::check(output, restart, ctx).map(|()| None)?,
+        _ => Some(Partial::begin(output, restart, ctx)?),
+    };
+    let origin = Origin {
+        peccary: env!("CARGO_PKG_VERSION").to_string(),
+        dataset: std::path::absolute(dataset.path()).unwrap_or_else(|_| dataset.path().to_path_buf()),
+        fingerprint: dataset.fingerprint().to_string(),
+        config: given.clone(),
+        plan,
+        force,
+        instruction_set: InstructionSet::detect().name().to_string(),
+    };
+    carry_out(dataset, origin, output, (partial, None), audit, ctx)
+}
+
+/// Trains as `origin` says, from its start or from a checkpoint, and publishes the model at `output`.
+pub(super) fn carry_out(
+    dataset: &Dataset,
+    origin: Origin,
+    output: &Path,
+    (partial, resumed): (Option<Partial>, Option<Saved>),
+    audit: Option<&AuditOptions>,
+    ctx: &Context,
+) -> Result<(ModelManifest, TrainReport), TrainError> {
+    let (given, plan, force) = (origin.config.clone(), origin.plan.clone(), origin.force);
+    let config = &*given.in_force();
+    let folder = partial.as_ref().map_or_else(|| folder_of(output), |partial| partial.folder().to_path_buf());
+    let header = header(dataset, &origin, output, ctx);
+    let log = match &resumed {
+        Some(saved) => RunLogWriter::resume(&folder, header, origin.place_of(&saved.state), ctx),
+        None => RunLogWriter::create(&folder, header, ctx),
+    };
+    let listening = log.clone();
+    let ctx = &ctx.overheard(move |text| listening.message(text));
+    let mut keeper = Keeper::new(partial, origin, resumed, log.clone());
+    let mut trained = || {
+        let version = NewVersion::begin(output, force, "peccary-model")?;
+        let mut audit = audit.map(|options| Audit::new(dataset, config, options, (output, force))).transpose()?;
+        let looks = (audit.as_mut(), &mut keeper, None);
+        let (tables, mut report) = train_tables(dataset, config, &plan, (version.path(), ctx), looks)?;
+        let audited = audit.map(Audit::finish).transpose()?;
+        report.audit = audited.as_ref().map(|(_, summary)| *summary);
+        // What was cut off a file is learnt from as zeros, where it raised no signal.
+        check_in_use(dataset.path())?;
+        end(&log, &report);
+        let manifest = publish_tables(version, dataset, config, tables, (&report, None, Some(&log)))?;
+        if let Some((file, _)) = audited {
+            file.publish()?;
+        }
+        Ok((manifest, report))
+    };
+    match trained() {
+        Ok(published) => {
+            if let Err(error) = keeper.discard(ctx) {
+                ctx.message(&format!(
+                    "warning: the model is published, but its checkpoints cannot be removed: {error}"
+                ));
+            }
+            Ok(published)
+        }
+        Err(error) => {
+            fail(&log, &error);
+            Err(keeper.explain(error, output, ctx))
+        }
     }
-    Ok((manifest, report))
 }
 
 /// Trains tables on `dataset`, from random ones on or from those of a model.
@@ -151,21 +249,19 @@ pub(super) fn train_tables(
     config: &TrainConfig,
     plan: &TrainPlan,
     place: (&Path, &Context),
-    looks: Option<&mut Audit<'_>>,
-    warm: Option<&Warm<'_>>,
+    looks: Looks<'_, '_>,
 ) -> Result<(Tables, TrainReport), TrainError> {
     type Place<'a> = (&'a Path, &'a Context);
-    type Looks<'a, 'd> = Option<&'a mut Audit<'d>>;
-    struct Own<'a, 'd>(&'a Dataset, &'a TrainConfig, &'a TrainPlan, Place<'a>, Looks<'a, 'd>, Option<&'a Warm<'a>>);
+    struct Own<'a, 'd>(&'a Dataset, &'a TrainConfig, &'a TrainPlan, Place<'a>, Looks<'a, 'd>);
     impl WithLoss for Own<'_, '_> {
         type Result = Result<(Tables, TrainReport), TrainError>;
         fn with<L: Loss>(self, loss: L) -> Self::Result {
-            run(self.0, self.1, loss, self.2, self.3, (self.4, self.5))
+            run(self.0, self.1, loss, self.2, self.3, self.4)
         }
     }
     match config.shares_negatives() {
-        true => train_listwise(dataset, config, plan, place, (looks, warm)),
-        false => with_loss(config, Own(dataset, config, plan, place, looks, warm)),
+        true => train_listwise(dataset, config, plan, place, looks),
+        false => with_loss(config, Own(dataset, config, plan, place, looks)),
     }
 }
 
@@ -184,9 +280,53 @@ impl<'a> Crew<'a> {
         work: &Epoch<'_, L>,
         rate: impl Fn(usize) -> f32 + Send + Sync + Copy,
     ) -> Option<Done> {
+        let mut place = Place::default();
+        self.advance(work, rate, &mut place)?;
+        Some(place.done())
+    }
+
+    /// Trains an epoch from `place`, where `work` begins, to its end or as far as it may, and brings `place` up to date.
+    /// `None` if a thread panicked.
+    fn advance<L: Loss>(
+        &mut self,
+        work: &Epoch<'_, L>,
+        rate: impl Fn(usize) -> f32 + Send + Sync + Copy,
+        place: &mut Place,
+    ) -> Option<()> {
         match self {
-            Self::Lanes(lanes) => all_lanes(work, lanes, rate),
-            Self::Strata(strata) => strata.train(work, rate),
+            Self::Lanes(lanes) => {
+                let done = all_lanes(work, lanes, rate)?;
+                place.parts.resize(1, Done::default());
+                place.parts[0].add(&done);
+                place.position = work.position(lanes);
+            }
+            Self::Strata(strata) => place.position = strata.train(work, rate, &mut place.parts)?,
+        }
+        place.over = place.position.open.is_empty() && place.position.next == work.windows.len();
+        Some(())
+    }
+
+    /// Forgets what was at hand, and what was made of tables that are no longer.
+    fn forget(&mut self) {
+        match self {
+            Self::Lanes(lanes) => lanes.iter_mut().for_each(Lane::forget),
+            Self::Strata(strata) => strata.forget(),
+        }
+    }
+
+    /// Whether a lane has this window at hand.
+    fn has_at_hand(&self, window: &OpenWindow) -> bool {
+        match self {
+            Self::Lanes(lanes) => lanes.iter().any(|lane| lane.open().as_ref() == Some(window)),
+            Self::Strata(_) => false,
+        }
+    }
+
+    /// Whether the run can be gone on with at the share `progress` of it, where an epoch begins, or inside of one.
+    fn can_be_kept(&self, progress: Option<f64>) -> bool {
+        match self {
+            Self::Lanes(_) => true,
+            Self::Strata(strata) => strata.can_be_kept(progress),
         }
     }
 
@@ -251,7 +391,8 @@ pub(super) fn prepare<'a>(
     })
 }
 
-/// The tables, filled with initial factors, or with those that are warm. Those that do not fit the budget are in files without names in `folder`.
+/// The tables, filled with initial factors, or with those that are warm. Those that do not fit the budget are in files
+/// without names in `folder`.
 pub(super) fn filled_tables(
     dataset: &Dataset,
     config: &TrainConfig,
@@ -271,6 +412,13 @@ pub(super) fn filled_tables(
     Ok(tables)
 }
 
+/// Fills tables that were trained with initial factors once more, and empties the optimizer's state.
+pub(super) fn fill(tables: &mut Tables, config: &TrainConfig) {
+    tables.tables_mut().for_each(|table| table.strips(|_, strip| strip.fill(0.0)));
+    initialize(&mut tables.users, 0, config, |_| None);
+    initialize(&mut tables.items, 1, config, |_| None);
+}
+
 /// The learning rate when `done` of the run's epochs are over, but for what plateaus make of it.
 pub(super) fn rate(config: &TrainConfig, done: f64) -> f32 {
     config.learning_rate() * config.optimizer.rate_factor(done, config.epochs) as f32
@@ -280,23 +428,24 @@ pub(super) fn rate(config: &TrainConfig, done: f64) -> f32 {
 pub(super) fn epoch<'a, L: Loss>(
     dataset: &'a Dataset,
     config: &TrainConfig,
-    (epoch, plan): (u32, &TrainPlan),
+    (epoch, plan, cut): (u32, &TrainPlan, Cut),
     loss: L,
     (tables, around): (&'a Tables, &'a Around<'a>),
-    (ctx, stage): (&'a Context, &'a Stage<'a>),
+    (ctx, stage): (&'a Context, &'a Gauges<'a>),
 ) -> Epoch<'a, L> {
     let seed = stream_seed(config.seed, 2 + u64::from(epoch));
-    let (sizes, lanes) = windows_of(config, plan.counts.items, plan.window, plan.threads);
+    let (sizes, lanes) = windows_of(config, plan.counts.items, cut.window, cut.lanes);
     let mut windows = windows(dataset.train(), sizes, lanes, &mut Xoshiro256PlusPlus::seed_from_u64(seed));
-    if config.deterministic || plan.tables != TablePlace::Memory {
-        // The users of a chunk are consecutive rows: in ascending order their pages are, too. Where tables are must not
-        // matter to deterministic training.
+    if cut.sorted {
         windows.iter_mut().for_each(|window| window.sort_unstable());
     }
     Epoch {
         interactions: dataset.train(),
         windows,
         next: AtomicUsize::new(0),
+        open: Mutex::default(),
+        from: Position::default(),
+        halt: Halt::when_cancelled(ctx),
         alarm: Alarm::new(config),
         seed,
         tables,
@@ -323,7 +472,7 @@ fn run(
     loss: impl Loss,
     plan: &TrainPlan,
     (folder, ctx): (&Path, &Context),
-    (mut audit, warm): (Option<&mut Audit<'_>>, Option<&Warm<'_>>),
+    (mut audit, keeper, warm): Looks<'_, '_>,
 ) -> Result<(Tables, TrainReport), TrainError> {
     return_large_buffers();
     let _exact = ExactReading::begin(dataset.train(), plan);
@@ -331,19 +480,28 @@ fn run(
     let each = config.negatives() as u64;
     let why = "no positive with a negative: its users have nearly every item";
     let run = (dataset, config, plan);
-    let positives = positives_of(plan, warm);
-    let report =
-        all_epochs(run, (positives, each, why), &mut tables, (folder, ctx), |(number, scale), tables, stage| {
-            let mut work = epoch(dataset, config, (number, plan), loss, (tables, &around), (ctx, stage));
-            work.audit = begin_audit(&mut audit, number);
-            let windows = work.windows.len() as f64;
-            let rate = |window: usize| scale * rate(config, f64::from(number) + window as f64 / windows);
-            let done = crew.train(&work, rate).ok_or(TrainError::Panicked)?;
-            let negatives = around.watch.report(&done.health, &config.negatives);
-            let diverged = work.alarm.learning_rate();
-            end_audit(&mut audit)?;
-            Ok(Ran { done, negatives, diverged })
-        })?;
+    let one = |leg: Leg<'_>, tables: &Tables, stage: &Gauges<'_>| {
+        let Leg { number, scale, halt, place, elsewhere } = leg;
+        if elsewhere {
+            crew.forget();
+        }
+        let cut = *place.cut.get_or_insert(Cut::new(plan, config.deterministic));
+        let mut work = epoch(dataset, config, (number, plan, cut), loss, (tables, &around), (ctx, stage));
+        work.audit = begin_audit(&mut audit, number);
+        work.halt = halt;
+        work.next = AtomicUsize::new(place.position.next);
+        work.open = Mutex::new(place.position.open.iter().filter(|w| !crew.has_at_hand(w)).copied().collect());
+        work.from = std::mem::take(&mut place.position);
+        let windows = work.windows.len() as f64;
+        let rate = |window: usize| scale * rate(config, f64::from(number) + window as f64 / windows);
+        crew.advance(&work, rate, place).ok_or(TrainError::Panicked)?;
+        let negatives = around.watch.report(&place.done().health, &config.negatives);
+        let (diverged, whole) = (work.alarm.learning_rate(), !work.halt.is_broken_off());
+        let keeps = crew.can_be_kept(place.over.then_some(work.progress.1));
+        end_audit(&mut audit)?;
+        Ok(Ran { negatives, diverged, whole, keeps })
+    };
+    let report = all_epochs(run, (each, why), &mut tables, (folder, ctx), keeper, one)?;
     Ok((tables, report))
 }
 
@@ -359,112 +517,16 @@ pub(super) fn end_audit(audit: &mut Option<&mut Audit<'_>>) -> Result<(), TrainE
     audit.as_deref_mut().map_or(Ok(()), Audit::end)
 }
 
-/// What an epoch has done.
-pub(super) struct Ran {
-    pub(super) done: Done,
-    pub(super) negatives: NegativesReport,
-    /// The learning rate at which the run diverged, if it did.
-    pub(super) diverged: Option<f32>,
-}
-
-/// Positives of an epoch, about.
-pub(super) fn positives_of(plan: &TrainPlan, warm: Option<&Warm<'_>>) -> u64 {
-    warm.map_or(plan.counts.interactions, |warm| warm.selection.expected(plan.counts.interactions))
-}
-
-/// Goes through the epochs of a run: `one` trains each of them, at learning rates times a scale. There are about so many positives an epoch,
-/// each with `each` negatives; `nothing` says why there may be no positive to learn from. In the end the tables are the best of the run, if
-/// it is validated, and the last otherwise.
-pub(super) fn all_epochs(
-    (dataset, config, plan): (&Dataset, &TrainConfig, &TrainPlan),
-    (positives, each, nothing): (u64, u64, &str),
-    tables: &mut Tables,
-    (folder, ctx): (&Path, &Context),
-    mut one: impl FnMut((u32, f32), &Tables, &Stage<'_>) -> Result<Ran, TrainError>,
-) -> Result<TrainReport, TrainError> {
-    let mut validator = Validator::begin(dataset, config, plan, tables, (folder, ctx))?;
-    let total = positives * each * u64::from(config.epochs);
-    let stage = ctx.stage("training", Some(total), Unit::Triples);
-    let mut epochs: Vec<EpochReport> = Vec::new();
-    let mut stopped = Stopped::Epochs;
-    for number in 0..config.epochs {
-        let start = Instant::now();
-        let scale = validator.as_ref().map_or(1.0, |v| v.state.scale(config)) as f32;
-        let rate_at = |done: u32| scale * rate(config, f64::from(done));
-        let Ran { done, negatives, diverged } = one((number, scale), tables, &stage)?;
-        ctx.check()?;
-        let exploded = || divergence::has_exploded(config, tables, number, false).then(|| rate_at(number));
-        if let Some(learning_rate) = diverged.or_else(exploded) {
-            return Err(divergence::error((dataset, config), (number + 1, learning_rate), tables));
-        }
-        if done.positives == 0 {
-            return Err(TrainError::NothingToLearn(nothing.to_string()));
-        }
-        let seconds = start.elapsed().as_secs_f64();
-        let triples = done.positives * each;
-        let loss = done.loss.sum / done.loss.terms.max(1) as f64;
-        let note = format!("epoch {}/{}, loss {loss:.4}", number + 1, config.epochs);
-        epochs.push(EpochReport {
-            epoch: number + 1,
-            loss,
-            learning_rate: rate_at(number),
-            triples,
-            skipped: done.skipped,
-            negatives,
-            seconds,
-            triples_per_second: triples as f64 / seconds,
-        });
-        let Some(validator) = &mut validator else {
-            stage.note(note);
-            continue;
-        };
-        if validator.is_due(number + 1) {
-            stage.note(format!("{note}, validating"));
-            let decision = validator.validate((number + 1, rate_at(number + 1)), tables)?;
-            if decision.lowered && !decision.stop && number + 1 < config.epochs {
-                let factor = config.optimizer.factor();
-                ctx.message(&format!("after epoch {}: a plateau, learning rate times {factor}", number + 1));
-            }
-            if decision.stop && number + 1 < config.epochs {
-                stopped = Stopped::Patience;
-            }
-        }
-        stage.note(note + &validator.note());
-        if stopped == Stopped::Patience {
-            break;
-        }
-    }
-    let validation = validator.map(|validator| validator.finish(tables));
-    if divergence::has_exploded(config, tables, 0, true) {
-        let last = epochs.last().map_or((0, 0.0), |last| (last.epoch, last.learning_rate));
-        return Err(divergence::error((dataset, config), last, tables));
-    }
-    drop(stage);
-    if let Some(last) = epochs.last() {
-        ctx.message(&last.negatives.to_string());
-    }
-    let seconds: f64 = epochs.iter().map(|e| e.seconds).sum();
-    let triples: u64 = epochs.iter().map(|e| e.triples).sum();
-    Ok(TrainReport {
-        epochs,
-        stopped,
-        validation,
-        seconds,
-        triples_per_second: triples as f64 / seconds,
-        instruction_set: InstructionSet::detect().name().to_string(),
-        plan: plan.clone(),
-        audit: None,
-    })
-}
-
-/// Runs every lane to the end of the epoch; `None` if one of them panicked.
+/// Runs every lane to the end of the epoch, or as far as it may; `None` if one of them panicked.
 fn all_lanes<L: Loss>(
     work: &Epoch<'_, L>,
     lanes: &mut [Lane<'_>],
     rate: impl Fn(usize) -> f32 + Send + Sync + Copy,
 ) -> Option<Done> {
-    if let Some(lane) = lanes.first() {
-        work.renew(&lane.sampling, work.progress.0, (lanes.len(), true));
+    if let Some(lane) = lanes.first()
+        && (work.from.is_start() || lane.sampling.lacks_index())
+    {
+        work.renew(&lane.sampling, work.progress_at(work.from.next), (lanes.len(), true));
     }
     std::thread::scope(|scope| {
         let running: Vec<_> = lanes.iter_mut().map(|lane| scope.spawn(move || work.run(lane, rate))).collect();
@@ -523,7 +585,7 @@ pub(super) fn publish_tables(
     dataset: &Dataset,
     config: &TrainConfig,
     mut tables: Tables,
-    (report, updated_from): (&impl Serialize, Option<u32>),
+    (report, updated_from, log): (&impl Serialize, Option<u32>, Option<&RunLogWriter>),
 ) -> Result<ModelManifest, TrainError> {
     let json = |value: serde_json::Result<serde_json::Value>| value.unwrap_or(serde_json::Value::Null);
     let used = with_defaults(config);
@@ -540,7 +602,8 @@ pub(super) fn publish_tables(
         similarity: config.similarity(),
         config: json(serde_json::to_value(&used)),
         history: json(serde_json::to_value(report)),
-        files: Vec::new(),
+        calibration: None,
+        files: log.and_then(|log| log.publish(version.path(), &version.relative(NAME))).into_iter().collect(),
     };
     let width = tables.width;
     let unit = config.similarity() == Similarity::Cosine;

@@ -12,6 +12,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 
 use super::grid::{Grid, Task};
 use super::lane::{Done, Epoch, stream_seed};
+use super::place::Position;
 use super::plan::TrainPlan;
 use crate::loss::Loss;
 use crate::negatives::{Batch, Sampling};
@@ -121,21 +122,36 @@ impl<'a> Strata<'a> {
         Self { deals, strata, workers: (0..plan.threads).map(worker).collect(), kept_room }
     }
 
-    /// Trains an epoch. `rate` is the learning rate of a window by its number. `None` if a thread panicked.
+    /// Forgets what was made of tables that are no longer: for whoever goes on from elsewhere.
+    pub(super) fn forget(&mut self) {
+        self.workers.iter_mut().for_each(|worker| worker.sampling.forget());
+    }
+
+    /// Whether the run can be gone on with, to the bit, at `progress`, where an epoch begins, or inside of one.
+    pub(super) fn can_be_kept(&self, progress: Option<f64>) -> bool {
+        self.workers.first().is_none_or(|worker| !worker.sampling.remembers(progress))
+    }
+
+    /// Trains an epoch from where it stands, to its end or as far as it may, and adds to `parts` what each stratum has
+    /// done. `rate` is the learning rate of a window by its number. `None` if a thread panicked.
     pub(super) fn train<L: Loss>(
         &mut self,
         work: &Epoch<'_, L>,
         rate: impl Fn(usize) -> f32 + Send + Sync + Copy,
-    ) -> Option<Done> {
+        parts: &mut Vec<Done>,
+    ) -> Option<Position> {
         let Self { deals, strata, workers, kept_room } = self;
-        if let Some(worker) = workers.first() {
+        if let Some(worker) = workers.first().filter(|_| work.from.is_start()) {
             // Between epochs, by one thread: the same for any number of them.
             work.renew(&worker.sampling, work.progress.0, (1, true));
         }
         let blocks = deals[0].get_mut().unwrap_or_else(PoisonError::into_inner).partition.blocks();
-        let grid = Grid::new(strata.len(), blocks, work.windows.len());
+        let mut steps = work.from.steps.clone();
+        steps.resize(strata.len(), 0);
+        let grid = Grid::new(steps, blocks, work.windows.len());
         let board = &Board { grid: Mutex::new((grid, false)), moved: Condvar::new() };
-        strata.iter().for_each(|s| lock(s).done = Done::default());
+        parts.resize(strata.len(), Done::default());
+        strata.iter().zip(&mut *parts).for_each(|(s, part)| lock(s).done = std::mem::take(part));
         let rounds = &Rounds { work, deals, strata, kept_room: *kept_room };
         std::thread::scope(|scope| {
             let running: Vec<_> = workers
@@ -143,7 +159,8 @@ impl<'a> Strata<'a> {
                 .map(|worker| {
                     scope.spawn(move || {
                         let _leaving = Leaving(board);
-                        while let Some(task) = board.take()
+                        while !work.stopped()
+                            && let Some(task) = work.stage.waiting(|| board.take())
                             && rounds.carry_out(task, worker, rate).is_continue()
                         {
                             board.finish(task);
@@ -155,10 +172,10 @@ impl<'a> Strata<'a> {
         })?;
         let windows = work.windows.len();
         (windows.saturating_sub(2)..windows).for_each(|window| work.let_go(Some(window)));
-        let mut all = Done::default();
-        // In the order of the strata: sums of floats depend on it.
-        strata.iter().for_each(|s| all.add(&lock(s).done));
-        Some(all)
+        strata.iter().zip(parts).for_each(|(s, part)| *part = std::mem::take(&mut lock(s).done));
+        let (grid, _) = &*lock(&board.grid);
+        let next = if grid.is_over() { windows } else { 0 };
+        Some(Position { next, open: Vec::new(), steps: grid.steps_done().to_vec() })
     }
 }
 
@@ -236,7 +253,8 @@ impl<L: Loss> Rounds<'_, L> {
             batch.learning_rate = learning_rate;
             rest = self.work.draw(sampling, (items, rest), &mut rng, batch, done);
             self.work.learn_from(batch, done);
-            if self.work.stopped() {
+            if self.work.alarm.is_raised() || self.work.halt.is_out_of_time() {
+                self.work.halt.break_off();
                 return ControlFlow::Break(());
             }
         }

@@ -105,9 +105,9 @@ fn recalls(dataset: &Dataset, folder: &Path, (seed, epochs): (u64, u32)) -> [f64
     let tables = fully_shuffled(dataset, &config);
     let report = TrainReport { epochs: Vec::<EpochReport>::new(), ..report };
     let version = NewVersion::begin(&reference, true, "peccary-model").unwrap();
-    publish_tables(version, dataset, &config, tables, (&report, None)).unwrap();
+    publish_tables(version, dataset, &config, tables, (&report, None, None)).unwrap();
     [reference, output].map(|path| {
-        let options = EvaluateOptions { baselines: false, ..EvaluateOptions::default() };
+        let options = EvaluateOptions::accuracy();
         let ctx = Context::new(2, ByteSize(1 << 30));
         let evaluation = evaluate(&Model::open(path).unwrap(), dataset, &options, &ctx).unwrap();
         evaluation.metrics.get("recall@20").unwrap()

@@ -53,12 +53,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
             Model::open(&model)?
         }
     };
-    let options = EvaluateOptions {
-        k: vec![args.k],
-        users: Some(args.users as usize),
-        baselines: false,
-        ..EvaluateOptions::default()
-    };
+    let options = EvaluateOptions { k: vec![args.k], users: Some(args.users as usize), ..EvaluateOptions::accuracy() };
     let mut scaling = Vec::new();
     let mut threads = 1;
     while threads < ctx.threads() {

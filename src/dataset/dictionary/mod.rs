@@ -150,6 +150,10 @@ impl Dictionary {
             if own != Some(hash) || last.is_some_and(|last| hash <= last) {
                 return Err(damaged(dense, "not in order, or not UTF-8"));
             }
+            // The index of blocks is what finding goes by, and nothing above looks at it.
+            if self.id(dense).and_then(|id| self.find(id)) != Some(dense) {
+                return Err(damaged(dense, "not found under its number"));
+            }
             (last, listed) = (Some(hash), listed + 1);
         }
         for (first, file) in &self.files {

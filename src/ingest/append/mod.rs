@@ -15,7 +15,7 @@ use super::options::{IngestOptions, IngestRun, Inputs, OnError};
 use super::pipeline::ingest_piece;
 use super::spill::TempSpace;
 use super::split::Split;
-use crate::context::{ByteSize, Context, Unit};
+use crate::context::{Context, Unit};
 use crate::dataset::{
     APPEND, Change, ChangeKind, Columns, Dataset, DatasetError, DatasetLock, Manifest, Outcome, Part, Rewrite, Shape,
     check_memory, read_dataset_manifest,
@@ -88,6 +88,7 @@ pub fn append_ingest(
         options.rejects = Some(name.into());
     }
     let piece_path = path.join(APPEND);
+    let _piece = Removed(&piece_path);
     let read = ingest_piece(inputs, &options, &piece_path, run, ctx)?;
     let stated = options.split != Split::None
         || options.valid_split != Split::None
@@ -102,6 +103,16 @@ pub fn append_ingest(
     tidy_up(&lock, &manifest, ctx);
     AppendSummary::new(manifest, read, begun.elapsed())
         .ok_or_else(|| DatasetError::Changed { path: path.clone() }.into())
+}
+
+/// The dataset of the new rows, which goes whatever happens.
+struct Removed<'a>(&'a Path);
+
+impl Drop for Removed<'_> {
+    fn drop(&mut self) {
+        // Failing to tidy up is no reason to fail; the next change tries again.
+        let _ = remove_folder(self.0);
+    }
 }
 
 /// What was replaced is not needed, but no reason to call the append a failure; the next change tries again.
@@ -275,12 +286,7 @@ impl Append<'_> {
             ingest: added.ingest.clone(),
         });
         rewrite.set_items(n_items);
-        let manifest = rewrite.publish(outcome)?;
-        remove_folder(&base.path().join(APPEND)).or_else(|error| {
-            ctx.message(&format!("appended; but {error}"));
-            Ok::<_, IngestError>(())
-        })?;
-        Ok(manifest)
+        Ok(rewrite.publish(outcome)?)
     }
 }
 

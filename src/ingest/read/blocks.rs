@@ -174,7 +174,7 @@ pub fn open(source: &Source, options: &ReadOptions, limits: Limits) -> Result<Bl
     let kind = match head.body {
         Body::Empty => Kind::Empty,
         Body::Parquet => {
-            let reader = parquet::Reader::open(source, options, 0)?;
+            let reader = parquet::Reader::open(source, options, limits, 0)?;
             info.format = Format::Parquet;
             info.columns = Some(reader.columns().clone());
             Kind::Parquet(Box::new(reader))
@@ -211,7 +211,7 @@ pub fn open_at(
             blocks.consumed = text.bytes.stored();
         }
         Kind::Parquet(reader) => {
-            **reader = parquet::Reader::open(source, options, position.at)?;
+            **reader = parquet::Reader::open(source, options, limits, position.at)?;
             blocks.consumed = reader.stored();
         }
     }
@@ -361,7 +361,7 @@ impl Text {
         }
         self.ahead.clear();
         self.taken = 0;
-        self.bytes.skip_to(position.at, stop).map_err(|e| self.bytes.explain(e, position.line - 1))
+        self.bytes.skip_to(position.at, stop).map_err(|e| self.bytes.explain(e, position.line.saturating_sub(1)))
     }
 
     /// Fills `buffer` with what was read before, then with what comes.

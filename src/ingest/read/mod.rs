@@ -21,6 +21,7 @@ mod error;
 mod head;
 mod ndjson;
 mod options;
+mod pages;
 mod parquet;
 mod quote;
 mod row;

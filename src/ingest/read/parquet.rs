@@ -8,26 +8,32 @@ use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 use std::sync::{Arc, Once};
 
 use ::parquet::arrow::ProjectionMask;
-use ::parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use ::parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
+};
+use ::parquet::errors::ParquetError;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, Int64Type, UInt64Type};
 use arrow_array::{
-    Array, ArrayRef, BinaryArray, Float64Array, Int64Array, LargeStringArray, RecordBatch, StringArray,
-    StringViewArray, UInt64Array,
+    Array, ArrayRef, BinaryViewArray, Float64Array, Int64Array, RecordBatch, StringViewArray, UInt64Array,
 };
 use arrow_cast::cast;
-use arrow_schema::{DataType, TimeUnit as ArrowUnit};
+use arrow_schema::{DataType, Field, Schema, TimeUnit as ArrowUnit};
 
 use super::blocks::RowCount;
 use super::columns::resolve;
+use super::pages::{check_footer, check_pages};
 use super::row::{check_id, check_utf8, check_weight, excerpt, float_time, integer_time, parse_time, parse_weight};
 use super::{
-    BadRow, Column, ContextKey, Place, ReadError, ReadOptions, Reason, Role, Roles, Row, RowSink, Source, TimeUnit,
+    BadRow, Column, ContextKey, Limits, Place, ReadError, ReadOptions, Reason, Role, Roles, Row, RowSink, Source,
+    TimeUnit,
 };
 
 /// Rows in a block: so few that their columns come from the heap and stay in the processor's cache. Buffers of more than
 /// 128 KiB would be mapped and cleared by the system for each block.
 const BATCH_ROWS: usize = 8_192;
+/// A page may take as much as so many of the longest records of text: a quarter of the memory, and 64 MiB at most.
+const PAGE_RECORDS: usize = 4;
 
 /// A Parquet file being read.
 pub(super) struct Reader {
@@ -43,15 +49,24 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// Opens the file, finds the columns and passes over the first `skipped` rows.
-    pub(super) fn open(source: &Source, options: &ReadOptions, skipped: u64) -> Result<Self, ReadError> {
+    /// Opens the file, finds the columns and passes over the first `skipped` rows. Refuses a file whose pages, or whose
+    /// footer, are larger than some records may be.
+    pub(super) fn open(
+        source: &Source,
+        options: &ReadOptions,
+        limits: Limits,
+        skipped: u64,
+    ) -> Result<Self, ReadError> {
         let name = source.name();
         let damaged = |message: String| ReadError::Parquet { name: name.into(), message };
         // `-` and pipes have been refused by now.
         let path = source.path().unwrap_or(std::path::Path::new("-"));
         let file = File::open(path).map_err(|e| ReadError::Unreadable { path: name.into(), source: e })?;
-        let builder = guarded(|| ParquetRecordBatchReaderBuilder::try_new(file)).map_err(damaged)?;
-        let fields = builder.schema().fields().clone();
+        let most = limits.record_bytes.saturating_mul(PAGE_RECORDS);
+        check_footer(&file, most).map_err(damaged)?;
+        let metadata = guarded(|| ArrowReaderMetadata::load(&file, ArrowReaderOptions::new()).and_then(by_views))
+            .map_err(damaged)?;
+        let fields = metadata.schema().fields().clone();
         let names: Vec<String> = fields.iter().map(|field| field.name().clone()).collect();
         let roles = resolve(name, options, &names, true)?;
         for (role, &at) in roles.each() {
@@ -65,9 +80,19 @@ impl Reader {
                 });
             }
         }
-        let total_rows = u64::try_from(builder.metadata().file_metadata().num_rows()).unwrap_or(0);
-        let mask = ProjectionMask::roots(builder.parquet_schema(), roles.each().map(|(_, &at)| at));
-        let builder = builder.with_projection(mask).with_batch_size(BATCH_ROWS);
+        let total_rows = u64::try_from(metadata.metadata().file_metadata().num_rows()).unwrap_or(0);
+        let mask = ProjectionMask::roots(metadata.parquet_schema(), roles.each().map(|(_, &at)| at));
+        let each = guarded(|| -> Result<u64, String> {
+            let mut columns =
+                metadata.metadata().row_groups().iter().flat_map(|group| group.columns().iter().enumerate());
+            columns.try_fold(1, |each: u64, (leaf, column)| {
+                if mask.leaf_included(leaf) { Ok(check_pages(&file, column, most)?.max(each)) } else { Ok(each) }
+            })
+        });
+        let each = each.map_err(damaged)?;
+        let rows = (most as u64 / each).clamp(1, BATCH_ROWS as u64) as usize;
+        let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata);
+        let builder = builder.with_projection(mask).with_batch_size(rows);
         let builder = match usize::try_from(skipped) {
             Ok(0) => builder,
             rows => builder.with_offset(rows.unwrap_or(usize::MAX)),
@@ -123,6 +148,28 @@ impl Reader {
     }
 }
 
+/// The same file, with all text as views: they share a page's dictionary, where an array of its own would hold a long
+/// value again for every row that has it.
+fn by_views(file: ArrowReaderMetadata) -> Result<ArrowReaderMetadata, ParquetError> {
+    let view = |field: &Arc<Field>| match view_of(field.data_type()) {
+        Some(view) => Arc::new(field.as_ref().clone().with_data_type(view)),
+        None => field.clone(),
+    };
+    let fields: Vec<Arc<Field>> = file.schema().fields().iter().map(view).collect();
+    let options = ArrowReaderOptions::new().with_schema(Arc::new(Schema::new(fields)));
+    ArrowReaderMetadata::try_new(file.metadata().clone(), options)
+}
+
+/// The type of views on a column of text or bytes.
+fn view_of(data: &DataType) -> Option<DataType> {
+    match data {
+        DataType::Utf8 | DataType::LargeUtf8 => Some(DataType::Utf8View),
+        DataType::Binary | DataType::LargeBinary => Some(DataType::BinaryView),
+        DataType::Dictionary(_, value) => view_of(value),
+        _ => None,
+    }
+}
+
 thread_local! {
     /// Whether a panic of this thread is going to be caught.
     static GUARDED: Cell<bool> = const { Cell::new(false) };
@@ -155,8 +202,8 @@ fn target(role: Role, data: &DataType) -> Option<DataType> {
     use DataType::*;
     match (role, data) {
         (_, Dictionary(_, value)) => target(role, value),
-        (_, Utf8 | LargeUtf8 | Utf8View) => Some(data.clone()),
-        (Role::User | Role::Item | Role::Event | Role::Context, Binary | LargeBinary | BinaryView) => Some(Binary),
+        (_, Utf8 | LargeUtf8 | Utf8View) => Some(Utf8View),
+        (Role::User | Role::Item | Role::Event | Role::Context, Binary | LargeBinary | BinaryView) => Some(BinaryView),
         (
             Role::User | Role::Item | Role::Event | Role::Context,
             Int8 | Int16 | Int32 | Int64 | UInt8 | UInt16 | UInt32,
@@ -200,10 +247,8 @@ pub(super) struct Table {
 /// A column, brought to one of few types.
 #[derive(Debug)]
 enum Values {
-    Text(StringArray),
-    LargeText(LargeStringArray),
-    TextView(StringViewArray),
-    Binary(BinaryArray),
+    Text(StringViewArray),
+    Binary(BinaryViewArray),
     Integer(Int64Array),
     Unsigned(UInt64Array),
     Float(Float64Array),
@@ -307,10 +352,8 @@ impl Values {
         };
         let array = brought(&target)?;
         Ok(match target {
-            DataType::Utf8 => Self::Text(array.as_string().clone()),
-            DataType::LargeUtf8 => Self::LargeText(array.as_string().clone()),
-            DataType::Utf8View => Self::TextView(array.as_string_view().clone()),
-            DataType::Binary => Self::Binary(array.as_binary().clone()),
+            DataType::Utf8View => Self::Text(array.as_string_view().clone()),
+            DataType::BinaryView => Self::Binary(array.as_binary_view().clone()),
             DataType::Int64 => Self::Integer(array.as_primitive::<Int64Type>().clone()),
             DataType::UInt64 => Self::Unsigned(array.as_primitive::<UInt64Type>().clone()),
             DataType::Float64 => Self::Float(array.as_primitive::<Float64Type>().clone()),
@@ -325,8 +368,6 @@ impl Values {
     fn array(&self) -> &dyn Array {
         match self {
             Self::Text(array) => array,
-            Self::LargeText(array) => array,
-            Self::TextView(array) => array,
             Self::Binary(array) => array,
             Self::Integer(array) | Self::Moment(array) => array,
             Self::Unsigned(array) => array,
@@ -350,8 +391,6 @@ impl Values {
         }
         match self {
             Self::Text(array) => array.value(at).as_bytes(),
-            Self::LargeText(array) => array.value(at).as_bytes(),
-            Self::TextView(array) => array.value(at).as_bytes(),
             Self::Binary(array) => array.value(at),
             Self::Integer(array) | Self::Moment(array) => write(text, array.value(at)),
             Self::Unsigned(array) => write(text, array.value(at)),

@@ -43,7 +43,7 @@ impl<'a> Adjust<'a> {
 
     /// The part of `positives` positives from `first`, with `each` negatives each.
     #[inline(always)]
-    pub(super) fn group(self, first: usize, positives: usize, each: usize) -> Self {
+    pub(crate) fn group(self, first: usize, positives: usize, each: usize) -> Self {
         Self {
             positive_weights: part(self.positive_weights, first, positives, 1),
             negative_weights: part(self.negative_weights, first, positives, each),
@@ -54,7 +54,7 @@ impl<'a> Adjust<'a> {
 
     /// The scores of a group with their offsets: written to `out` where there are any.
     #[inline(always)]
-    pub(super) fn shift<'s>(&self, scores: &'s [f32], out: &'s mut [f32], positives: usize) -> &'s [f32] {
+    pub(crate) fn shift<'s>(&self, scores: &'s [f32], out: &'s mut [f32], positives: usize) -> &'s [f32] {
         if self.positive_offsets.is_empty() && self.negative_offsets.is_empty() {
             return scores;
         }
@@ -72,7 +72,7 @@ impl<'a> Adjust<'a> {
 
     /// What a loss over lists looks at itself.
     #[inline(always)]
-    pub(super) fn of_lists(&self) -> OfLists<'a> {
+    pub(crate) fn of_lists(&self) -> OfLists<'a> {
         OfLists {
             weights: self.negative_weights,
             positive_offsets: self.positive_offsets,
@@ -82,7 +82,7 @@ impl<'a> Adjust<'a> {
 
     /// Multiplies the gradient by the weights that the loss has not looked at.
     #[inline(always)]
-    pub(super) fn weigh(&self, terms: Terms, positives: &mut [f32], negatives: &mut [f32]) {
+    pub(crate) fn weigh(&self, terms: Terms, positives: &mut [f32], negatives: &mut [f32]) {
         let each = negatives.len() / positives.len();
         if terms != Terms::Lists {
             for (gradient, weight) in negatives.iter_mut().zip(self.negative_weights) {

@@ -9,6 +9,8 @@
 //! before it becomes a step, and a largest norm shortens rows behind it. Kernels without weights, offsets and any of these
 //! are compiled by themselves.
 
+use serde::{Deserialize, Serialize};
+
 use super::Similarity;
 use super::kernel::{Element, Lanes};
 use super::regularization::{Regularization, limit_norm};
@@ -73,7 +75,7 @@ pub(crate) struct Update {
 }
 
 /// Summed loss over the terms (pairs, scores or lists) that were looked at.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct LossSample {
     pub(crate) sum: f64,
     pub(crate) terms: u64,

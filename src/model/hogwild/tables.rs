@@ -72,8 +72,12 @@ impl Side {
         [&self.factors, &self.state].into_iter().chain(&self.momentum)
     }
 
+    fn tables_mut(&mut self) -> impl Iterator<Item = &mut SharedTable> {
+        [&mut self.factors, &mut self.state].into_iter().chain(&mut self.momentum)
+    }
+
     /// The column that is always 1, if there are biases.
-    pub(in crate::model) fn fixed(&self) -> Option<usize> {
+    pub(crate) fn fixed(&self) -> Option<usize> {
         self.fixed
     }
 
@@ -205,6 +209,24 @@ impl Tables {
             width,
             optimizer,
             precision,
+        })
+    }
+
+    /// All tables, optimizer state included, in a fixed order.
+    pub(crate) fn tables_mut(&mut self) -> impl Iterator<Item = &mut SharedTable> {
+        [&mut self.users, &mut self.items].into_iter().flat_map(Side::tables_mut)
+    }
+
+    /// Tables of zeros of the same shapes, in memory.
+    pub(crate) fn empty_copy(&self) -> Result<Self, ModelError> {
+        let Self { users, items, width, optimizer, precision } = self;
+        let side = |side: &Side| Side::new(side.factors.rows(), *width, (*optimizer, *precision), side.fixed, None);
+        Ok(Self {
+            users: side(users)?,
+            items: side(items)?,
+            width: *width,
+            optimizer: *optimizer,
+            precision: *precision,
         })
     }
 

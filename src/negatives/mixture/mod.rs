@@ -9,6 +9,7 @@ use rand::Rng;
 
 use self::component::{Catalogue, Component, Outcome, Positive, Room};
 use super::audit::Trail;
+use super::nearest::Nearest;
 use super::select::Now;
 use super::source::{Case, Chance, Source};
 use super::{
@@ -89,11 +90,30 @@ impl<'a> Mixture<'a> {
 
     /// Renews what the components have made of the tables, where that is due.
     pub(crate) fn renew(&self, renewal: Renewal, scores: &(impl Scores + Sync), ctx: &Context) {
-        for component in &self.components {
-            if let Source::Nearest(nearest) = &component.source {
-                nearest.renew(renewal, scores, ctx);
-            }
-        }
+        self.indexes().for_each(|nearest| nearest.renew(renewal, scores, ctx));
+    }
+
+    /// Forgets what the components have made of tables that are no longer.
+    pub(crate) fn forget(&self) {
+        self.indexes().for_each(Nearest::forget);
+    }
+
+    /// Whether a component holds what was made of tables of before, and is not to be made anew at `progress`, if that is
+    /// where an epoch begins.
+    pub(crate) fn remembers(&self, progress: Option<f64>) -> bool {
+        self.indexes().any(|nearest| progress.is_none_or(|progress| nearest.remembers(progress)))
+    }
+
+    /// Whether an index has yet to be built.
+    pub(crate) fn lacks_index(&self) -> bool {
+        self.indexes().any(Nearest::lacks_index)
+    }
+
+    fn indexes(&self) -> impl Iterator<Item = &Nearest> {
+        self.components.iter().filter_map(|component| match &component.source {
+            Source::Nearest(nearest) => Some(nearest),
+            _ => None,
+        })
     }
 
     /// A block begins, when the share `progress` of the run is over; `bucket` are its pairs.

@@ -49,7 +49,12 @@ impl Scores for Fixed {
 }
 
 /// 60 users with some items each, the later items the rarer; user 0 has two items, user 1 all but one, user 2 all.
-fn users() -> Vec<Vec<u32>> {
+fn users() -> &'static [Vec<u32>] {
+    static USERS: std::sync::LazyLock<Vec<Vec<u32>>> = std::sync::LazyLock::new(make_users);
+    &USERS
+}
+
+fn make_users() -> Vec<Vec<u32>> {
     let has = |u: u32, i: u32| match u {
         0 => i == 3 || i == 17,
         1 => i != 21,
@@ -90,7 +95,7 @@ fn dataset(folder: &tempfile::TempDir) -> Dataset {
     };
     let value = |at: usize, column: usize| [DEVICES[at / 3], CATEGORIES[at % 3]][column].as_bytes();
     let contexts = ContextTable::new(vec!["device".into(), "category".into()], 12, value);
-    let parts = [(Part::Train, users())];
+    let parts = [(Part::Train, users().to_vec())];
     let more = (Some(&exposed()[..]), Some(contexts));
     dataset_of_all(&folder.path().join("d"), ITEMS as usize, &parts, (columns, event), more)
 }
@@ -148,7 +153,7 @@ fn proposals_follow_their_definitions() {
         let of: Vec<_> = batch.positives.iter().zip(&batch.negatives).filter(|(p, _)| **p == positive).collect();
         let drawn: Vec<u32> = of.into_iter().map(|(_, n)| *n).collect();
         let walk = |i: u32| {
-            let around = users().into_iter().enumerate().filter(|(u, of)| *u != 0 && of.contains(&positive));
+            let around = users().iter().enumerate().filter(|(u, of)| *u != 0 && of.contains(&positive));
             around.filter(|(_, of)| of.contains(&i)).map(|(_, of)| 1.0 / of.len() as f64).sum()
         };
         assert_follows(&drawn, &weights(walk));

@@ -76,7 +76,7 @@ impl Nearest {
             Err(TryLockError::Poisoned(error)) => error.into_inner(),
             Err(TryLockError::WouldBlock) => return,
         };
-        if built.is_some_and(|at| progress - at < self.shared.rebuild.at(progress) - TOLERANCE) {
+        if !self.is_due(*built, progress) {
             return;
         }
         let Shared { items, neighbours, searchers, .. } = *self.shared;
@@ -92,6 +92,28 @@ impl Nearest {
             }
         }
         *built = Some(progress);
+    }
+
+    /// Whether an index `built` then is to be built anew.
+    fn is_due(&self, built: Option<f64>, progress: f64) -> bool {
+        built.is_none_or(|at| progress - at >= self.shared.rebuild.at(progress) - TOLERANCE)
+    }
+
+    /// Forgets the index: the next renewal builds one.
+    pub(super) fn forget(&self) {
+        *self.shared.built.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.put(None);
+    }
+
+    /// Whether there is an index that stays as it is when the share `progress` of the run is over.
+    pub(super) fn remembers(&self, progress: f64) -> bool {
+        let built = *self.shared.built.lock().unwrap_or_else(PoisonError::into_inner);
+        built.is_some() && !self.is_due(built, progress)
+    }
+
+    /// Whether it has yet to be built.
+    pub(super) fn lacks_index(&self) -> bool {
+        self.shared.built.lock().unwrap_or_else(PoisonError::into_inner).is_none()
     }
 
     fn put(&self, index: Option<Arc<Index>>) {

@@ -151,7 +151,9 @@ impl<'a> AuditFile<'a> {
     pub(super) fn finish(mut self) -> Result<(AtomicFile, AuditSummary), TrainError> {
         let rest = self.rows.take();
         let file = self.out.write(rest).and_then(|()| self.out.finish());
-        Ok((file.map_err(|error| failed(&self.path, error))?, self.summary))
+        let mut file = file.map_err(|error| failed(&self.path, error))?;
+        file.complete()?;
+        Ok((file, self.summary))
     }
 }
 

@@ -7,16 +7,18 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::{Epoch, Lane, WithLoss, all_lanes, epoch, prepare, with_proposal};
-use crate::context::{Context, Stage, Unit};
+use super::{Around, Epoch, Lane, WithLoss, all_lanes, epoch, prepare, with_proposal};
+use crate::context::{Context, Unit};
 use crate::dataset::Dataset;
 use crate::loss::Listwise;
 use crate::model::{InstructionSet, SquareProduct, Tables};
-use crate::negatives::{Distribution, SharedBlock, Watch};
+use crate::negatives::{Distribution, SharedBlock};
 use crate::train::bench::beside;
-use crate::train::confidence::Confidence;
 use crate::train::config::TrainConfig;
 use crate::train::error::TrainError;
+use crate::train::gauges::Gauges;
+use crate::train::lane::Done;
+use crate::train::place::Cut;
 use crate::train::plan::plan_train;
 
 /// Each stage is measured this many times; the median is reported.
@@ -92,9 +94,8 @@ fn measure<L: Listwise, P: Distribution + Clone>(
 ) -> Result<ListwiseBench, TrainError> {
     let plan = plan_train(dataset, config, ctx)?;
     let (tables, mut lanes) = prepare(dataset, config, proposal, &plan, (beside(dataset), None))?;
-    let confidence = Confidence::new(dataset, &config.confidence, ctx)?;
-    let watch = Watch::new(dataset, config.negatives(), config.temperature());
-    let stage = ctx.stage("measuring", None, Unit::Triples);
+    let around = Around::new(dataset, config, &plan, ctx)?;
+    let stage = Gauges::new(ctx.stage("measuring", None, Unit::Triples), config, &plan);
     let negatives = config.negatives().min(dataset.items().len() as usize);
     let interactions = dataset.train().len();
     let operations = (6 * negatives * config.dimensions) as f64 / 1e9;
@@ -103,8 +104,8 @@ fn measure<L: Listwise, P: Distribution + Clone>(
         stage.note(name);
         let mut rates = Vec::new();
         for _ in 0..ROUNDS {
-            let around = (&tables, confidence.as_ref(), &watch);
-            let work = epoch(dataset, config, (number % config.epochs, &plan), loss, around, (ctx, &stage));
+            let at = (number % config.epochs, &plan, Cut::new(&plan, false));
+            let work = epoch(dataset, config, at, loss, (&tables, &around), (ctx, &stage));
             number += 1;
             rates.push(run(&work, &tables).ok_or(TrainError::Panicked)?);
             ctx.check()?;
@@ -121,7 +122,7 @@ fn measure<L: Listwise, P: Distribution + Clone>(
     let whole = median("whole pipeline", &mut |work, _| {
         let began = Instant::now();
         let rate = work.update.learning_rate;
-        let done = all_lanes(work, &mut lanes, |_| rate)?;
+        let done = all_lanes(work, &mut lanes, |_| rate, Done::default())?;
         Some(done.positives as f64 / began.elapsed().as_secs_f64())
     })?;
     let trainer = median("trainer", &mut |work, _| Some(trainers_alone(work, &mut lanes)))?;
@@ -148,20 +149,21 @@ pub(in crate::train) fn producers(
     dataset: &Dataset,
     config: &TrainConfig,
     rounds: usize,
-    (ctx, stage): (&Context, &Stage<'_>),
+    (ctx, stage): (&Context, &Gauges<'_>),
 ) -> Result<(f64, f64), TrainError> {
-    struct Produce<'a>(&'a Dataset, &'a TrainConfig, usize, (&'a Context, &'a Stage<'a>), Instant);
+    struct Produce<'a>(&'a Dataset, &'a TrainConfig, usize, (&'a Context, &'a Gauges<'a>), Instant);
     impl WithLoss for Produce<'_> {
         type Outcome = (f64, f64);
         fn with<L: Listwise, P: Distribution + Clone>(self, loss: L, proposal: &P) -> Result<(f64, f64), TrainError> {
             let Self(dataset, config, rounds, (ctx, stage), began) = self;
             let plan = plan_train(dataset, config, ctx)?;
             let (tables, mut lanes) = prepare(dataset, config, proposal, &plan, (beside(dataset), None))?;
-            let watch = Watch::new(dataset, config.negatives(), config.temperature());
+            let around = Around::new(dataset, config, &plan, ctx)?;
             let setup = began.elapsed().as_secs_f64();
             let mut rates = Vec::new();
             for _ in 0..rounds {
-                let work = epoch(dataset, config, (0, &plan), loss, (&tables, None, &watch), (ctx, stage));
+                let at = (0, &plan, Cut::new(&plan, false));
+                let work = epoch(dataset, config, at, loss, (&tables, &around), (ctx, stage));
                 let began = Instant::now();
                 produce_all(&work, &mut lanes);
                 rates.push(dataset.train().len() as f64 / began.elapsed().as_secs_f64());

@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use super::config::TrainConfig;
 use super::error::TrainError;
+use super::keeping::{Keeper, Origin, Partial, folder_of};
+use super::logged::{end, fail, header};
 use super::plan::{TrainPlan, plan_train};
 use super::run::{Stopped, TrainReport, filled_tables, publish_tables, train_tables};
 use super::{Schedule, ValidationConfig};
@@ -19,7 +21,8 @@ use crate::context::Context;
 use crate::dataset::{Dataset, Part};
 use crate::mix::mix;
 use crate::model::{InstructionSet, Model, ModelManifest, Tables};
-use crate::storage::NewVersion;
+use crate::runlog::RunLogWriter;
+use crate::storage::{NewVersion, check_in_use};
 pub(super) use selection::Selection;
 pub(super) use warm::{Start, Warm};
 
@@ -84,11 +87,12 @@ pub struct UpdateReport {
 /// among them. The optimizer starts without memory. O(epochs × (new + replayed) × negatives × dimensions), and each epoch
 /// reads all interactions, and samples negatives for those that share a user and a block of items with one it trains on.
 ///
-/// With one thread, or if the model was trained deterministically, the same seed gives the same bits.
+/// With one thread, or if the model was trained deterministically, the same seed gives the same bits. An update takes no
+/// checkpoints: one that is interrupted or diverges begins again.
 ///
 /// # Errors
 /// If there is no model, or its dataset is no ancestor of `dataset` (both are named), nothing is new, another process is
-/// writing the model, and those of [`train`](super::train()); nothing is published then.
+/// writing the model, an interrupted training of it has left checkpoints, and those of [`train`](super::train()); nothing is published then.
 pub fn update(
     path: &Path,
     dataset: &Dataset,
@@ -96,6 +100,7 @@ pub fn update(
     ctx: &Context,
 ) -> Result<(ModelManifest, UpdateReport), TrainError> {
     let before = Model::open(path)?;
+    Partial::check(path, false, ctx)?;
     let version = NewVersion::begin(path, false, "peccary-model")?;
     // Behind the lock nothing changes; before it, it may have.
     let model = Model::open(path)?;
@@ -112,21 +117,40 @@ pub fn update(
         return Err(TrainError::NothingNew { model: path.to_path_buf(), dataset: dataset.path().to_path_buf() });
     }
     let base = config_of(&model)?;
-    let config = &configured(&base, options, dataset)?;
-    let config = &*config.in_force();
+    let mut given = configured(&base, options, dataset)?;
+    given.keep_nothing();
+    let config = &*given.in_force();
     if !(0.0..1.0).contains(&options.replay) {
         let must = "be at least 0 and below 1".to_string();
         return Err(TrainError::Config { key: "replay".into(), value: options.replay.to_string(), must });
     }
-    let plan = plan_train(dataset, config, ctx)?;
+    let mut plan = plan_train(dataset, config, ctx)?;
     let selection = Selection::new(&appended, dataset, options.replay);
+    // Those that an epoch trains on.
+    plan.counts.interactions = selection.expected(dataset.train().len());
     let warm = Warm::new(&model, dataset, config, selection, ctx)?;
-    let place = (version.path(), ctx);
-    let (tables, training) = match warm.selection.len() {
-        // Users were forgotten, and no more.
-        0 => untrained(dataset, config, &plan, (place.0, &warm))?,
-        _ => train_tables(dataset, config, &plan, place, None, Some(&warm))?,
+    let origin = Origin {
+        peccary: env!("CARGO_PKG_VERSION").to_string(),
+        dataset: std::path::absolute(dataset.path()).unwrap_or_else(|_| dataset.path().to_path_buf()),
+        fingerprint: dataset.fingerprint().to_string(),
+        config: given.clone(),
+        plan: plan.clone(),
+        force: false,
+        instruction_set: InstructionSet::detect().name().to_string(),
     };
+    let log = RunLogWriter::create(&folder_of(path), header(dataset, &origin, path, ctx), ctx);
+    let listening = log.clone();
+    let ctx = &ctx.overheard(move |text| listening.message(text));
+    let mut keeper = Keeper::new(None, origin, None, log.clone());
+    let trained = match warm.selection.len() {
+        // Users were forgotten, and no more.
+        0 => untrained(dataset, config, &plan, (version.path(), &warm)),
+        _ => train_tables(dataset, config, &plan, (version.path(), ctx), (None, &mut keeper, Some(&warm))),
+    };
+    // What was cut off a file is learnt from as zeros, where it raised no signal.
+    let trained = trained.and_then(|trained| check_in_use(dataset.path()).map(|()| trained).map_err(TrainError::from));
+    let (tables, training) = trained.inspect_err(|error| fail(&log, error))?;
+    end(&log, &training);
     let (users, items) = (dataset.users().len(), dataset.items().len());
     let report = UpdateReport {
         from: model.version(),
@@ -140,7 +164,7 @@ pub fn update(
         training,
     };
     // The model's own configuration, so that the next update starts from that, too.
-    let manifest = publish_tables(version, dataset, &base, tables, (&report, Some(model.version())))?;
+    let manifest = publish_tables(version, dataset, &base, tables, (&report, Some(model.version()), Some(&log)))?;
     Ok((manifest, report))
 }
 
@@ -160,6 +184,8 @@ fn untrained(
         instruction_set: InstructionSet::detect().name().to_string(),
         plan: plan.clone(),
         audit: None,
+        rollbacks: Vec::new(),
+        checkpoints: None,
     };
     Ok((filled_tables(dataset, config, plan, (folder, Some(warm)))?, report))
 }

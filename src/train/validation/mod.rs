@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::control::{ControlState, Decision};
 use super::divergence;
+use super::keeping::{BestTables, RunState, Saved};
 use super::plan::{TrainPlan, ValidationPlan};
 use super::{TrainConfig, TrainError};
 use crate::context::{ByteSize, Context, Silent};
@@ -102,8 +103,7 @@ impl ValidationConfig {
             part: Part::Valid,
             k: vec![self.cut_off()],
             users: self.users.map(|users| users as usize),
-            baselines: false,
-            ..EvaluateOptions::default()
+            ..EvaluateOptions::accuracy()
         }
     }
 }
@@ -149,12 +149,9 @@ pub(super) struct Validator<'a> {
     /// What is left of the budget beside training.
     ctx: Context,
     /// The best factors of users and items, where they are no longer those in training.
-    best: [SharedTable; 2],
+    best: BestTables,
     /// Whether they are: otherwise the tables themselves are the best.
     copied: bool,
-    users: u64,
-    interactions: u64,
-    pub(super) state: ControlState,
 }
 
 impl<'a> Validator<'a> {
@@ -172,26 +169,30 @@ impl<'a> Validator<'a> {
         let room = |side: &mut SharedTable| {
             SharedTable::with_stride(side.rows(), side.stride(), place).map_err(ModelError::from)
         };
-        let best = [room(tables.users.factors_mut())?, room(tables.items.factors_mut())?];
+        let best = BestTables::new([room(tables.users.factors_mut())?, room(tables.items.factors_mut())?]);
         let left = (plan.budget.0 + planned.ranking.0).saturating_sub(plan.memory.0);
         let ctx = ctx.clone().with_memory(ByteSize(left)).with_progress(std::sync::Arc::new(Silent));
-        let validator = Self {
-            dataset,
-            config,
-            validation,
-            plan,
-            ctx,
-            best,
-            copied: false,
-            users: 0,
-            interactions: 0,
-            state: ControlState::default(),
-        };
+        let validator = Self { dataset, config, validation, plan, ctx, best, copied: false };
         let scorer = TableScorer::new(tables, config.similarity());
         check_evaluation(&scorer, dataset, &validation.options(), &validator.ctx)
             .map_err(|error| validator.explain(error))?;
         validator.resume_reading(tables);
         Ok(Some(validator))
+    }
+
+    /// The best tables, where they are no longer those in training.
+    pub(super) fn best(&self) -> Option<&BestTables> {
+        self.copied.then_some(&self.best)
+    }
+
+    /// Takes the best tables from a checkpoint, or forgets them where there is none.
+    pub(super) fn go_on_from(&mut self, saved: Option<&Saved>) -> Result<(), TrainError> {
+        self.copied = match saved {
+            Some(saved) => saved.read_best(self.best.lock().iter_mut())?,
+            None => false,
+        };
+        self.best.restored();
+        Ok(())
     }
 
     /// Whether the end of epoch `epoch`, from 1, is a time to validate.
@@ -205,6 +206,7 @@ impl<'a> Validator<'a> {
         &mut self,
         (epoch, learning_rate): (u32, f32),
         tables: &mut Tables,
+        state: &mut RunState,
     ) -> Result<Decision, TrainError> {
         let start = Instant::now();
         let options = self.validation.options();
@@ -216,21 +218,24 @@ impl<'a> Validator<'a> {
             }
             other => other.map_err(|error| self.explain(error))?,
         };
-        (self.users, self.interactions) = (evaluation.users, evaluation.interactions);
+        state.validated_on = (evaluation.users, evaluation.interactions);
+        let state = &mut state.control;
         let value = evaluation.metrics.get(&self.validation.metric).unwrap_or_default();
-        let decision = self.state.see(Validated { epoch, value, learning_rate, seconds: 0.0 }, self.config);
+        let decision = state.see(Validated { epoch, value, learning_rate, seconds: 0.0 }, self.config);
         let over = decision.stop || epoch == self.config.epochs;
         if decision.best {
             self.copied = !over;
             if self.copied {
-                let [users, items] = &mut self.best;
-                users.copy_from(tables.users.factors_mut(), || self.ctx.check())?;
-                items.copy_from(tables.items.factors_mut(), || self.ctx.check())?;
+                // Not broken off: what is to be kept of an interrupted run are whole tables.
+                let [users, items] = &mut *self.best.lock();
+                users.copy_from(tables.users.factors_mut(), || Ok::<_, TrainError>(()))?;
+                items.copy_from(tables.items.factors_mut(), || Ok::<_, TrainError>(()))?;
             }
+            self.best.changed();
         }
         self.resume_reading(tables);
         let seconds = start.elapsed().as_secs_f64();
-        self.state.history.iter_mut().chain(&mut self.state.best).for_each(|seen| {
+        state.history.iter_mut().chain(&mut state.best).for_each(|seen| {
             if seen.epoch == epoch {
                 seen.seconds = seconds;
             }
@@ -239,24 +244,25 @@ impl<'a> Validator<'a> {
     }
 
     /// What the run shows beside its loss: the last value, and the best if that is another.
-    pub(super) fn note(&self) -> String {
-        let (Some(last), Some(best)) = (self.state.history.last(), &self.state.best) else { return String::new() };
+    pub(super) fn note(&self, state: &ControlState) -> String {
+        let (Some(last), Some(best)) = (state.history.last(), &state.best) else { return String::new() };
         let text = format!(", {} {:.5}", self.validation.metric, last.value);
         if last.epoch == best.epoch { text } else { format!("{text} (best {:.5} at {})", best.value, best.epoch) }
     }
 
     /// Makes the best tables those in training.
-    pub(super) fn finish(mut self, tables: &mut Tables) -> ValidationReport {
+    pub(super) fn finish(self, tables: &mut Tables, state: &RunState) -> ValidationReport {
         if self.copied {
-            let [users, items] = &mut self.best;
+            let [users, items] = &mut *self.best.lock();
             std::mem::swap(tables.users.factors_mut(), users);
             std::mem::swap(tables.items.factors_mut(), items);
         }
-        let ControlState { history, best, .. } = self.state;
+        let ControlState { history, best, .. } = state.control.clone();
+        let (users, interactions) = state.validated_on;
         ValidationReport {
             metric: self.validation.metric.clone(),
-            users: self.users,
-            interactions: self.interactions,
+            users,
+            interactions,
             best_epoch: best.as_ref().map_or(0, |best| best.epoch),
             best_value: best.map_or(0.0, |best| best.value),
             seconds: history.iter().map(|seen| seen.seconds).sum(),

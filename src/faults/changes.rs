@@ -1,0 +1,106 @@
+//! Changes of a dataset that is there: append, compact and forget.
+
+use std::error::Error;
+use std::path::Path;
+use std::time::Duration;
+
+use super::datasets::{ctx, logs, run};
+use super::trial::{Trial, Tried};
+use crate::dataset::{Dataset, DatasetLock, compact, forget};
+use crate::ingest::{IngestRun, Input, Inputs, Leftover, OnError, append_ingest, append_options};
+
+/// What is there, by content and by files.
+fn state(root: &Path) -> Result<String, Box<dyn Error>> {
+    let dataset = Dataset::open(root.join("out.pec"))?;
+    dataset.verify(&ctx())?;
+    let names: Vec<&str> = dataset.manifest().files.iter().map(|file| file.path.as_str()).collect();
+    Ok(format!("{} in {}", dataset.fingerprint(), names.join(" ")))
+}
+
+fn append(log: &Path, root: &Path) -> Result<(), Box<dyn Error>> {
+    let path = root.join("out.pec");
+    let mut options = append_options(&path)?;
+    options.on_error = OnError::Skip;
+    let journaled = path.join(".append.partial/journal").exists();
+    let leftover = if journaled { Leftover::Resume } else { Leftover::Refuse };
+    let run = IngestRun { force: true, leftover, checkpoint: Duration::ZERO };
+    append_ingest(&Inputs::from(vec![Input::Path(log.to_path_buf())]), &options, &path, run, &ctx())?;
+    Ok(())
+}
+
+/// What every change begins with: what an earlier one left goes.
+fn tidy(root: &Path) -> Result<(), Box<dyn Error>> {
+    let (lock, manifest) = DatasetLock::claim(&root.join("out.pec"))?;
+    Ok(lock.remove_unlisted(&manifest)?)
+}
+
+/// How often it was changed.
+fn changes(root: &Path) -> Result<usize, Box<dyn Error>> {
+    Ok(Dataset::open(root.join("out.pec"))?.manifest().changes.len())
+}
+
+fn append_trial(tried: Tried) {
+    let (_folder, [one, two]) = logs();
+    let trial = Trial {
+        prepare: &|root| run(&one, root, false, Leftover::Refuse).unwrap(),
+        act: &|root| append(&two, root),
+        state: &state,
+        again: &|root| if changes(root)? == 0 { append(&two, root) } else { tidy(root) },
+    };
+    let count = trial.run(tried);
+    assert!(count > 60, "{count}");
+}
+
+#[test]
+fn append_survives_crashes() {
+    append_trial(Tried::Crash);
+}
+
+#[test]
+fn append_survives_faults() {
+    append_trial(Tried::Fault);
+}
+
+#[test]
+fn compact_survives_crashes_and_faults() {
+    let (_folder, [one, two]) = logs();
+    let act = |root: &Path| -> Result<(), Box<dyn Error>> {
+        compact(root.join("out.pec"), &ctx())?;
+        Ok(())
+    };
+    let trial = Trial {
+        prepare: &|root| {
+            run(&one, root, false, Leftover::Refuse).unwrap();
+            append(&two, root).unwrap();
+        },
+        act: &act,
+        state: &state,
+        again: &act,
+    };
+    for tried in [Tried::Crash, Tried::Fault] {
+        let count = trial.run(tried);
+        assert!(count > 20, "{count}");
+    }
+}
+
+#[test]
+fn forget_survives_crashes_and_faults() {
+    let (_folder, [one, two]) = logs();
+    let act = |root: &Path| -> Result<(), Box<dyn Error>> {
+        forget(root.join("out.pec"), &["u3".to_string()], &ctx())?;
+        Ok(())
+    };
+    let trial = Trial {
+        prepare: &|root| {
+            run(&one, root, false, Leftover::Refuse).unwrap();
+            append(&two, root).unwrap();
+        },
+        act: &act,
+        state: &state,
+        again: &|root| if changes(root)? == 1 { act(root) } else { tidy(root) },
+    };
+    for tried in [Tried::Crash, Tried::Fault] {
+        let count = trial.run(tried);
+        assert!(count > 20, "{count}");
+    }
+}

@@ -1,0 +1,178 @@
+//! One self-contained HTML page about a model: how it was trained, how good it is, what it recommends.
+//!
+//! Reads what a run left behind (the model's manifest and run log), evaluates, and draws; it knows nothing of how training
+//! works. `docs/report.md` says what is on the page and why it is built like this.
+
+mod error;
+mod html;
+mod map;
+mod number;
+mod page;
+mod plot;
+mod quality;
+mod recommended;
+mod reproduce;
+mod run;
+mod slices;
+mod summary;
+mod training;
+
+pub use error::ReportError;
+
+use std::io::Write as _;
+use std::path::Path;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::context::{Context, Unit};
+use crate::dataset::{Dataset, Part};
+use crate::evaluate::{EvaluateOptions, Protocol, SliceBy, evaluate};
+use crate::model::Model;
+use crate::runlog::{RunLog, RunLogError};
+use crate::storage::{AtomicFile, IoContext};
+use run::Run;
+
+/// Windows of held-out time to slice by.
+const WINDOWS: usize = 4;
+/// Columns of context to slice by, at most.
+const CONTEXTS: usize = 3;
+
+/// Settings of [`report`].
+#[derive(Clone, Debug, Default)]
+pub struct ReportOptions {
+    /// The held-out part. Default: test, or valid where there is no test part.
+    pub part: Option<Part>,
+    /// Cut-offs of the ranking. Default: those of [`EvaluateOptions`], as far as there are that many items.
+    pub k: Vec<usize>,
+    /// Evaluate a uniform sample of that many users. Default: all.
+    pub users: Option<usize>,
+}
+
+/// What [`save_report`] has written.
+#[derive(Clone, Debug, Serialize)]
+pub struct ReportSummary {
+    /// Bytes of the page.
+    pub bytes: u64,
+    /// What stands at its top: how good the model is, and how fast training was.
+    pub summary: String,
+    /// Plots on the page, by their ids.
+    pub plots: Vec<String>,
+    /// What of each model was evaluated, as `evaluate --json` has it; none without held-out interactions.
+    pub evaluations: Vec<Value>,
+}
+
+/// Makes the page about `model`, beside `against`. Without a dataset nothing is evaluated or recommended.
+///
+/// The page needs no network and holds its numbers as JSON, too. It is the same for the same models, dataset and settings,
+/// but for the time that evaluation took. Memory stays within `ctx.memory()`. Time: that of evaluating each model, and some
+/// seconds for the map of items.
+///
+/// # Errors
+/// If `model` does not belong to `dataset`, the part that is asked for is absent, a cut-off does not fit the catalogue, the
+/// memory budget is too small to rank a user, factors are not finite, or the operation was stopped.
+pub fn report(
+    model: &Model,
+    against: &[Model],
+    dataset: Option<&Dataset>,
+    options: &ReportOptions,
+    ctx: &Context,
+) -> Result<(String, ReportSummary), ReportError> {
+    let models: Vec<&Model> = std::iter::once(model).chain(against).collect();
+    let names = names(&models);
+    let mut runs = Vec::new();
+    for (model, name) in models.iter().zip(&names) {
+        runs.push(Run::of(model, run_log(model)?.as_ref(), name.clone()));
+    }
+    let mut evaluations = Vec::new();
+    let mut left_out = Vec::new();
+    let part = dataset.and_then(|dataset| part(dataset, options));
+    if let (Some(dataset), Some(part)) = (dataset, part) {
+        model.check_dataset(dataset)?;
+        for (at, (model, name)) in models.iter().zip(&names).enumerate() {
+            if model.check_dataset(dataset).is_err() {
+                left_out.push(name.clone());
+                continue;
+            }
+            let options = EvaluateOptions {
+                part,
+                k: if options.k.is_empty() { Protocol::Full.cut_offs(dataset) } else { options.k.clone() },
+                users: options.users,
+                slices: if at == 0 { slices(dataset) } else { Vec::new() },
+                ..EvaluateOptions::default()
+            };
+            // Baselines depend on the dataset alone.
+            let options = if at == 0 { options } else { EvaluateOptions { baselines: Vec::new(), ..options } };
+            let evaluation = evaluate(*model, dataset, &options, ctx)?;
+            evaluations.push((name.clone(), json!(evaluation)));
+        }
+    }
+    let page = page::Page::new(&models, &runs, dataset, part, &evaluations, &left_out, ctx)?;
+    let (text, summary, plots) = page.finish();
+    let evaluations = evaluations.into_iter().map(|(_, evaluation)| evaluation).collect();
+    let summary = ReportSummary { bytes: text.len() as u64, summary, plots, evaluations };
+    Ok((text, summary))
+}
+
+/// Makes the page of [`report`] and writes it to `target`, which appears whole or not at all; with `force` a file there is
+/// replaced.
+///
+/// # Errors
+/// Those of [`report`], and if the file exists or cannot be written.
+pub fn save_report(
+    model: &Model,
+    against: &[Model],
+    dataset: Option<&Dataset>,
+    options: &ReportOptions,
+    (target, force): (&Path, bool),
+    ctx: &Context,
+) -> Result<ReportSummary, ReportError> {
+    let mut file = AtomicFile::new(target, force)?;
+    let (page, summary) = report(model, against, dataset, options, ctx)?;
+    let stage = ctx.stage("writing the report", Some(summary.bytes), Unit::Bytes);
+    file.write_all(page.as_bytes()).at(target, "write")?;
+    stage.add(summary.bytes);
+    file.publish()?;
+    Ok(summary)
+}
+
+/// The part to evaluate on; none where nothing is held out and none was asked for.
+fn part(dataset: &Dataset, options: &ReportOptions) -> Option<Part> {
+    let held_out = [Part::Test, Part::Valid].into_iter().find(|part| dataset.part(*part).is_some());
+    options.part.or(held_out)
+}
+
+/// What the first model is sliced by: whatever the dataset has columns for.
+fn slices(dataset: &Dataset) -> Vec<SliceBy> {
+    let columns = dataset.manifest().columns;
+    let mut all = vec![SliceBy::Activity, SliceBy::Popularity];
+    if columns.time {
+        all.push(SliceBy::Time(WINDOWS));
+    }
+    if columns.event {
+        all.push(SliceBy::Event);
+    }
+    let contexts = dataset.manifest().contexts.iter().flat_map(|contexts| &contexts.columns);
+    all.extend(contexts.take(CONTEXTS).map(|column| SliceBy::Context(column.name.clone())));
+    all
+}
+
+/// The run log of `model`; none where an earlier version trained it.
+fn run_log(model: &Model) -> Result<Option<RunLog>, ReportError> {
+    match RunLog::open(model.path()) {
+        Ok(log) => Ok(Some(log)),
+        Err(RunLogError::None { .. }) => Ok(None),
+        Err(other) => Err(other.into()),
+    }
+}
+
+/// What the page calls the models: the names of their folders, or their paths where two have the same.
+fn names(models: &[&Model]) -> Vec<String> {
+    let of = |model: &&Model| model.path().file_name().map(|name| name.to_string_lossy().into_owned());
+    let short: Vec<String> = models.iter().map(|m| of(m).unwrap_or_else(|| m.path().display().to_string())).collect();
+    let is_alone = |name: &String| short.iter().filter(|other| *other == name).count() == 1;
+    let named = short.iter().zip(models).map(|(name, model)| {
+        html::shown(&if is_alone(name) { name.clone() } else { model.path().display().to_string() }, 40)
+    });
+    named.collect()
+}

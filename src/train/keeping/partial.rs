@@ -1,0 +1,199 @@
+//! The folder of a training in the making: `MODEL.partial`, with everything that is not published yet.
+//!
+//! ```text
+//! lock                held as long as a process works in it
+//! a/ b/               checkpoints, written in turn
+//! best-000012         the best tables of a validated run, which checkpoints share
+//! run.ndjson          the run log
+//! ```
+//!
+//! Nothing outside of the folder refers to it, so it may be removed at any time.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::saved::{Saved, is_best, remove};
+use crate::context::{ByteSize, Context};
+use crate::storage::disk::{self, DiskFile};
+use crate::storage::{IoContext, StorageError};
+use crate::train::TrainError;
+
+const LOCK: &str = "lock";
+const LOG: &str = crate::runlog::NAME;
+const SLOTS: [&str; 2] = ["a", "b"];
+
+/// The folder, claimed by this process. Dropped without a checkpoint it is removed, else it stays to be resumed.
+pub(in crate::train) struct Partial {
+    folder: PathBuf,
+    _lock: DiskFile,
+}
+
+/// The folder of the training of the model at `output`.
+pub(in crate::train) fn folder_of(output: &Path) -> PathBuf {
+    let mut name = output.as_os_str().to_os_string();
+    name.push(".partial");
+    PathBuf::from(name)
+}
+
+impl Partial {
+    /// Claims the folder beside `output` for a training that begins; what an earlier one has left there is removed if it
+    /// is to `restart`, and refused otherwise.
+    pub(in crate::train) fn begin(output: &Path, restart: bool, ctx: &Context) -> Result<Self, TrainError> {
+        let folder = folder_of(output);
+        let there = folder.symlink_metadata().is_ok();
+        if !there {
+            if let Some(parent) = folder.parent().filter(|p| !p.as_os_str().is_empty() && !p.is_dir()) {
+                return Err(StorageError::NoParent { path: parent.to_path_buf() }.into());
+            }
+            // A checkpoint is worth nothing in a folder whose name a crash takes back.
+            disk::create_folders(&folder).at(&folder, "create")?;
+        }
+        let partial = Self::claim(folder)?;
+        if !restart && partial.holds_checkpoint() {
+            let held = partial.bytes();
+            return Err(TrainError::Leftover { folder: partial.folder.clone(), model: output.to_path_buf(), held });
+        }
+        if there && !restart {
+            ctx.message(&format!(
+                "{}: removing what an earlier training left before its first checkpoint",
+                partial.folder.display()
+            ));
+        }
+        partial.clear()?;
+        Ok(partial)
+    }
+
+    /// Makes sure that no interrupted training to `output` is in the way of one that keeps nothing.
+    pub(in crate::train) fn check(output: &Path, restart: bool, ctx: &Context) -> Result<(), TrainError> {
+        if folder_of(output).symlink_metadata().is_ok() {
+            drop(Self::begin(output, restart, ctx)?);
+        }
+        Ok(())
+    }
+
+    /// Claims the folder that an interrupted training to `output` has left.
+    pub(in crate::train) fn resume(output: &Path) -> Result<(Self, Saved), TrainError> {
+        let folder = folder_of(output);
+        if folder.symlink_metadata().is_err() {
+            let why = "there is no such folder";
+            return Err(TrainError::NothingToResume { folder, why });
+        }
+        let partial = Self::claim(folder)?;
+        match partial.newest(&[]) {
+            Ok(Some(saved)) => Ok((partial, saved)),
+            Ok(None) => {
+                let why = "it was interrupted before its first checkpoint";
+                Err(TrainError::NothingToResume { folder: partial.folder.clone(), why })
+            }
+            Err(source) => Err(TrainError::Checkpoint { folder: partial.folder.clone(), source }),
+        }
+    }
+
+    fn claim(folder: PathBuf) -> Result<Self, TrainError> {
+        let is_folder = folder.symlink_metadata().is_ok_and(|m| m.is_dir());
+        let own = |name: &str| name == LOCK || name == LOG || SLOTS.contains(&name) || is_best(name);
+        let is_ours = folder
+            .read_dir()
+            .is_ok_and(|entries| entries.flatten().all(|entry| own(&entry.file_name().to_string_lossy())));
+        if !(is_folder && is_ours) {
+            return Err(TrainError::NotPartial { folder });
+        }
+        let path = folder.join(LOCK);
+        let lock = DiskFile::open_or_create(&path).at(&path, "create")?;
+        match lock.try_lock() {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Err(TrainError::Busy { folder }),
+            other => other.at(&path, "lock")?,
+        }
+        Ok(Self { folder, _lock: lock })
+    }
+
+    /// The folder itself.
+    pub(in crate::train) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The slot for checkpoint `number`: not that of the one before.
+    pub(super) fn slot(number: u64) -> &'static str {
+        SLOTS[(number % 2) as usize]
+    }
+
+    /// The newest checkpoint that is whole, but for those of numbers that are `spent`.
+    ///
+    /// # Errors
+    /// If there is none, and one that is not whole: why.
+    pub(in crate::train) fn newest(&self, spent: &[u64]) -> Result<Option<Saved>, StorageError> {
+        let mut failed = None;
+        let mut newest: Option<Saved> = None;
+        for slot in SLOTS.into_iter().filter(|slot| self.manifest(slot).is_file()) {
+            match Saved::open(&self.folder, slot) {
+                Ok(saved) if spent.contains(&saved.number) => {}
+                Ok(saved) if newest.as_ref().is_none_or(|other| saved.number > other.number) => newest = Some(saved),
+                Ok(_) => {}
+                Err(error) => failed = Some(error),
+            }
+        }
+        match (newest, failed) {
+            (None, Some(error)) => Err(error),
+            (newest, _) => Ok(newest),
+        }
+    }
+
+    fn manifest(&self, slot: &str) -> PathBuf {
+        self.folder.join(slot).join("manifest.json")
+    }
+
+    /// Whether there is a checkpoint.
+    pub(in crate::train) fn holds_checkpoint(&self) -> bool {
+        SLOTS.iter().any(|slot| self.manifest(slot).is_file())
+    }
+
+    /// Removes best tables that no checkpoint needs.
+    pub(super) fn tidy(&self) {
+        let needed: Vec<_> = SLOTS.iter().filter_map(|slot| Saved::needs(&self.folder, slot)).collect();
+        for entry in self.folder.read_dir().into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if is_best(&name) && !needed.contains(&name) {
+                // Failing to tidy up is no reason to fail; the next checkpoint tries again.
+                let _ = remove(&entry.path());
+            }
+        }
+    }
+
+    /// Bytes that it holds on the disk.
+    pub(in crate::train) fn bytes(&self) -> ByteSize {
+        fn below(folder: &Path) -> u64 {
+            let size = |entry: std::fs::DirEntry| match entry.metadata() {
+                Ok(m) if m.is_dir() => below(&entry.path()),
+                Ok(m) => m.len(),
+                Err(_) => 0,
+            };
+            folder.read_dir().map_or(0, |entries| entries.flatten().map(size).sum())
+        }
+        ByteSize(below(&self.folder))
+    }
+
+    /// Removes everything but the lock: checkpoints by their manifests first, so that none ever names what is gone.
+    pub(in crate::train) fn clear(&self) -> Result<(), StorageError> {
+        for slot in SLOTS {
+            remove(&self.manifest(slot))?;
+            remove(&self.folder.join(slot))?;
+        }
+        remove(&self.folder.join(LOG))?;
+        for entry in self.folder.read_dir().into_iter().flatten().flatten() {
+            if is_best(&entry.file_name().to_string_lossy()) {
+                remove(&entry.path())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        if !self.holds_checkpoint() {
+            // Failing to tidy up is no reason to fail; the next run finds it and tries again.
+            let _ = self.clear();
+            let _ = remove(&self.folder);
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! Checkpoints in files: what is read of them, what is left of them when they are damaged, and disks that fail.
+
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+
+use rustix::io::Errno;
+
+use super::saved::{Best, Writing, Written};
+use super::{CheckpointEvery, Origin, Partial, RunState, Saved};
+use crate::context::{ByteSize, Context};
+use crate::dataset::{Dataset, Part};
+use crate::model::{Optimizer, Precision, SharedTable, Tables};
+use crate::rank::fixture::dataset;
+use crate::storage::StorageError;
+use crate::storage::double::{Fault, Watched};
+use crate::train::{TrainConfig, TrainError, plan_train, train};
+
+fn ctx() -> Context {
+    Context::new(2, ByteSize(64 << 20))
+}
+
+fn data(folder: &Path) -> Dataset {
+    let users = (0..90u32).map(|u| (0..7).map(|i| (u * 7 + i * i * 3) % 50).collect()).collect();
+    dataset(&folder.join("data.pec"), 50, &[(Part::Train, users)])
+}
+
+fn origin(data: &Dataset) -> Origin {
+    let config = TrainConfig { dimensions: 3, ..TrainConfig::default() };
+    Origin {
+        peccary: "0".into(),
+        dataset: data.path().into(),
+        fingerprint: data.fingerprint().into(),
+        plan: plan_train(data, &config, &ctx()).unwrap(),
+        config,
+        force: false,
+        instruction_set: "any".into(),
+    }
+}
+
+/// Tables with an odd number of words in all, every one of them its number plus `first`.
+fn tables(first: f32) -> Tables {
+    let kept = (Optimizer::Adagrad { epsilon: 1e-8 }, Precision::F32);
+    let mut tables = Tables::new(90, 51, 3, true, kept, [None, None]).unwrap();
+    let mut number = first;
+    tables.tables_mut().for_each(|table| {
+        table.strips(|_, strip| {
+            for x in strip {
+                *x = number;
+                number += 1.0;
+            }
+        });
+    });
+    tables
+}
+
+fn best(first: f32) -> [SharedTable; 2] {
+    [3, 5].map(|rows| {
+        let mut table = SharedTable::zeros(rows, 3, None).unwrap();
+        table.strips(|_, strip| strip.fill(first));
+        table
+    })
+}
+
+/// Writes checkpoint `number`, whose tables begin with its number.
+fn write(folder: &Path, origin: &Origin, number: u64) -> Result<Option<Written>, StorageError> {
+    let state = RunState { epoch: number as u32, ..RunState::default() };
+    let stop = &AtomicBool::new(false);
+    let writing = Writing { folder, slot: Partial::slot(number), number, origin, state: &state, stop };
+    let mut best = best(number as f32);
+    writing.write(tables(number as f32).tables_mut(), Best::Tables(&mut best))
+}
+
+fn words<'t>(tables: impl Iterator<Item = &'t mut SharedTable>) -> Vec<f32> {
+    let mut words = Vec::new();
+    tables.for_each(|table| table.strips(|_, strip| words.extend_from_slice(strip)));
+    words
+}
+
+/// What a checkpoint holds must be what was written of that number.
+fn check(saved: &Saved) {
+    assert_eq!(u64::from(saved.state.epoch), saved.number);
+    let (mut read, mut read_best) = (tables(-1.0), best(-1.0));
+    saved.read_tables(read.tables_mut()).unwrap();
+    assert_eq!(words(read.tables_mut()), words(tables(saved.number as f32).tables_mut()));
+    assert!(saved.read_best(read_best.iter_mut()).unwrap());
+    assert_eq!(words(read_best.iter_mut()), words(best(saved.number as f32).iter_mut()));
+}
+
+#[test]
+fn any_changed_byte_is_found_and_the_checkpoint_before_is_used() {
+    let root = tempfile::tempdir().unwrap();
+    let origin = origin(&data(root.path()));
+    let partial = Partial::begin(&root.path().join("m"), false, &ctx()).unwrap();
+    assert!(partial.newest(&[]).unwrap().is_none());
+    for number in 1..4 {
+        write(partial.folder(), &origin, number).unwrap().unwrap();
+        let newest = partial.newest(&[]).unwrap().unwrap();
+        assert_eq!(newest.number, number);
+        check(&newest);
+    }
+    // A table of another shape is refused, and not read in part.
+    let other = Tables::new(90, 52, 3, true, (Optimizer::Sgd, Precision::F32), [None, None]);
+    let error = partial.newest(&[]).unwrap().unwrap().read_tables(other.unwrap().tables_mut()).unwrap_err();
+    assert!(matches!(error, StorageError::Damaged { .. }), "{error}");
+    for file in ["b/manifest.json", "b/tables", "best-000003"] {
+        let path = partial.folder().join(file);
+        let good = std::fs::read(&path).unwrap();
+        for at in (0..good.len()).step_by(good.len() / 150 + 1) {
+            let mut bad = good.clone();
+            bad[at] ^= 1;
+            std::fs::write(&path, &bad).unwrap();
+            let newest = partial.newest(&[]).unwrap().unwrap();
+            assert_eq!(newest.number, 2, "{file}: byte {at}");
+            std::fs::write(&path, &good[..at]).unwrap();
+            assert_eq!(partial.newest(&[]).unwrap().unwrap().number, 2, "{file}: cut at {at}");
+        }
+        std::fs::write(&path, &good).unwrap();
+    }
+    check(&partial.newest(&[]).unwrap().unwrap());
+    assert_eq!(partial.newest(&[3]).unwrap().unwrap().number, 2);
+    assert!(partial.newest(&[2, 3]).unwrap().is_none());
+    partial.tidy();
+    let there = |name: &str| partial.folder().join(name).exists();
+    assert!(!there("best-000001") && there("best-000002") && there("best-000003"));
+    for slot in ["a", "b"] {
+        std::fs::write(partial.folder().join(slot).join("manifest.json"), "{}").unwrap();
+    }
+    assert!(partial.newest(&[]).is_err());
+}
+
+#[test]
+fn whatever_call_fails_while_one_is_written_the_one_before_or_the_new_one_is_whole() {
+    let root = tempfile::tempdir().unwrap();
+    let origin = origin(&data(root.path()));
+    let mut failed = 0;
+    for at in 0.. {
+        let partial = Partial::begin(&root.path().join("m"), true, &ctx()).unwrap();
+        for number in 1..3 {
+            write(partial.folder(), &origin, number).unwrap().unwrap();
+        }
+        let fault = Fault { at, error: Errno::NOSPC, stays: true };
+        let watched = Watched::new(partial.folder()).fail(fault);
+        let written = write(partial.folder(), &origin, 3);
+        let refused = watched.failed().is_some();
+        drop(watched);
+        let newest = partial.newest(&[]).unwrap().unwrap();
+        check(&newest);
+        assert!(newest.number == 3 || (newest.number == 2 && written.is_err()), "call {at}: {}", newest.number);
+        // What failed is tried again in the same place.
+        write(partial.folder(), &origin, 3).unwrap().unwrap();
+        check(&partial.newest(&[]).unwrap().unwrap());
+        if !refused {
+            break;
+        }
+        failed += 1;
+    }
+    assert!(failed > 10, "{failed} calls");
+}
+
+#[test]
+fn a_disk_that_is_full_costs_checkpoints_and_nothing_else() {
+    let root = tempfile::tempdir().unwrap();
+    let data = data(root.path());
+    let output = root.path().join("m");
+    let mut config = TrainConfig { dimensions: 4, epochs: 6, ..TrainConfig::default() };
+    config.negatives.count = Some(2);
+    config.checkpoint.every = CheckpointEvery::Epoch;
+    for (at, stays) in [(4, true), (9, true), (4, false), (25, false)] {
+        let watched = Watched::new(&root.path().join("m.partial")).fail(Fault { at, error: Errno::NOSPC, stays });
+        let (_, report) = train(&data, &config, &output, true, &ctx()).unwrap();
+        assert!(watched.failed().is_some());
+        drop(watched);
+        let checkpoints = report.checkpoints.unwrap();
+        assert!(checkpoints.failed > 0, "{checkpoints:?}");
+        assert_eq!(checkpoints.written + checkpoints.failed, 5, "{checkpoints:?}");
+        assert_eq!(checkpoints.failed == 1, !stays, "{checkpoints:?}");
+        assert_eq!(report.epochs.len(), 6);
+        let _ = std::fs::remove_dir_all(root.path().join("m.partial"));
+    }
+    // What lies there for someone else is left alone.
+    std::fs::create_dir(root.path().join("m.partial")).unwrap();
+    std::fs::write(root.path().join("m.partial/journal"), "x").unwrap();
+    let refused = train(&data, &config, &output, true, &ctx());
+    assert!(matches!(refused, Err(TrainError::NotPartial { .. })));
+}

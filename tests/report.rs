@@ -1,0 +1,173 @@
+//! `peccary report` through the binary: its numbers are those of `evaluate` and of the run, and ids stay text.
+
+mod limited;
+mod reported;
+
+use std::fs;
+use std::process::Command;
+
+use peccary::{Model, RunLog};
+use reported::{NASTY, data_of, hostile, json};
+use serde_json::Value;
+
+/// What two evaluations have in common, but for the time that they took.
+fn timeless(evaluation: &Value) -> Value {
+    let mut evaluation = evaluation.clone();
+    evaluation.as_object_mut().unwrap().shift_remove("seconds");
+    evaluation
+}
+
+#[test]
+fn metrics_are_those_of_evaluate_and_curves_those_of_the_run() {
+    let case = hostile();
+    let page = case.path("report.html");
+    let summary = json(&["report", &case.model, &case.dataset, "--against", &case.other, "--output", &page]);
+    assert_eq!(summary["bytes"], fs::metadata(&page).unwrap().len());
+    assert!(summary["bytes"].as_u64().unwrap() < 2 << 20, "{}", summary["bytes"]);
+    assert!(summary["summary"].as_str().unwrap().starts_with("NDCG@20 is 0."), "{summary}");
+    let data = data_of(&page);
+
+    // What the first model is sliced by, and what is measured of the second one, are flags of evaluate's.
+    let first = json(&["evaluate", &case.model, &case.dataset, "--slices", "activity,popularity,time:4"]);
+    assert_eq!(timeless(&data["models"][0]["evaluation"]), timeless(&first));
+    let second = json(&["evaluate", &case.other, &case.dataset, "--baselines", "none"]);
+    assert_eq!(timeless(&data["models"][1]["evaluation"]), timeless(&second));
+    assert_eq!(timeless(&summary["evaluations"][0]), timeless(&first));
+
+    for (at, path) in [&case.model, &case.other].into_iter().enumerate() {
+        let model = Model::open(path).unwrap();
+        let history = &model.manifest().history;
+        let of = |key: &str| -> Value {
+            let epochs = history["epochs"].as_array().unwrap().iter();
+            epochs.map(|e| serde_json::json!([e["epoch"].as_f64(), e[key].as_f64()])).collect()
+        };
+        let plotted = |plot: &str| data["plots"][plot]["series"][at]["points"].clone();
+        assert_eq!(plotted("loss"), of("loss"));
+        assert_eq!(plotted("learning-rate"), of("learning_rate"));
+        let validated: Value = history["validation"]["history"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|v| serde_json::json!([v["epoch"].as_f64(), v["value"]]))
+            .collect();
+        assert_eq!(plotted("validation"), validated);
+        if let Ok(log) = RunLog::open(path) {
+            let losses: Value = log.epochs().iter().map(|e| serde_json::json!([f64::from(e.epoch), e.loss])).collect();
+            assert_eq!(plotted("loss"), losses);
+        }
+    }
+    let best = data["plots"]["validation"]["marks"][0]["x"].as_f64().unwrap();
+    let validation = Model::open(&case.model).unwrap().manifest().history["validation"].clone();
+    assert_eq!(Some(best), validation["best_epoch"].as_f64());
+    let shares = &data["plots"]["popularity"]["series"];
+    for series in shares.as_array().unwrap() {
+        let sum: f64 = series["values"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).sum();
+        assert!((sum - 1.0).abs() < 1e-9, "{series}");
+    }
+    assert!(data["plots"]["map"]["points"].as_array().unwrap().len() >= 100, "every item is on the map");
+
+    // Again: the same page, but for times.
+    json(&["report", &case.model, &case.dataset, "--against", &case.other, "--output", &page, "--force", "--threads", "1"]);
+    assert_eq!(data_of(&page)["plots"], data["plots"]);
+}
+
+#[test]
+fn ids_are_text_whatever_they_say() {
+    let case = hostile();
+    let page = case.path("report.html");
+    json(&["report", &case.model, &case.dataset, "--output", &page]);
+    let text = fs::read_to_string(&page).unwrap();
+    for nasty in &NASTY[..5] {
+        assert!(!text.contains(nasty), "{nasty}");
+    }
+    assert_eq!(text.matches("<script").count(), 2, "the data and the page's own");
+    assert_eq!(text.matches("</script").count(), 2);
+    assert!(text.contains("&lt;script&gt;alert(1)&lt;/script&gt;"), "it is shown");
+    assert!(!text.contains(['\u{1}', '\u{7f}', '\u{202e}', '\u{2028}']));
+    assert!(!text.contains(&"&lt;x&gt;".repeat(50)), "long ids are cut");
+    assert!(!text.contains("http:") && !text.contains("https:") || text.contains("http://www.w3.org/2000/svg"));
+}
+
+#[test]
+fn the_commands_on_the_page_make_the_model_again() {
+    let case = hostile();
+    let page = case.path("report.html");
+    json(&["report", &case.model, &case.dataset, "--output", &page]);
+    let text = fs::read_to_string(&page).unwrap();
+    let (_, rest) = text.split_once("<code id=\"commands\">").unwrap();
+    let commands = rest.split_once("</code>").unwrap().0;
+    let plain = [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&#39;", "'"), ("&amp;", "&")];
+    let mut commands = plain.into_iter().fold(commands.to_string(), |text, (a, b)| text.replace(a, b));
+    // Elsewhere.
+    for (old, new) in [(&case.dataset, "again.pec"), (&case.model, "again.model")] {
+        commands = commands.replace(old.as_str(), new);
+    }
+    let commands = commands.replace("peccary ", &format!("'{}' ", env!("CARGO_BIN_EXE_peccary")));
+    let folder = tempfile::tempdir().unwrap();
+    let output = Command::new("sh").args(["-e", "-c", &commands]).current_dir(folder.path()).output().unwrap();
+    assert!(output.status.success(), "{commands}: {}", String::from_utf8_lossy(&output.stderr));
+    let (old, new) = (Model::open(&case.model).unwrap(), Model::open(folder.path().join("again.model")).unwrap());
+    assert_eq!(old.manifest().dataset, new.manifest().dataset, "the dataset is the same");
+    assert_eq!(old.manifest().config, new.manifest().config);
+    assert!(folder.path().join("report.html").exists());
+}
+
+#[test]
+fn what_cannot_be_reported_is_refused_with_a_remedy() {
+    let case = hostile();
+    let page = case.path("report.html");
+    let refused = |arguments: &[&str], code: i32, texts: &[&str]| {
+        let mut command = assert_cmd::Command::cargo_bin("peccary").unwrap();
+        let output = command.arg("report").args(arguments).args(["--output", &page, "--quiet"]).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
+        assert!(texts.iter().all(|text| said.contains(text)), "{texts:?} in {said}");
+        assert!(!fs::exists(&page).unwrap());
+    };
+    let (model, dataset) = (case.model.as_str(), case.dataset.as_str());
+    refused(&[model, dataset, "--k", "5000"], 2, &["--k 5000"]);
+    refused(&[model, "--k", "5"], 2, &["need a dataset", "peccary report MODEL DATASET"]);
+    refused(&[dataset], 1, &["not a Peccary model", "it is a dataset"]);
+    refused(&["absent.model", dataset], 1, &["absent.model", "there is no such folder"]);
+    refused(&[model, "--against", "absent.model"], 1, &["absent.model"]);
+    refused(&[model, dataset, "--memory", "1KiB"], 1, &["--memory"]);
+    let apart = case.path("apart.pec");
+    json(&["ingest", &case.log, "--output", &apart, "--split", "random:0.3"]);
+    refused(&[model, &apart], 1, &["trained on another dataset"]);
+    refused(&[model, &apart, "--split", "valid"], 1, &["trained on another dataset"]);
+
+    // Beside a model of other data the curves are there, and the metrics are not.
+    let strange = case.path("strange.model");
+    json(&["train", &apart, "--output", &strange, "--dim", "8", "--epochs", "2"]);
+    let summary = json(&["report", model, dataset, "--against", &strange, "--output", &page]);
+    assert_eq!(summary["evaluations"].as_array().unwrap().len(), 1);
+    let text = fs::read_to_string(&page).unwrap();
+    assert!(text.contains("strange.model was trained on another dataset and is not evaluated."));
+    let series = data_of(&page)["plots"]["loss"]["series"].clone();
+    assert_eq!(series[1]["points"].as_array().unwrap().len(), 2);
+    let mut again = assert_cmd::Command::cargo_bin("peccary").unwrap();
+    again.args(["report", model, "--output", &page]).assert().code(1).stderr(predicates::str::contains("--force"));
+
+    // Without a dataset there is what the model says itself.
+    json(&["report", model, "--output", &page, "--force"]);
+    let data = data_of(&page);
+    assert!(data["models"][0]["evaluation"].is_null() && data["plots"]["map"].is_object());
+    assert!(data["plots"].get("popularity").is_none());
+}
+
+#[test]
+fn memory_stays_within_the_budget() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
+    let (log, dataset, model, page) = (path("log.csv"), path("log.pec"), path("log.model"), path("report.html"));
+    json(&["synth", "--output", &log, "--users", "20000", "--items", "50000", "--interactions", "200000"]);
+    json(&["ingest", &log, "--output", &dataset, "--split", "random:0.05"]);
+    json(&["train", &dataset, "--output", &model, "--dim", "62", "--epochs", "1", "--negatives", "1"]);
+    let budget = 24 << 20;
+    let arguments = ["report", &model, &dataset, "--output", &page, "--memory", "24MiB", "--threads", "2", "--users", "200"];
+    // Tables and dataset together are larger than the budget; maps do not count as data.
+    let run = limited::limited(budget + (24 << 20), &arguments).run();
+    assert!(run.output.status.success(), "{}", run.describe());
+    assert!(run.peak_anonymous <= budget, "{}", run.describe());
+    assert!(data_of(&page)["plots"]["map"].is_object());
+}

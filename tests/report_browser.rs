@@ -1,0 +1,29 @@
+//! The report in a browser: `tests/browser/run.sh` drives Chromium over a page whose ids try to be markup.
+
+mod reported;
+
+use std::process::Command;
+
+use reported::{hostile, json, data_of};
+use serde_json::Value;
+
+/// What `run.sh` exits with where there is no Chromium.
+const SKIPPED: i32 = 77;
+
+#[test]
+fn a_reader_sees_the_runs_numbers_and_nothing_else_runs() {
+    let case = hostile();
+    let page = case.path("report.html");
+    json(&["report", &case.model, &case.dataset, "--against", &case.other, "--output", &page]);
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/browser/run.sh");
+    let output = Command::new("sh").args([script, env!("CARGO_TARGET_TMPDIR"), &page]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    if output.status.code() == Some(SKIPPED) {
+        // Past the harness, which keeps what a passing test prints to itself.
+        std::io::Write::write_all(&mut std::io::stderr(), said.as_bytes()).unwrap();
+        return;
+    }
+    assert!(output.status.success(), "{said}");
+    let seen: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(seen, data_of(&page), "the browser reads what was written");
+}

@@ -1,0 +1,149 @@
+//! `peccary compare`: which of two models is better, by how much, or that it cannot be told.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use peccary::{Baseline, ComparedMetric, Comparison, Context, Dataset, Model, Scorer, Verdict, compare};
+
+use crate::common::Globals;
+use crate::evaluate::{RankingArgs, columns, explain, number};
+use crate::numbers::grouped;
+
+const EXAMPLES: &str = "\
+Both rank the same held-out items for the same users. A difference counts when the randomization test of the users' \
+differences, corrected for the number of metrics (Holm), says so at 95 %. docs/metrics.md has the details.
+
+Instead of a model, name a baseline: popularity, recent, item_knn or random.
+
+Examples:
+  peccary compare new.model old.model clicks.pec
+  peccary compare clicks.model popularity clicks.pec --k 10
+  peccary compare new.model old.model clicks.pec --split valid --users 10000 --json";
+
+/// Tell which of two models is better on held-out interactions, by how much, or that it cannot be told
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// The one model, or a baseline
+    #[arg(value_name = "MODEL_A")]
+    a: PathBuf,
+    /// The other model, or a baseline
+    #[arg(value_name = "MODEL_B")]
+    b: PathBuf,
+    /// The dataset that they were trained on
+    dataset: PathBuf,
+    #[command(flatten)]
+    ranking: RankingArgs,
+}
+
+/// Runs the command.
+pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
+    let ctx = globals.context();
+    let dataset = Dataset::open(&args.dataset)?;
+    let options = args.ranking.options(&dataset);
+    let a = scorer(&args.a, &dataset, options.seed, &ctx)?;
+    let b = scorer(&args.b, &dataset, options.seed, &ctx)?;
+    let comparison = compare(&*a, &*b, &dataset, &options, &ctx).map_err(explain)?;
+    let names = [&args.a, &args.b].map(|path| path.display().to_string());
+    let mut report = serde_json::to_value(&comparison)?;
+    report["a"] = names[0].as_str().into();
+    report["b"] = names[1].as_str().into();
+    report["summary"] = summary(&comparison, &names).into();
+    globals.print(&report, text(&comparison, &names))
+}
+
+/// The model at `path`; where there is nothing, the baseline of that name.
+fn scorer<'a>(path: &Path, dataset: &'a Dataset, seed: u64, ctx: &Context) -> anyhow::Result<Box<dyn Scorer + 'a>> {
+    if !path.exists()
+        && let Some(name) = path.to_str()
+        && let Ok(baseline) = name.parse::<Baseline>()
+    {
+        return Ok(baseline.scorer(dataset, seed, ctx)?);
+    }
+    let model = Model::open(path);
+    let missing = !path.exists();
+    let model = if missing {
+        model.context("neither a model nor a baseline (popularity, recent, item_knn, random)")
+    } else {
+        Ok(model?)
+    };
+    Ok(Box::new(model?))
+}
+
+/// What was found, in a sentence.
+fn summary(comparison: &Comparison, [a, b]: &[String; 2]) -> String {
+    let told = |verdict: Verdict| comparison.metrics.iter().filter(move |m| m.verdict == verdict).collect::<Vec<_>>();
+    let list = |metrics: &[&ComparedMetric]| metrics.iter().map(|m| m.metric.as_str()).collect::<Vec<_>>().join(", ");
+    let by = |metrics: &[&ComparedMetric], better: &str, worse: &str| {
+        // What most people look at, if it is among them.
+        let one = metrics.iter().rev().find(|m| m.metric.starts_with("ndcg")).or(metrics.first());
+        one.map_or(String::new(), |m| {
+            let (difference, of) = (m.difference.abs(), m.a.min(m.b));
+            let share = if of > 0.0 { format!(", {:+.1} %", 100.0 * difference / of) } else { String::new() };
+            let mut ends = m.interval.map(f64::abs);
+            ends.sort_by(f64::total_cmp);
+            format!(
+                "{better} is better than {worse}: {} {} against {}{share} (difference {}, 95 % interval {} to {})",
+                m.metric,
+                number(m.a.max(m.b)),
+                number(of),
+                number(difference),
+                number(ends[0]),
+                number(ends[1]),
+            )
+        })
+    };
+    match comparison.verdict {
+        Verdict::A => by(&told(Verdict::A), a, b),
+        Verdict::B => by(&told(Verdict::B), b, a),
+        Verdict::Mixed => {
+            format!(
+                "each is better by some metrics: {a} by {}; {b} by {}",
+                list(&told(Verdict::A)),
+                list(&told(Verdict::B))
+            )
+        }
+        Verdict::CannotBeTold => {
+            format!(
+                "it cannot be told which is better: no difference is significant at 95 % on these {} users",
+                grouped(comparison.users)
+            )
+        }
+    }
+}
+
+fn text(comparison: &Comparison, names: &[String; 2]) -> String {
+    let mut text = format!(
+        "A = {}, B = {}: {} users, {} {} interactions, {} ranking\n\n",
+        names[0],
+        names[1],
+        grouped(comparison.users),
+        grouped(comparison.interactions),
+        comparison.part.name(),
+        comparison.protocol,
+    );
+    let header = ["", "A", "B", "A - B", "95 % interval", "p, corrected", "better"];
+    let mut rows = vec![header.map(String::from).to_vec()];
+    for m in &comparison.metrics {
+        let better = match m.verdict {
+            Verdict::A => "A",
+            Verdict::B => "B",
+            _ => "-",
+        };
+        let [low, high] = m.interval;
+        rows.push(vec![
+            m.metric.clone(),
+            number(m.a),
+            number(m.b),
+            format!("{:+.4}", m.difference),
+            format!("{low:+.4} to {high:+.4}"),
+            format!("{:.4}", m.p_corrected),
+            better.into(),
+        ]);
+    }
+    for line in columns(&rows) {
+        text += line.trim_end();
+        text.push('\n');
+    }
+    text + "\n" + &summary(comparison, names)
+}
