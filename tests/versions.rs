@@ -88,6 +88,44 @@ fn every_training_is_a_version_that_commands_can_name() {
 }
 
 #[test]
+fn paths_may_be_relative() {
+    let trained = Trained::new();
+    let name = Path::new(&trained.model).file_name().unwrap().to_str().unwrap();
+    let run = |args: &[&str]| peccary(args).current_dir(trained.folder.path()).assert().success();
+    for _ in 0..2 {
+        run(&["train", &trained.dataset, "--output", name, "--epochs", "1", "--quiet"]);
+    }
+    assert_eq!(numbers(&trained.model), [1, 2, 3]);
+    run(&["rollback", name]);
+    run(&["prune", name, "--keep", "1"]);
+    assert_eq!(numbers(&trained.model), [2, 3]);
+    run(&["train", &trained.dataset, "--output", name, "--epochs", "1", "--quiet", "--force"]);
+    assert_eq!(numbers(&trained.model), [1]);
+    let mut left: Vec<_> = trained.folder.path().read_dir().unwrap().map(|e| e.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["log.csv", "log.pec", "log.pec.model", "other.pec"]);
+}
+
+#[test]
+fn a_calibration_stays_with_its_version() {
+    let trained = Trained::new();
+    let model = trained.model.as_str();
+    make_older(Path::new(model));
+    json(&["calibrate", model, &trained.dataset, "--method", "platt"]);
+    let kept = |number| Model::open_version(model, number).unwrap().manifest().calibration.is_some();
+    assert!(kept(1));
+    again(&trained, "1");
+    assert!(kept(1) && !kept(2), "it is of the tables that it was fitted to");
+    rollback(model, None).unwrap();
+    assert!(Model::open(model).unwrap().manifest().calibration.is_some());
+    json(&["calibrate", model, &trained.dataset, "--remove"]);
+    assert!(!kept(1));
+    json(&["verify", model]);
+    peccary(&["calibrate", &trained.dataset, &trained.dataset, "--remove"]).assert().code(1);
+    assert!(!Path::new(&trained.dataset).join(".lock").exists(), "other folders are left alone");
+}
+
+#[test]
 fn a_damaged_version_is_found_and_not_rolled_back_to() {
     let trained = Trained::new();
     again(&trained, "1");
@@ -139,7 +177,7 @@ fn models_of_the_older_layout_are_version_one() {
     assert!(prune(model, 1).unwrap().is_empty(), "the current one stays");
     rollback(model, Some(2)).unwrap();
     assert_eq!(prune(model, 1).unwrap(), [1]);
-    for file in ["users.factors", "items.factors", "items.dict", "v000001"] {
+    for file in ["users.factors", "items.factors", "items.dict", "run.ndjson", "v000001"] {
         assert!(!Path::new(model).join(file).exists(), "{file}");
     }
     json(&["verify", model]);
@@ -227,10 +265,10 @@ fn the_second_of_two_trainings_into_a_model_is_refused_at_its_start() {
         let ctx = Context::new(1, ByteSize(1 << 30));
         for force in [false, true] {
             let text = train(&dataset, &config, Path::new(model), force, &ctx).unwrap_err().to_string();
-            assert!(text.contains("another process is writing it") && text.contains("wait until"), "{text}");
+            assert!(text.contains("another training of this model is running; wait for its end"), "{text}");
         }
         let second = ["train", &trained.dataset, "--output", model, "--epochs", "1000000"];
-        peccary(&second).assert().code(1).stderr(predicate::str::contains("another process is writing it"));
+        peccary(&second).assert().code(1).stderr(predicate::str::contains("another training of this model"));
         if there {
             for command in [&["rollback", model][..], &["prune", model, "--keep", "1"]] {
                 peccary(command).assert().code(1).stderr(predicate::str::contains("another process"));
