@@ -96,9 +96,9 @@ fn stages<L: Loss>(dataset: &Dataset, config: &TrainConfig, loss: L, ctx: &Conte
     let plan = plan_train(dataset, &free, ctx)?;
     let _exact = ExactReading::begin(dataset.train(), &plan);
     let place = (beside(dataset), ctx);
-    let Prepared { tables, mut crew, around } = prepare(dataset, &free, &plan, place, None)?;
+    let Prepared { tables, mut crew, around } = prepare(dataset, &free, &plan, place)?;
     let mut ordered = match config.deterministic {
-        true => Some(prepare(dataset, config, &plan_train(dataset, config, ctx)?, place, None)?.crew),
+        true => Some(prepare(dataset, config, &plan_train(dataset, config, ctx)?, place)?.crew),
         false => None,
     };
     let each = config.negatives() as u64;

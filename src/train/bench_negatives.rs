@@ -78,7 +78,7 @@ pub fn bench_negatives(dataset: &Dataset, config: &TrainConfig, ctx: &Context) -
     let plan = plan_train(dataset, &base, ctx)?;
     let _exact = ExactReading::begin(dataset.train(), &plan);
     let stage = Gauges::new(ctx.stage("measuring", None, Unit::Triples), &base, &plan);
-    let Prepared { tables, mut crew, around } = prepare(dataset, &base, &plan, (beside(dataset), ctx), None)?;
+    let Prepared { tables, mut crew, around } = prepare(dataset, &base, &plan, (beside(dataset), ctx))?;
     stage.note("an epoch of training");
     let work = epoch(dataset, &base, (0, &plan, Cut::new(&plan, false)), bpr(), (&tables, &around), (ctx, &stage));
     let rate = work.update.learning_rate;
@@ -176,7 +176,7 @@ fn cost(
 ) -> Result<(Option<f64>, f64), TrainError> {
     let plan = plan_train(dataset, config, ctx)?;
     let began = Instant::now();
-    let Prepared { tables: own, mut crew, around } = prepare(dataset, config, &plan, (beside(dataset), ctx), None)?;
+    let Prepared { tables: own, mut crew, around } = prepare(dataset, config, &plan, (beside(dataset), ctx))?;
     drop(own);
     let mut rounds = Vec::new();
     let mut setup = 0.0;

@@ -22,7 +22,6 @@ use super::live::Live;
 use super::objective::Margins;
 use super::paging::Paging;
 use super::place::{OpenWindow, Position};
-use super::update::Selection;
 use crate::context::Context;
 use crate::dataset::Interactions;
 use crate::loss::Loss;
@@ -110,8 +109,6 @@ pub(super) struct Epoch<'a, L> {
     pub(super) confidence: Option<&'a Confidence<'a>>,
     pub(super) margins: Option<&'a Margins<'a>>,
     pub(super) watch: &'a Watch<'a>,
-    /// Which positives are trained on, if not all.
-    pub(super) selection: Option<&'a Selection>,
     /// Who asks how negatives came about.
     pub(super) audit: Option<&'a dyn Auditor>,
     pub(super) ctx: &'a Context,
@@ -183,9 +180,6 @@ impl<L: Loss> Epoch<'_, L> {
         }
         let looks = (&scores, self.audit);
         let rest = sampling.fill((items, rest, &rest[..rest.len().min(BATCH)]), BATCH, looks, rng, batch);
-        if let Some(selection) = self.selection {
-            selection.retain(self.seed, batch, self.negatives_each);
-        }
         if let Some(confidence) = self.confidence {
             confidence.fill(batch);
         }
@@ -316,9 +310,6 @@ impl<L: Loss> Epoch<'_, L> {
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(stream_seed(self.seed, number as u64));
         window.trim(kept_room);
         window.fill(self.interactions, chunks, &mut rng);
-        if let Some(selection) = self.selection {
-            window.retain_runs(|user, item| selection.keeps(self.seed, user, item));
-        }
         self.paging.read(chunks);
         Some(AtHand { number, rng, order: Vec::new(), blocks: 0, taken: 0, handed: 0, skip: trained })
     }
@@ -341,9 +332,6 @@ impl<L: Loss> Epoch<'_, L> {
 
     /// Updates the tables by one batch, and notes if they diverge.
     pub(super) fn learn(&self, batch: &Batch) -> LossSample {
-        if batch.positives.is_empty() {
-            return LossSample::default();
-        }
         let adjust = Adjust {
             positive_weights: &batch.confidence,
             negative_weights: &batch.weights,

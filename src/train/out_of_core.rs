@@ -86,7 +86,7 @@ fn in_turn<L: Loss>(
     let stage = Gauges::new(ctx.stage("measuring", None, Unit::Triples), config, &plans[0]);
     let mut sides = Vec::new();
     for plan in &plans {
-        sides.push((plan, prepare(dataset, config, plan, (beside(dataset), ctx), None)?));
+        sides.push((plan, prepare(dataset, config, plan, (beside(dataset), ctx))?));
     }
     let mut rates = Vec::new();
     let mut moved = [Some(0), Some(0)];

@@ -25,7 +25,6 @@ use super::paging::{ExactReading, Paging};
 use super::place::{Cut, OpenWindow, Place, Position};
 use super::plan::{SHARING, TablePlace, TrainPlan, plan_beside, windows_of};
 use super::strata::Strata;
-use super::update::{Selection, Start, Warm};
 use super::validation::{ValidationReport, published_row};
 use crate::context::Context;
 use crate::dataset::Dataset;
@@ -115,8 +114,8 @@ impl From<bool> for TrainRun {
     }
 }
 
-/// Who looks on: an audit, and who takes checkpoints; and what an update starts from.
-pub(super) type Looks<'a, 'd> = (Option<&'a mut Audit<'d>>, &'a mut Keeper, Option<&'a Warm<'a>>);
+/// Who looks on: an audit, and who takes checkpoints.
+pub(super) type Looks<'a, 'd> = (Option<&'a mut Audit<'d>>, &'a mut Keeper);
 
 /// Trains a model on the train part of `dataset` and publishes it at `output`: as the next version of the model there, if
 /// there is one. With [`TrainRun::force`] that is replaced, all versions of it.
@@ -214,14 +213,14 @@ pub(super) fn carry_out(
     let mut trained = || {
         let version = NewVersion::begin(output, force, "peccary-model")?;
         let mut audit = audit.map(|options| Audit::new(dataset, config, options, (output, force))).transpose()?;
-        let looks = (audit.as_mut(), &mut keeper, None);
+        let looks = (audit.as_mut(), &mut keeper);
         let (tables, mut report) = train_tables(dataset, config, &plan, (version.path(), ctx), looks)?;
         let audited = audit.map(Audit::finish).transpose()?;
         report.audit = audited.as_ref().map(|(_, summary)| *summary);
         // What was cut off a file is learnt from as zeros, where it raised no signal.
         check_in_use(dataset.path())?;
         end(&log, &report);
-        let manifest = publish_tables(version, dataset, config, tables, (&report, None, Some(&log)))?;
+        let manifest = publish_tables(version, dataset, config, tables, (&report, Some(&log)))?;
         if let Some((file, _)) = audited {
             file.publish()?;
         }
@@ -243,8 +242,8 @@ pub(super) fn carry_out(
     }
 }
 
-/// Trains tables on `dataset`, from random ones on or from those of a model.
-pub(super) fn train_tables(
+/// Trains tables on `dataset`.
+fn train_tables(
     dataset: &Dataset,
     config: &TrainConfig,
     plan: &TrainPlan,
@@ -351,7 +350,6 @@ pub(super) struct Around<'a> {
     confidence: Option<Confidence<'a>>,
     margins: Option<Margins<'a>>,
     watch: Watch<'a>,
-    selection: Option<&'a Selection>,
 }
 
 /// Fills the tables and makes up the crew.
@@ -360,7 +358,6 @@ pub(super) fn prepare<'a>(
     config: &TrainConfig,
     plan: &TrainPlan,
     (folder, ctx): (&Path, &Context),
-    warm: Option<&'a Warm<'_>>,
 ) -> Result<Prepared<'a>, TrainError> {
     if config.negatives.needs_times() && !dataset.manifest().columns.time {
         return Err(TrainError::Config {
@@ -376,28 +373,26 @@ pub(super) fn prepare<'a>(
     let negatives = (&config.negatives, config.negatives());
     let largest = Partition::new(items, plan.block_items).largest();
     let sampling = Sampling::new(dataset, negatives, score, largest, plan.sampled_share, ctx)?;
-    let tables = filled_tables(dataset, config, plan, (folder, warm))?;
+    let tables = filled_tables(dataset, config, plan, folder)?;
     let crew = if config.deterministic {
         Crew::Strata(Box::new(Strata::new((items, plan.block_items), plan, &sampling)))
     } else {
         let lane = |_| Lane::new(Window::new(items, plan.block_items), sampling.clone(), plan.kept_room());
         Crew::Lanes((0..plan.threads).map(lane).collect())
     };
-    let selection = warm.map(|warm| &warm.selection);
     Ok(Prepared {
         tables,
         crew,
-        around: Around { confidence, margins: Margins::new(dataset, config), watch, selection },
+        around: Around { confidence, margins: Margins::new(dataset, config), watch },
     })
 }
 
-/// The tables, filled with initial factors, or with those that are warm. Those that do not fit the budget are in files
-/// without names in `folder`.
+/// The tables, filled with initial factors. Those that do not fit the budget are in files without names in `folder`.
 pub(super) fn filled_tables(
     dataset: &Dataset,
     config: &TrainConfig,
     plan: &TrainPlan,
-    (folder, warm): (&Path, Option<&Warm<'_>>),
+    folder: &Path,
 ) -> Result<Tables, TrainError> {
     let (users, items) = (dataset.users().len(), dataset.items().len());
     let folders = match plan.tables {
@@ -407,16 +402,16 @@ pub(super) fn filled_tables(
     };
     let kept = (config.optimizer(), config.precision);
     let mut tables = Tables::new(users as usize, items as usize, config.dimensions, config.biases(), kept, folders)?;
-    initialize(&mut tables.users, 0, config, |user| warm?.user(user));
-    initialize(&mut tables.items, 1, config, |item| warm?.item(item));
+    initialize(&mut tables.users, 0, config);
+    initialize(&mut tables.items, 1, config);
     Ok(tables)
 }
 
 /// Fills tables that were trained with initial factors once more, and empties the optimizer's state.
 pub(super) fn fill(tables: &mut Tables, config: &TrainConfig) {
     tables.tables_mut().for_each(|table| table.strips(|_, strip| strip.fill(0.0)));
-    initialize(&mut tables.users, 0, config, |_| None);
-    initialize(&mut tables.items, 1, config, |_| None);
+    initialize(&mut tables.users, 0, config);
+    initialize(&mut tables.items, 1, config);
 }
 
 /// The learning rate when `done` of the run's epochs are over, but for what plateaus make of it.
@@ -459,7 +454,6 @@ pub(super) fn epoch<'a, L: Loss>(
         confidence: around.confidence.as_ref(),
         margins: around.margins.as_ref(),
         watch: &around.watch,
-        selection: around.selection,
         audit: None,
         ctx,
         stage,
@@ -472,11 +466,11 @@ fn run(
     loss: impl Loss,
     plan: &TrainPlan,
     (folder, ctx): (&Path, &Context),
-    (mut audit, keeper, warm): Looks<'_, '_>,
+    (mut audit, keeper): Looks<'_, '_>,
 ) -> Result<(Tables, TrainReport), TrainError> {
     return_large_buffers();
     let _exact = ExactReading::begin(dataset.train(), plan);
-    let Prepared { mut tables, mut crew, around } = prepare(dataset, config, plan, (folder, ctx), warm)?;
+    let Prepared { mut tables, mut crew, around } = prepare(dataset, config, plan, (folder, ctx))?;
     let each = config.negatives() as u64;
     let why = "no positive with a negative: its users have nearly every item";
     let run = (dataset, config, plan);
@@ -538,24 +532,13 @@ fn all_lanes<L: Loss>(
     })
 }
 
-/// Fills a side: with the rows that `start` has, and with uniform numbers of the configured deviation where it has none,
-/// each row from a generator of its own.
-pub(super) fn initialize<'a>(
-    side: &mut Side,
-    number: u64,
-    config: &TrainConfig,
-    start: impl Fn(usize) -> Option<Start<'a>> + Sync,
-) {
+/// Fills a side with uniform numbers of the configured deviation; each row from a generator of its own.
+pub(super) fn initialize(side: &mut Side, number: u64, config: &TrainConfig) {
     let bound = config.init_deviation() * 3f32.sqrt();
     let own = stream_seed(config.seed, number);
     // Listwise losses keep the rows of cosines on the unit sphere from the start.
     let unit = config.loss.kind.is_listwise() && config.similarity() == Similarity::Cosine;
     side.fill(|i, row| {
-        match start(i) {
-            Some(Start::Row(known)) => return row.copy_from_slice(&known[..row.len()]),
-            Some(Start::Nothing) => return row.fill(0.0),
-            None => {}
-        }
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(stream_seed(own, i as u64));
         row[..config.dimensions].fill_with(|| rng.random_range(-bound..bound));
         if unit {
@@ -585,14 +568,13 @@ pub(super) fn publish_tables(
     dataset: &Dataset,
     config: &TrainConfig,
     mut tables: Tables,
-    (report, updated_from, log): (&impl Serialize, Option<u32>, Option<&RunLogWriter>),
+    (report, log): (&TrainReport, Option<&RunLogWriter>),
 ) -> Result<ModelManifest, TrainError> {
     let json = |value: serde_json::Result<serde_json::Value>| value.unwrap_or(serde_json::Value::Null);
     let used = with_defaults(config);
     let manifest = ModelManifest {
         peccary: env!("CARGO_PKG_VERSION").to_string(),
         model_version: version.number(),
-        updated_from,
         published: None,
         dataset: dataset.fingerprint().to_string(),
         users: dataset.users().len(),

@@ -54,8 +54,8 @@ fn fully_shuffled(dataset: &Dataset, config: &TrainConfig) -> Tables {
     let kept = (config.optimizer(), config.precision);
     let (users, rows) = (users as usize, items as usize);
     let mut tables = Tables::new(users, rows, config.dimensions, config.biases(), kept, [None, None]).unwrap();
-    initialize(&mut tables.users, 0, config, |_| None);
-    initialize(&mut tables.items, 1, config, |_| None);
+    initialize(&mut tables.users, 0, config);
+    initialize(&mut tables.items, 1, config);
     let train = dataset.train();
     let mut pairs: Vec<(u32, u32)> = (0..users as u32)
         .flat_map(|user| train.user(user).items.iter().map(move |item| (user, item.to_native())))
@@ -105,7 +105,7 @@ fn recalls(dataset: &Dataset, folder: &Path, (seed, epochs): (u64, u32)) -> [f64
     let tables = fully_shuffled(dataset, &config);
     let report = TrainReport { epochs: Vec::<EpochReport>::new(), ..report };
     let version = NewVersion::begin(&reference, true, "peccary-model").unwrap();
-    publish_tables(version, dataset, &config, tables, (&report, None, None)).unwrap();
+    publish_tables(version, dataset, &config, tables, (&report, None)).unwrap();
     [reference, output].map(|path| {
         let options = EvaluateOptions::accuracy();
         let ctx = Context::new(2, ByteSize(1 << 30));

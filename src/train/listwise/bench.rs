@@ -93,7 +93,7 @@ fn measure<L: Listwise, P: Distribution + Clone>(
     ctx: &Context,
 ) -> Result<ListwiseBench, TrainError> {
     let plan = plan_train(dataset, config, ctx)?;
-    let (tables, mut lanes) = prepare(dataset, config, proposal, &plan, (beside(dataset), None))?;
+    let (tables, mut lanes) = prepare(dataset, config, proposal, &plan, beside(dataset))?;
     let around = Around::new(dataset, config, &plan, ctx)?;
     let stage = Gauges::new(ctx.stage("measuring", None, Unit::Triples), config, &plan);
     let negatives = config.negatives().min(dataset.items().len() as usize);
@@ -157,7 +157,7 @@ pub(in crate::train) fn producers(
         fn with<L: Listwise, P: Distribution + Clone>(self, loss: L, proposal: &P) -> Result<(f64, f64), TrainError> {
             let Self(dataset, config, rounds, (ctx, stage), began) = self;
             let plan = plan_train(dataset, config, ctx)?;
-            let (tables, mut lanes) = prepare(dataset, config, proposal, &plan, (beside(dataset), None))?;
+            let (tables, mut lanes) = prepare(dataset, config, proposal, &plan, beside(dataset))?;
             let around = Around::new(dataset, config, &plan, ctx)?;
             let setup = began.elapsed().as_secs_f64();
             let mut rates = Vec::new();

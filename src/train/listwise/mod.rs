@@ -42,7 +42,6 @@ use crate::train::place::{Cut, OpenWindow, Position};
 use crate::train::plan::{TrainPlan, windows_of};
 use crate::train::run::{Looks, TrainReport, begin_audit, end_audit, filled_tables, rate};
 use crate::train::substitution::Substitution;
-use crate::train::update::{Selection, Warm};
 
 /// Interactions of a window by default, at most: blocks are drawn from that many.
 pub(super) const WINDOW: u64 = 1 << 23;
@@ -163,8 +162,6 @@ struct Epoch<'a, L> {
     confidence: Option<&'a Confidence<'a>>,
     substitution: Option<&'a Substitution>,
     watch: &'a Watch<'a>,
-    /// Which positives are trained on, if not all.
-    selection: Option<&'a Selection>,
     /// Who asks how negatives came about.
     audit: Option<&'a dyn Auditor>,
     stage: &'a Gauges<'a>,
@@ -217,10 +214,6 @@ impl<L: Listwise> Epoch<'_, L> {
         self.paging.read(chunks);
         source.pairs.clear();
         source.pairs.extend_from_slice(source.window.bucket(0));
-        if let Some(selection) = self.selection {
-            // One block: positions are item ids.
-            source.pairs.retain(|pair| selection.keeps(self.seed, (pair >> 32) as u32, *pair as u32));
-        }
         source.pairs.shuffle(&mut rng);
         Some(AtHand { number, rng, handed: 0, skip })
     }
@@ -372,10 +365,10 @@ fn prepare<P: Distribution + Clone>(
     config: &TrainConfig,
     proposal: &P,
     plan: &TrainPlan,
-    (folder, warm): (&Path, Option<&Warm<'_>>),
+    folder: &Path,
 ) -> Result<(Tables, Vec<Lane<P>>), TrainError> {
     let items = dataset.items().len();
-    let tables = filled_tables(dataset, config, plan, (folder, warm))?;
+    let tables = filled_tables(dataset, config, plan, folder)?;
     let sizes = (config.shared_by(), config.negatives().min(items as usize));
     let lanes = (0..if config.deterministic { 1 } else { plan.threads })
         .map(|_| {
@@ -436,7 +429,6 @@ fn epoch<'a, L: Listwise>(
         confidence: around.confidence.as_ref(),
         substitution: around.substitution.as_ref(),
         watch: &around.watch,
-        selection: None,
         audit: None,
         stage,
     }
@@ -448,16 +440,17 @@ fn run<P: Distribution + Clone>(
     loss: impl Listwise,
     proposal: &P,
     plan: &TrainPlan,
-    ((folder, ctx), (mut audit, keeper, warm)): ((&Path, &Context), Looks<'_, '_>),
+    ((folder, ctx), looks): ((&Path, &Context), Looks<'_, '_>),
 ) -> Result<(Tables, TrainReport), TrainError> {
     return_large_buffers();
     let _exact = ExactReading::begin(dataset.train(), plan);
-    let (mut tables, mut lanes) = prepare(dataset, config, proposal, plan, (folder, warm))?;
+    let (mut tables, mut lanes) = prepare(dataset, config, proposal, plan, folder)?;
     let around = Around::new(dataset, config, plan, ctx)?;
     let each = config.negatives().min(dataset.items().len() as usize) as u64;
     let why = "no positive with a negative: no item can be proposed";
     let run = (dataset, config, plan);
-        let one = |leg: Leg<'_>, tables: &Tables, stage: &Gauges<'_>| {
+    let (mut audit, keeper) = looks;
+    let one = |leg: Leg<'_>, tables: &Tables, stage: &Gauges<'_>| {
         let Leg { number, scale, halt, place, elsewhere } = leg;
         if elsewhere {
             lanes.iter_mut().for_each(|lane| lane.source.at_hand = None);
@@ -466,7 +459,6 @@ fn run<P: Distribution + Clone>(
         let mut work = epoch(dataset, config, (number, plan, cut), loss, (tables, &around), (ctx, stage));
         work.audit = begin_audit(&mut audit, number);
         work.halt = halt;
-        work.selection = warm.map(|warm| &warm.selection);
         work.next = AtomicUsize::new(place.position.next);
         let at_hand = |open: &OpenWindow| lanes.iter().any(|lane| lane.source.open().as_ref() == Some(open));
         let open = place.position.open.iter().filter(|open| !at_hand(open)).copied().collect();
