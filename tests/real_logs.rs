@@ -75,6 +75,17 @@ fn check_ins_go_the_whole_way_with_their_own_ids() {
     assert_eq!((&report["by_user"][0]["user"], items.len()), (&"u999".into(), 10));
     assert!(items.iter().all(|item| item["item"].as_str().unwrap().starts_with("spot-")), "{report}");
     run(&folder, &["similar", "m", "--item", items[0]["item"].as_str().unwrap()]);
+    // The page's numbers are those of evaluate, to the last bit.
+    let page = run(&folder, &["report", "m", "d", "--output", "report.html"]);
+    let evaluated = run(&folder, &["evaluate", "m", "d", "--slices", "activity,popularity,time:4"]);
+    for key in ["metrics", "intervals", "baselines", "slices", "users", "interactions"] {
+        assert_eq!(page["evaluations"][0][key], evaluated[key], "{key}");
+    }
+    let text = std::fs::read_to_string(folder.path().join("report.html")).unwrap();
+    let (_, rest) = text.split_once("<script type=\"application/json\" id=\"data\">").unwrap();
+    let data: Value = serde_json::from_str(rest.split_once("</script>").unwrap().0).unwrap();
+    assert_eq!(data["models"][0]["evaluation"]["metrics"], evaluated["metrics"]);
+    assert!(text.len() < 2 << 20, "{} bytes", text.len());
 }
 
 #[test]

@@ -67,7 +67,18 @@ fn metrics_are_those_of_evaluate_and_curves_those_of_the_run() {
     assert!(data["plots"]["map"]["points"].as_array().unwrap().len() >= 100, "every item is on the map");
 
     // Again: the same page, but for times.
-    json(&["report", &case.model, &case.dataset, "--against", &case.other, "--output", &page, "--force", "--threads", "1"]);
+    json(&[
+        "report",
+        &case.model,
+        &case.dataset,
+        "--against",
+        &case.other,
+        "--output",
+        &page,
+        "--force",
+        "--threads",
+        "1",
+    ]);
     assert_eq!(data_of(&page)["plots"], data["plots"]);
 }
 
@@ -85,7 +96,8 @@ fn ids_are_text_whatever_they_say() {
     assert!(text.contains("&lt;script&gt;alert(1)&lt;/script&gt;"), "it is shown");
     assert!(!text.contains(['\u{1}', '\u{7f}', '\u{202e}', '\u{2028}']));
     assert!(!text.contains(&"&lt;x&gt;".repeat(50)), "long ids are cut");
-    assert!(!text.contains("http:") && !text.contains("https:") || text.contains("http://www.w3.org/2000/svg"));
+    let outside = text.replace("http://www.w3.org/2000/svg", "");
+    assert!(!outside.contains("http:") && !outside.contains("https:"), "nothing to load");
 }
 
 #[test]
@@ -164,7 +176,8 @@ fn memory_stays_within_the_budget() {
     json(&["ingest", &log, "--output", &dataset, "--split", "random:0.05"]);
     json(&["train", &dataset, "--output", &model, "--dim", "62", "--epochs", "1", "--negatives", "1"]);
     let budget = 24 << 20;
-    let arguments = ["report", &model, &dataset, "--output", &page, "--memory", "24MiB", "--threads", "2", "--users", "200"];
+    let arguments =
+        ["report", &model, &dataset, "--output", &page, "--memory", "24MiB", "--threads", "2", "--users", "200"];
     // Tables and dataset together are larger than the budget; maps do not count as data.
     let run = limited::limited(budget + (24 << 20), &arguments).run();
     assert!(run.output.status.success(), "{}", run.describe());

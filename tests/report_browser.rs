@@ -4,7 +4,7 @@ mod reported;
 
 use std::process::Command;
 
-use reported::{hostile, json, data_of};
+use reported::{data_of, hostile, json};
 use serde_json::Value;
 
 /// What `run.sh` exits with where there is no Chromium.

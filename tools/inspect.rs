@@ -224,9 +224,6 @@ fn model_text(model: &Model, all: &[ModelVersion]) -> Result<String, fmt::Error>
     if let Some(published) = manifest.published {
         line("published", &date(published))?;
     }
-    if let Some(from) = manifest.updated_from {
-        line("updated from", &format!("version {from}"))?;
-    }
     line("users", &grouped(manifest.users.into()))?;
     line("items", &grouped(manifest.items.into()))?;
     line("factors", &format!("{}{biases}", manifest.dimensions))?;

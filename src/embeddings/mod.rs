@@ -191,10 +191,12 @@ mod tests {
         let ctx = Context::new(1, ByteSize(1 << 28));
         // Users on four axes, twice as long each; items on a line, one of them zero, and biases that must not count.
         let user = |i: usize, row: &mut [f32]| {
+            row.fill(0.0);
             row[i % 4] = 2.0;
             row[4..].copy_from_slice(&[1.0, 50.0]);
         };
         let item = |i: usize, row: &mut [f32]| {
+            row.fill(0.0);
             row[0] = i as f32;
             row[4..].copy_from_slice(&[70.0, 1.0]);
         };

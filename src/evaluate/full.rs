@@ -134,16 +134,22 @@ impl<'a> Outcomes for FullRanking<'a> {
     }
 
     fn visit(&self, own: &mut Positives, index: usize, first: u32, scores: &[f32]) {
-        let range = own.offsets[index]..own.offsets[index + 1];
-        for positive in &mut own.all[range.clone()] {
+        let positives = &mut own.all[own.offsets[index]..own.offsets[index + 1]];
+        let Some((user, seed)) = own.seeds.get(index) else {
+            for positive in positives {
+                let (above, equal) = count_above_and_equal(scores, positive.score);
+                positive.above += above;
+                positive.equal += equal;
+            }
+            return;
+        };
+        let held_out = self.subject.cases.held_out.user(*user).items;
+        for (positive, item) in positives.iter_mut().zip(held_out) {
             let (above, equal) = count_above_and_equal(scores, positive.score);
             positive.above += above;
             positive.equal += equal;
-        }
-        let Some((user, seed)) = own.seeds.get(index) else { return };
-        let held_out = self.subject.cases.held_out.user(*user).items;
-        for (positive, item) in own.all[range].iter_mut().zip(held_out) {
-            if positive.score == f32::NEG_INFINITY {
+            // Few tiles hold an equal score; only those are looked at one by one.
+            if equal == 0 || positive.score == f32::NEG_INFINITY {
                 continue;
             }
             let place = Candidate::new(positive.score, item.to_native(), *seed);

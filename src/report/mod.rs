@@ -11,6 +11,7 @@ mod page;
 mod plot;
 mod quality;
 mod recommended;
+mod reliability;
 mod reproduce;
 mod run;
 mod slices;

@@ -40,6 +40,17 @@ pub(super) fn short(number: f64) -> String {
     format!("{number:.decimals$}")
 }
 
+/// A round number as ticks have it: `1k`, `2.5M`, `0.02`.
+pub(super) fn round(number: f64) -> String {
+    let text = short(number);
+    let end = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
+    let (digits, unit) = text.split_at(end);
+    if !digits.contains('.') || unit.starts_with('e') {
+        return text;
+    }
+    digits.trim_end_matches('0').trim_end_matches('.').to_string() + unit
+}
+
 /// Digits before the point, less one; rounding counted.
 fn digits_before(value: f64) -> usize {
     match value.abs() {
@@ -92,6 +103,8 @@ mod tests {
         ] {
             assert_eq!(short(number), text);
         }
+        let rounded: Vec<String> = [1e3, 2.5e6, 0.02, 300.0, 1e-7].into_iter().map(round).collect();
+        assert_eq!(rounded, ["1k", "2.5M", "0.02", "300", "1.00e-7"]);
         assert_eq!((count(0), count(1_234_567)), ("0".to_string(), "1,234,567".to_string()));
         assert_eq!((percent(0.05), percent(0.876)), ("5.0 %".to_string(), "88 %".to_string()));
         assert_eq!((duration(3.25), duration(250.2)), ("3.2 s".to_string(), "4 min 10 s".to_string()));

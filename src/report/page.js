@@ -96,16 +96,15 @@
       spots.forEach((spot) => spot.setAttribute('visibility', 'hidden'));
       hide();
     }
-    svg.addEventListener('pointermove', (event) => {
+    function near(event) {
       const x = toDrawing(svg, event).x;
       let nearest = 0;
       places.forEach((value, i) => {
         if (Math.abs(place(plot.x, value) - x) < Math.abs(place(plot.x, places[nearest]) - x)) nearest = i;
       });
       go(nearest);
-    });
-    svg.addEventListener('pointerleave', leave);
-    svg.addEventListener('blur', leave);
+    }
+    follow(svg, near, leave);
     keys(svg, { step: (by) => go(at < 0 ? (by > 0 ? 0 : places.length - 1) : at + by), first: () => go(0),
       last: () => go(places.length - 1), leave });
   }
@@ -131,10 +130,10 @@
       if (at >= 0 && all[at].dataset.found === undefined) all[at].classList.remove('on');
       hide();
     }
-    svg.addEventListener('pointermove', (event) => {
-      const near = event.target.dataset && event.target.dataset.said !== undefined ? event.target : nearest(event);
-      if (near) on(all.indexOf(near)); else off();
-    });
+    function near(event) {
+      const mark = event.target.dataset.said !== undefined ? event.target : nearest(event);
+      if (mark) on(all.indexOf(mark)); else off();
+    }
     function nearest(event) {
       if (svg.querySelector('circle') === null) return null;
       let best = null, least = 14;
@@ -145,11 +144,22 @@
       }
       return best;
     }
-    svg.addEventListener('pointerleave', off);
-    svg.addEventListener('blur', off);
+    follow(svg, near, off);
     const go = (index) => on((index + all.length) % all.length);
     keys(svg, { step: (by) => go(at < 0 ? (by > 0 ? 0 : -1) : at + by), first: () => go(0), last: () => go(-1), leave: off });
     return all;
+  }
+
+  // A finger that lifts leaves what it pointed at to be read; the next tap elsewhere ends it.
+  function follow(svg, near, leave) {
+    let pointing = false;
+    const end = () => { pointing = false; leave(); };
+    for (const kind of ['pointermove', 'pointerdown']) {
+      svg.addEventListener(kind, (event) => { pointing = true; near(event); });
+    }
+    svg.addEventListener('pointerleave', (event) => { if (event.pointerType !== 'touch') end(); });
+    svg.addEventListener('blur', end);
+    document.addEventListener('pointerdown', (event) => { if (pointing && !svg.contains(event.target)) end(); });
   }
 
   function keys(svg, to) {

@@ -8,6 +8,7 @@ use super::html::{self, Html, Lines, fill, html, shown};
 use super::plot::Data;
 use super::quality::{columns, primary, table};
 use super::recommended::recommended;
+use super::reliability::reliability;
 use super::reproduce::{commands, toml};
 use super::run::Run;
 use super::slices::slices;
@@ -66,6 +67,9 @@ impl Page {
                  --valid-split random:0.1.",
             ),
         };
+        if let (Some(dataset), Some(part), false) = (dataset, part, evaluations.is_empty()) {
+            quality.push(&reliability(model, dataset, part, &mut plots, ctx)?);
+        }
         for name in left_out {
             quality.push(&training::note(&format!("{name} was trained on another dataset and is not evaluated.")));
         }

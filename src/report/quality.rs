@@ -105,7 +105,7 @@ pub(super) fn table(columns: &[Column], evaluation: &Value) -> Html {
     let notes = evaluation["notes"].as_array().into_iter().flatten().filter_map(Value::as_str);
     let notes = notes.map(|note| html!("<p class=\"note\">{}</p>", note)).collect::<Html>();
     html!(
-        "<div class=\"card\"><p>{}</p><div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Metrics\">\
+        "<div class=\"card\"><p>{}</p><div class=\"scroll whole\" tabindex=\"0\" role=\"region\" aria-label=\"Metrics\">\
          <table class=\"metrics\"><thead><tr><th scope=\"col\">metric</th>{}</tr></thead><tbody>{}</tbody></table></div>\
          <p class=\"note\">As <code>peccary evaluate --json</code> measures them: docs/metrics.md has every \
          definition. Small numbers are 95 % intervals, by resampling users.</p>{}</div>",

@@ -116,7 +116,7 @@ impl Counts {
                 if low < 1000 { format!("{low}–{high}") } else { format!("{}+", short(low as f64)) }
             }
         });
-        let y = Axis::over("share", series.iter().flat_map(|s| &s.1).copied(), Form::Percent).from_zero().to_ticks();
+        let y = Axis::over("share", series.iter().flat_map(|s| &s.1).copied(), Form::Percent).with_zero().widened();
         let bars = Bars { x: "train interactions of the item".into(), y, classes: names.collect(), series };
         let caption = format!(
             "Items by their train interactions: where interactions fall, and where the {K} recommendations to each of {} \

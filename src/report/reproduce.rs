@@ -29,10 +29,14 @@ fn without_nulls(value: &Value) -> Option<toml::Value> {
     })
 }
 
-/// 0.019999999552965164 as 0.02: equal in single precision.
+/// 0.019999999552965164 as 0.02: equal in single precision, but for the last bit that reading JSON may lose.
 fn fewest_digits(value: f64) -> f64 {
     let single = value as f32;
-    if f64::from(single) == value { single.to_string().parse().unwrap_or(value) } else { value }
+    if (f64::from(single) - value).abs() <= value.abs() * 1e-15 {
+        single.to_string().parse().unwrap_or(value)
+    } else {
+        value
+    }
 }
 
 /// The commands that make the model again, for a shell.
@@ -174,7 +178,10 @@ mod tests {
         config.l2 = Some(0.002);
         config.optimizer.learning_rate = Some(0.019_999_999);
         config.validation = Some(crate::train::ValidationConfig { min_delta: 0.001, ..Default::default() });
-        let text = toml(&serde_json::to_value(&config).unwrap());
+        config.optimizer.beta2 = 0.998;
+        let value: Value = serde_json::from_str(&serde_json::to_string(&config).unwrap()).unwrap();
+        let text = toml(&value);
+        assert!(text.contains("beta2 = 0.998\n"), "{text}");
         assert!(text.contains("l2 = 0.002\n"), "{text}");
         assert_eq!(::toml::from_str::<TrainConfig>(&text).unwrap(), config);
     }

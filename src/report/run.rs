@@ -241,6 +241,27 @@ mod tests {
     }
 
     #[test]
+    fn the_run_log_says_who_waited_and_where_the_run_went_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run.ndjson");
+        let lines = [
+            r#"{"k":"run","v":1,"peccary":"0.1.0","at":0,"model":"m","dataset":{"path":"d","fingerprint":"f","users":1,"items":2,"interactions":3},"epochs":2,"triples":10,"threads":1,"config":{},"plan":{},"machine":{"os":"linux","arch":"x","cores":1,"instruction_set":"AVX2"}}"#,
+            r#"{"k":"now","t":1.0,"e":0.5,"n":5,"r":5.0,"l":0.6,"g":0.2,"u":0.01,"x":0.5,"p":0.75,"w":0.25,"m":1048576}"#,
+            r#"{"k":"now","t":2.0,"e":0.7,"n":7,"r":0.0,"s":"valid"}"#,
+            r#"{"k":"event","t":2.5,"at":1,"what":"resumed","e":0.5,"n":5}"#,
+            r#"{"k":"epoch","t":3.0,"e":1,"l":0.5,"lr":0.1,"n":10,"d":3.0,"r":3.3,"sch":{"negatives.mix.0.share":0.4},"neg":{"sampled":0,"harder":0.0,"difficulty":[],"mean_gap":0.0,"log_popularity":0.0,"positive_log_popularity":0.0,"effective_sample_size":1.0,"false_negatives":null,"components":[],"filled":0.0,"void":0.0}}"#,
+        ];
+        std::fs::write(&path, lines.join("\n") + "\n").unwrap();
+        let mut run = Run { epochs: vec![Epoch { epoch: 1, ..Epoch::default() }], ..Run::default() };
+        run.add(&RunLog::open(&path).unwrap());
+        assert_eq!(run.by_moment(|m| m.producers_blocked), [(0.5, 0.75)], "validation is no training");
+        assert_eq!(run.by_moment(|m| m.change), [(0.5, 0.02)]);
+        assert_eq!(run.blocked(), Some((0.75, 0.25)));
+        assert_eq!(run.resumed, [0.5]);
+        assert_eq!(run.epochs[0].scheduled["negatives.mix.0.share"], 0.4);
+    }
+
+    #[test]
     fn a_history_of_another_version_is_read_as_far_as_it_goes() {
         let history = serde_json::json!({ "epochs": [{ "epoch": 1, "loss": null, "later": 3 }], "seconds": 1.5 });
         let history = History::deserialize(&history).unwrap();

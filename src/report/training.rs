@@ -234,11 +234,11 @@ fn plot(
 ) -> Html {
     let y = Axis::over(label, series.iter().flat_map(|s| &s.points).map(|p| p.1), form);
     let y = match (zero, form) {
-        (true, _) => y.from_zero(),
+        (true, _) => y.with_zero(),
         (false, Form::Short) => y.log_if_wide(),
         (false, _) => y,
     };
-    let y = y.to_ticks();
+    let y = y.widened();
     let mut lines = Lines::new(epochs(runs), y, series);
     if matches!(frame.id, "loss" | "validation") {
         lines.marks = marks(runs);

@@ -208,9 +208,14 @@ impl RunLog {
         self.records.iter().filter_map(|record| if let RunRecord::Event(event) = record { Some(event) } else { None })
     }
 
-    /// How it ended, if it has.
+    /// How it ended, if it has, and was not gone on with.
     pub fn end(&self) -> Option<&RunEnd> {
-        match self.records.last() {
+        // Behind the end there may be what the user was told of it.
+        let told = |record: &&RunRecord| {
+            matches!(record, RunRecord::Event(event) if event.what != RunHappening::Resumed)
+                || matches!(record, RunRecord::Unknown)
+        };
+        match self.records.iter().rev().find(|record| !told(record)) {
             Some(RunRecord::End(end)) => Some(end),
             _ => None,
         }

@@ -124,8 +124,10 @@ impl RunLogWriter {
                     self.0.ctx.message(&format!("warning: {error}; training goes on, its run log has gaps"));
                     log.warned = true;
                 }
-                if cut.is_err() {
-                    *guard = None;
+                if cut.is_err()
+                    && let Some(log) = guard.take()
+                {
+                    log.remove();
                 }
             }
         }
@@ -198,7 +200,7 @@ impl Log {
     fn remove_folder(&self) {
         if self.own_folder {
             let folder = disk::parent_of(&self.path);
-            let _ = disk::remove_tree(folder).and_then(|()| Ok(sync_folder(disk::parent_of(folder))));
+            let _ = disk::remove_tree(folder).map(|()| sync_folder(disk::parent_of(folder)));
         }
     }
 }

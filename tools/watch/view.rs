@@ -33,7 +33,12 @@ pub fn draw(frame: &mut Frame<'_>, log: &RunLog, gone: bool) {
         (None, false, None) => "begins".to_string(),
     };
     let label = format!("{:3.0} %  epoch {:.1}/{}  {left}", 100.0 * story.progress, story.epochs, log.header().epochs);
-    let bar = LineGauge::default().ratio(story.progress).label(label).filled_style(Style::new().fg(Color::Green));
+    let bar = LineGauge::default()
+        .ratio(story.progress)
+        .label(label)
+        .filled_symbol("━")
+        .unfilled_symbol("─")
+        .filled_style(Style::new().fg(Color::Green));
     frame.render_widget(bar, gauge);
     let quit = match log.end() {
         Some(_) => "q leaves",
@@ -256,17 +261,17 @@ fn negatives(epoch: &RunEpoch) -> Vec<Line<'static>> {
     let top = report.difficulty.iter().copied().fold(1e-9, f64::max);
     let step = |share: &f64| STEPS[((share / top * 7.0).round() as usize).min(7)];
     let histogram: String = report.difficulty.iter().map(step).collect();
-    let mut lines = vec![
-        Line::from(format!("{:.1} % score above their positive", 100.0 * report.harder)),
-        Line::from(format!("difficulty {histogram} easy to hard, mean gap {:.3}", report.mean_gap)),
-    ];
-    let popularity = (report.log_popularity - report.positive_log_popularity).exp();
     let held = report.false_negatives.map_or(String::new(), |share| format!(", {:.3} % held out", 100.0 * share));
-    lines.push(Line::from(format!("{popularity:.2} times the positives' popularity{held}")));
+    let mut lines = vec![
+        Line::from(format!("{:.1} % score above their positive{held}", 100.0 * report.harder)),
+        Line::from(format!("difficulty {histogram} easy to hard, gap {:.3}", report.mean_gap)),
+    ];
     let shares = report.components.iter().map(|c| format!("{:.0} % {}/{}", 100.0 * c.share, c.propose, c.select));
     let shares = shares.collect::<Vec<_>>().join(", ");
     if !shares.is_empty() {
         lines.push(Line::from(shares));
     }
+    let popularity = (report.log_popularity - report.positive_log_popularity).exp();
+    lines.push(Line::from(format!("{popularity:.2} times the positives' popularity")));
     lines
 }

@@ -44,7 +44,7 @@ impl Axis {
     }
 
     /// From 0 on.
-    pub(crate) fn from_zero(mut self) -> Self {
+    pub(crate) fn with_zero(mut self) -> Self {
         self.low = self.low.min(0.0);
         self
     }
@@ -56,7 +56,7 @@ impl Axis {
     }
 
     /// Widened to ticks.
-    pub(crate) fn to_ticks(mut self) -> Self {
+    pub(crate) fn widened(mut self) -> Self {
         if self.log {
             return self;
         }
@@ -113,7 +113,7 @@ impl Axis {
         let step = self.step();
         match self.form {
             Form::Percent => format!("{:.*} %", decimals(step * 100.0), value * 100.0),
-            _ if self.log || value.abs() >= 1e4 || self.form == Form::Short => number::short(value),
+            _ if self.log || value.abs() >= 1e3 => number::round(value),
             _ => format!("{value:.*}", decimals(step)),
         }
     }
@@ -159,12 +159,12 @@ mod tests {
 
     #[test]
     fn ticks_are_round() {
-        let axis = Axis::over("x", [0.013, 0.047].into_iter(), Form::Plain).to_ticks();
+        let axis = Axis::over("x", [0.013, 0.047].into_iter(), Form::Plain).widened();
         let ticks: Vec<String> = axis.ticks().into_iter().map(|v| axis.tick(v)).collect();
         assert_eq!(ticks, ["0.01", "0.02", "0.03", "0.04", "0.05"]);
         let axis = Axis::over("x", [1.0, 50_000.0].into_iter(), Form::Short).log_if_wide();
         let ticks: Vec<String> = axis.ticks().into_iter().map(|v| axis.tick(v)).collect();
-        assert_eq!(ticks, ["1", "10", "100", "1.00k", "10.0k"]);
+        assert_eq!(ticks, ["1", "10", "100", "1k", "10k"]);
         let axis = Axis::over("epoch", [1.0, 3.0].into_iter(), Form::Plain);
         assert_eq!(axis.ticks(), [1.0, 2.0, 3.0], "epochs have no halves");
     }
@@ -174,7 +174,7 @@ mod tests {
         fn values_lie_on_the_drawing_in_their_order(
             mut values in proptest::collection::vec(-1e6f64..1e6, 1..20), from in 0.0f64..100.0, to in 200.0f64..400.0,
         ) {
-            let axis = Axis::over("x", values.iter().copied().chain([f64::NAN]), Form::Plain).to_ticks().drawn(from, to);
+            let axis = Axis::over("x", values.iter().copied().chain([f64::NAN]), Form::Plain).widened().drawn(from, to);
             values.sort_by(f64::total_cmp);
             let places: Vec<f64> = values.iter().map(|v| axis.at(*v)).collect();
             prop_assert!(places.is_sorted());

@@ -25,8 +25,9 @@ impl Bars {
         drawing.push(&labels(&self.x, &y.label));
         let group = (RIGHT - LEFT) / self.classes.len().max(1) as f64;
         let bar = group * 0.8 / self.series.len().max(1) as f64;
-        // Labels need some 50 units each, on a phone.
-        let every = (52.0 / group).ceil().max(1.0) as usize;
+        // A character takes some ten units on a phone.
+        let longest = self.classes.iter().map(|class| class.chars().count()).max().unwrap_or(0);
+        let every = ((10 * longest + 4) as f64 / group).ceil().max(1.0) as usize;
         for (c, class) in self.classes.iter().enumerate() {
             let left = LEFT + group * c as f64;
             if c.is_multiple_of(every) {

@@ -195,7 +195,7 @@ mod tests {
     fn every_point_is_in_the_drawing_the_table_and_the_data() {
         let points: Vec<(f64, f64)> = (1..=5).map(|i| (f64::from(i), 1.0 / f64::from(i))).collect();
         let x = Axis::over("epoch", points.iter().map(|p| p.0), Form::Plain);
-        let y = Axis::over("loss", points.iter().map(|p| p.1), Form::Plain).from_zero().to_ticks();
+        let y = Axis::over("loss", points.iter().map(|p| p.1), Form::Plain).with_zero().widened();
         let mut data = Data::new();
         let mut lines = Lines::new(x, y, vec![Series { name: "<model>".into(), colour: 0, points: points.clone() }]);
         lines.series[0].points.push((6.0, f64::NAN));

@@ -233,6 +233,8 @@ impl Writing<'_> {
                 Some(record)
             }
         };
+        // The tables' name is durable before the manifest is there that lists them.
+        sync_folder(&own)?;
         sync_folder(self.folder)?;
         let invalid = |e: serde_json::Error| StorageError::Io {
             path: own.join(MANIFEST),

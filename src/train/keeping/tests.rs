@@ -165,15 +165,16 @@ fn a_disk_that_is_full_costs_checkpoints_and_nothing_else() {
     let mut config = TrainConfig { dimensions: 4, epochs: 6, ..TrainConfig::default() };
     config.negatives.count = Some(2);
     config.checkpoint.every = CheckpointEvery::Epoch;
-    for (at, stays) in [(4, true), (9, true), (4, false), (25, false)] {
+    // Some calls are the run log's, whose failures cost nothing but lines of it.
+    for (at, stays) in [(4, true), (9, true), (4, false), (7, false), (25, false)] {
         let watched = Watched::new(&root.path().join("m.partial")).fail(Fault { at, error: Errno::NOSPC, stays });
         let (_, report) = train(&data, &config, &output, true, &ctx()).unwrap();
-        assert!(watched.failed().is_some());
+        let of_log = format!("{:?}", watched.failed().unwrap()).contains("run.ndjson");
         drop(watched);
         let checkpoints = report.checkpoints.unwrap();
-        assert!(checkpoints.failed > 0, "{checkpoints:?}");
+        assert!(checkpoints.failed > 0 || of_log && !stays, "{checkpoints:?}");
         assert_eq!(checkpoints.written + checkpoints.failed, 5, "{checkpoints:?}");
-        assert_eq!(checkpoints.failed == 1, !stays, "{checkpoints:?}");
+        assert!(checkpoints.failed <= 1 || stays, "{checkpoints:?}");
         assert_eq!(report.epochs.len(), 6);
         let _ = std::fs::remove_dir_all(root.path().join("m.partial"));
     }
