@@ -72,9 +72,9 @@ mod dataset;
 mod embeddings;
 mod evaluate;
 mod explain;
-mod fold;
 #[cfg(test)]
 mod faults;
+mod fold;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;

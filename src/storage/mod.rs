@@ -12,8 +12,8 @@ mod folder;
 mod manifest;
 mod plain;
 mod publish;
-mod versions;
 mod temporary;
+mod versions;
 
 pub(crate) use allocator::return_large_buffers;
 pub use bus::explain_bus_errors;
@@ -26,8 +26,8 @@ pub(crate) use folder::{FolderLock, create_folder, remove_file, remove_folder, s
 pub(crate) use manifest::{read_format, read_manifest, replace_manifest, write_manifest};
 pub(crate) use plain::{check_plain, is_plain, plain_record};
 pub(crate) use publish::{AtomicFile, Staging, replace_file, sync_folder};
-pub(crate) use versions::{NewVersion, VersionsLock, version_name, version_numbers};
 pub(crate) use temporary::Scratch;
+pub(crate) use versions::{NewVersion, VersionsLock, version_name, version_numbers};
 
 mod archive;
 pub(crate) use archive::{Archived, Column, write_root};

@@ -380,11 +380,7 @@ pub(super) fn prepare<'a>(
         let lane = |_| Lane::new(Window::new(items, plan.block_items), sampling.clone(), plan.kept_room());
         Crew::Lanes((0..plan.threads).map(lane).collect())
     };
-    Ok(Prepared {
-        tables,
-        crew,
-        around: Around { confidence, margins: Margins::new(dataset, config), watch },
-    })
+    Ok(Prepared { tables, crew, around: Around { confidence, margins: Margins::new(dataset, config), watch } })
 }
 
 /// The tables, filled with initial factors. Those that do not fit the budget are in files without names in `folder`.
