@@ -13,6 +13,8 @@
 //! | evaluate | [`evaluate()`] | any [`Scorer`] and a [`Dataset`] | an [`Evaluation`] beside [`Baselines`] |
 //! | compare | [`compare()`] | two of them | a [`Comparison`]: which is better, or that it cannot be told |
 //! | recommend | [`recommend()`], [`save_recommendations`], [`similar`] | the same | items for users, items like items |
+//! | fold in | [`fold_in`] | a [`Model`] and a history | items for a user who was not trained |
+//! | keep | [`versions`], [`rollback`], [`prune`] | a model's path | its versions, one of them current |
 //! | report | [`report()`], [`save_report`] | a [`Model`], others beside it, a [`Dataset`] | one HTML page |
 //! | tune | [`sweep()`] | a [`Dataset`], a [`TrainConfig`] and a [`Space`] of others | a [`SweepReport`], the best configuration |
 //! | explain | [`train_audited`], [`explain()`] | the same, and a user | how negatives came about |
@@ -72,6 +74,7 @@ mod evaluate;
 mod explain;
 #[cfg(test)]
 mod faults;
+mod fold;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -116,7 +119,7 @@ pub use ingest::{
 pub use loss::{LossConfig, LossKind, Surrogate};
 pub use model::{
     Calibration, CalibrationCurve, Factors, InstructionSet, MODEL_FORMAT_VERSION, Model, ModelError, ModelManifest,
-    Precision, Similarity,
+    ModelVersion, Precision, Similarity, prune, rollback, versions,
 };
 pub use negatives::{
     ComponentShare, Curve, MixConfig, NegativesConfig, NegativesReport, Proposal, Propose, Scheduled, Select, Shape,
@@ -124,8 +127,8 @@ pub use negatives::{
 };
 pub use rank::{Popularity, RandomScores, RankError, Scorer};
 pub use recommend::{
-    RecommendError, RecommendFormat, RecommendOptions, RecommendSummary, RecommendUsers, Recommendations, recommend,
-    save_recommendations, similar, write_recommendations,
+    FoldInOptions, FoldedIn, RecommendError, RecommendFormat, RecommendOptions, RecommendSummary, RecommendUsers,
+    Recommendations, fold_in, recommend, save_recommendations, similar, write_recommendations,
 };
 pub use report::{ReportError, ReportOptions, ReportSummary, report, save_report};
 pub use runlog::{

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::dataset::{Dataset, DatasetError};
-use crate::model::{Model, ModelError};
+use crate::model::{Model, ModelError, split_version};
 use crate::storage::{StorageError, read_format};
 
 /// What a folder holds.
@@ -30,14 +30,16 @@ pub enum StoredError {
 }
 
 impl Stored {
-    /// Opens the dataset or model at `path`, comparing every byte with its checksum.
+    /// Opens the dataset or model at `path`, comparing every byte with its checksum: of a model the current version, or
+    /// version N where `path` is `MODEL@N`.
     ///
     /// # Errors
     /// If it is neither, of a newer format, or damaged.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, StoredError> {
         let path = path.as_ref();
-        match read_format(path, "dataset or model")?.as_str() {
-            "peccary-model" => Ok(Self::Model(Box::new(Model::open(path)?))),
+        let (folder, _) = split_version(path);
+        match read_format(&folder, "dataset or model")?.as_str() {
+            "peccary-model" => Ok(Self::Model(Box::new(Model::open_named(path)?))),
             _ => Ok(Self::Dataset(Box::new(Dataset::open(path)?))),
         }
     }

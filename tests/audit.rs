@@ -69,7 +69,7 @@ fn an_audit_obeys_the_configuration_and_changes_nothing() {
     let one = |name: &str, args: &[&str]| {
         let (assert, model, audit) = audited(&trained, name, &[&["--config", &config], args].concat());
         assert.success();
-        (fs::read(format!("{model}/items.factors")).unwrap(), audit)
+        (fs::read(format!("{model}/v000001/items.factors")).unwrap(), audit)
     };
     let (factors, audit) = one("one", &["--threads", "1"]);
     let (_, again) = one("again", &["--threads", "1"]);
@@ -79,7 +79,7 @@ fn an_audit_obeys_the_configuration_and_changes_nothing() {
         .args(["--dim", "16", "--epochs", "2"])
         .assert()
         .success();
-    assert!(fs::read(format!("{plain}/items.factors")).unwrap() == factors, "looking changes nothing");
+    assert!(fs::read(format!("{plain}/v000001/items.factors")).unwrap() == factors, "looking changes nothing");
     let (_, two) = one("two", &["--deterministic", "--threads", "1"]);
     let (_, three) = one("three", &["--deterministic", "--threads", "3"]);
     assert!(fs::read(&two).unwrap() == fs::read(&three).unwrap(), "--deterministic, whatever the threads");

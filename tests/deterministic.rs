@@ -48,7 +48,7 @@ struct Outcome {
 /// What `threads` come to.
 fn outcome(data: &Dataset, config: &TrainConfig, model: &Path, threads: usize) -> Outcome {
     let (_, report) = train(data, config, model, true, &Context::new(threads, ByteSize(1 << 30))).unwrap();
-    let files = ["users.factors", "items.factors"].map(|file| std::fs::read(model.join(file)).unwrap());
+    let files = ["v000001/users.factors", "v000001/items.factors"].map(|file| std::fs::read(model.join(file)).unwrap());
     let health = report.epochs.iter().map(|e| serde_json::to_string(&e.negatives).unwrap()).collect();
     Outcome { files, health, epochs: report.epochs.iter().map(|e| (e.loss.to_bits(), e.triples, e.skipped)).collect() }
 }
@@ -182,7 +182,7 @@ fn the_binary_gives_the_same_bytes_and_another_seed_gives_others() {
         let flags = ["--deterministic", "--epochs", "2", "--force", "--quiet", "--seed", seed, "--threads", threads];
         let trained = peccary(&[&["train", text(&data), "--output", text(&model)], &flags[..]].concat());
         assert!(trained.status.success(), "{}", String::from_utf8_lossy(&trained.stderr));
-        ["users.factors", "items.factors"].map(|file| std::fs::read(model.join(file)).unwrap())
+        ["v000001/users.factors", "v000001/items.factors"].map(|file| std::fs::read(model.join(file)).unwrap())
     };
     let first = factors("1", "1");
     assert!(first == factors("1", "2") && first == factors("1", "5"), "same seed, same bytes");

@@ -55,7 +55,7 @@ fn a_flipped_byte_anywhere_in_a_model_is_found() {
     assert!(peccary(folder.path(), &[&["synth", "--output", "log.csv"][..], &size].concat()).status.success());
     assert!(peccary(folder.path(), &["ingest", "log.csv", "--output", "d", "--split", "random:0.2"]).status.success());
     assert!(peccary(folder.path(), &["train", "d", "--output", "m", "--dim", "4", "--epochs", "1"]).status.success());
-    for file in ["manifest.json", "users.factors", "items.factors", "items.dict"] {
+    for file in ["manifest.json", "v000001/users.factors", "v000001/items.factors", "v000001/items.dict"] {
         let path = folder.path().join("m").join(file);
         let whole = std::fs::read(&path).unwrap();
         for at in [0, 17, whole.len() / 3, whole.len() / 2, whole.len() - 2] {

@@ -113,8 +113,10 @@ fn tables_in_files_are_validated_and_the_best_kept_as_in_memory() {
     let case = Case::new();
     let run = ["--deterministic", "--schedule", "constant", "--l2", "0", "--epochs", "12", "--dim", "256"];
     let run = [&run[..], &["--lr", "0.05", "--metric", "ndcg@10"]].concat();
-    let files =
-        || ["users.factors", "items.factors"].map(|file| std::fs::read(Path::new(&case.model).join(file)).unwrap());
+    let files = || {
+        ["v000001/users.factors", "v000001/items.factors"]
+            .map(|file| std::fs::read(Path::new(&case.model).join(file)).unwrap())
+    };
     let (_, message) = case.refused(&[&run[..], &["--memory", "1MiB", "--threads", "2"]].concat());
     let smallest = message.split_once('(').and_then(|(_, rest)| rest.split_once(" bytes)")).unwrap().0.to_string();
     let roomy = case.train(&run);
@@ -139,7 +141,8 @@ fn validation_changes_no_bit_of_a_run_and_threads_none_of_what_it_decides() {
     let files = |config: &TrainConfig, threads: usize| {
         let (_, report) =
             train(&data, config, case.model.as_ref(), true, &Context::new(threads, ByteSize(1 << 30))).unwrap();
-        let files = ["users.factors", "items.factors"].map(|f| std::fs::read(Path::new(&case.model).join(f)).unwrap());
+        let files = ["v000001/users.factors", "v000001/items.factors"]
+            .map(|f| std::fs::read(Path::new(&case.model).join(f)).unwrap());
         (files, report)
     };
     for (loss, similarity) in [(LossKind::Bpr, Similarity::Cosine), (LossKind::Bsl, Similarity::Cosine)] {

@@ -60,7 +60,7 @@ fn scorer<'a>(path: &Path, dataset: &'a Dataset, seed: u64, ctx: &Context) -> an
     {
         return Ok(baseline.scorer(dataset, seed, ctx)?);
     }
-    let model = Model::open(path);
+    let model = Model::open_named(path);
     let missing = !path.exists();
     let model = if missing {
         model.context("neither a model nor a baseline (popularity, recent, item_knn, random)")

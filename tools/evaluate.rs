@@ -31,7 +31,7 @@ Examples:
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// The model
+    /// The model; MODEL@N for version N of it
     model: PathBuf,
     /// The dataset that it was trained on
     dataset: PathBuf,
@@ -132,7 +132,7 @@ pub fn explain(error: EvaluateError) -> anyhow::Error {
 /// Runs the command.
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
     let ctx = globals.context();
-    let model = Model::open(&args.model)?;
+    let model = Model::open_named(&args.model)?;
     let dataset = Dataset::open(&args.dataset)?;
     let options = EvaluateOptions {
         baselines: args.baselines.0,

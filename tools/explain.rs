@@ -32,7 +32,7 @@ const ID: usize = 16;
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// The model
+    /// The model; MODEL@N for version N of it
     model: PathBuf,
     /// The dataset that it was trained on
     dataset: PathBuf,
@@ -60,7 +60,7 @@ pub struct Args {
 /// Runs the command.
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
     let ctx = globals.context();
-    let model = Model::open(&args.model)?;
+    let model = Model::open_named(&args.model)?;
     let dataset = Dataset::open(&args.dataset)?;
     let Args { item, positives, progress, seed, .. } = args;
     let options = ExplainOptions { positives, item, progress, seed };

@@ -12,7 +12,7 @@ use crate::numbers::grouped;
 const EXAMPLES: &str = "\
 Their interactions in all parts, their exposures and their ids are gone from every file of the dataset; all other users and \
 items keep their ids. What lies outside of the dataset is not touched: logs, rejected rows, recommendations, and models, \
-whose rows of these users the next `peccary update` removes. If one id is unknown, nothing is forgotten.
+which keep the rows of these users until they are trained again. If one id is unknown, nothing is forgotten.
 
 Examples:
   peccary forget clicks.pec --user anna

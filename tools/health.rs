@@ -31,7 +31,7 @@ struct Against<'a> {
 /// Prints it.
 pub fn run(path: &Path, dataset: Option<&Path>, against: Option<&Path>, globals: &Globals) -> anyhow::Result<()> {
     let ctx = globals.context();
-    let model = Model::open(path)?;
+    let model = Model::open_named(path)?;
     let dataset = dataset.map(Dataset::open).transpose()?;
     let health = embedding_health(&model, dataset.as_ref(), &ctx)?;
     let other = against.map(Model::open).transpose()?;

@@ -5,28 +5,27 @@ use std::path::{Path, PathBuf};
 
 use peccary::{
     ByteSize, ChangeKind, ContextColumn, Dataset, DatasetStatistics, Distribution, FileRecord, Manifest, Model,
-    ModelManifest, Stored,
+    ModelManifest, ModelVersion, Stored, versions,
 };
 use serde::Serialize;
 use serde_json::Value;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
 use crate::common::Globals;
-use crate::numbers::grouped;
+use crate::numbers::{date, grouped};
 
 const EXAMPLES: &str = "\
 Examples:
   peccary inspect clicks.pec
   peccary inspect clicks.pec --json
-  peccary inspect model.pec
-  peccary inspect model.pec --health --dataset clicks.pec --against other.pec";
+  peccary inspect clicks.model
+  peccary inspect clicks.model@2
+  peccary inspect clicks.model --health --dataset clicks.pec --against other.model";
 
 /// Show what a dataset or model holds
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// Dataset or model
+    /// Dataset or model; MODEL@N for version N
     #[arg(value_name = "DATASET|MODEL")]
     path: PathBuf,
     /// Of a model: norms, effective rank and uniformity of its embeddings instead (docs/embeddings.md)
@@ -60,6 +59,8 @@ struct ModelReport<'a> {
     bytes: u64,
     fingerprint: String,
     width: usize,
+    /// Every version of the model, this one among them.
+    versions: Vec<ModelVersion>,
     #[serde(flatten)]
     manifest: &'a ModelManifest,
 }
@@ -86,27 +87,24 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
         }
         Stored::Model(model) => {
             let manifest = model.manifest();
+            let all = versions(model.path())?;
+            let text = model_text(&model, &all)?;
             let report = ModelReport {
                 kind: "model",
                 path: &args.path,
                 bytes: size(&manifest.files),
                 fingerprint: model.manifest().fingerprint(),
                 width: model.users().width(),
+                versions: all,
                 manifest,
             };
-            globals.print(&report, model_text(&model)?)
+            globals.print(&report, text)
         }
     }
 }
 
 fn size(files: &[FileRecord]) -> u64 {
     files.iter().map(|f| f.bytes).sum()
-}
-
-/// Milliseconds since 1970 as a date.
-fn date(milliseconds: i64) -> String {
-    let date = OffsetDateTime::from_unix_timestamp_nanos(i128::from(milliseconds) * 1_000_000);
-    date.ok().and_then(|d| d.format(&Rfc3339).ok()).unwrap_or_else(|| milliseconds.to_string())
 }
 
 fn dataset_text(dataset: &Dataset, statistics: &DatasetStatistics) -> Result<String, fmt::Error> {
@@ -215,11 +213,17 @@ fn distribution(d: &Distribution, what: &str) -> String {
     )
 }
 
-fn model_text(model: &Model) -> Result<String, fmt::Error> {
+fn model_text(model: &Model, all: &[ModelVersion]) -> Result<String, fmt::Error> {
     let manifest = model.manifest();
     let mut text = format!("model {}\n", model.path().display());
     let mut line = |name: &str, value: &str| writeln!(text, "  {name:<12} {value}");
     let biases = if manifest.biases { ", and biases" } else { "" };
+    let star = |v: &ModelVersion| format!("{}{}", v.number, if v.current { " (current)" } else { "" });
+    let all: Vec<String> = all.iter().map(star).collect();
+    line("version", &format!("{}, of {}", model.version(), all.join(", ")))?;
+    if let Some(published) = manifest.published {
+        line("published", &date(published))?;
+    }
     line("users", &grouped(manifest.users.into()))?;
     line("items", &grouped(manifest.items.into()))?;
     line("factors", &format!("{}{biases}", manifest.dimensions))?;

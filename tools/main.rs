@@ -16,15 +16,18 @@ mod numbers;
 mod plan;
 mod printable;
 mod progress;
+mod prune;
 mod quickstart;
 mod recommend;
 mod report;
+mod rollback;
 mod settings;
 mod similar;
 mod sweep;
 mod synth;
 mod train;
 mod verify;
+mod versions;
 mod watch;
 
 use clap::{Parser, Subcommand};
@@ -76,7 +79,7 @@ macro_rules! commands {
 }
 
 // In the order of work: quickstart, synth, plan, ingest, compact, forget, inspect, verify, train, watch, sweep,
-// evaluate, compare, calibrate, recommend, similar, explain, report.
+// evaluate, compare, calibrate, recommend, similar, explain, report, versions, rollback, prune.
 commands! {
     Quickstart => quickstart,
     Synth => synth,
@@ -96,6 +99,9 @@ commands! {
     Similar => similar,
     Explain => explain,
     Report => report,
+    Versions => versions,
+    Rollback => rollback,
+    Prune => prune,
     Bench => bench,
 }
 

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use peccary::{ByteSize, Unit};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 /// `1234567` as `1,234,567`.
 pub fn grouped(number: u64) -> String {
@@ -15,6 +17,12 @@ pub fn grouped(number: u64) -> String {
         text.push(digit);
     }
     text
+}
+
+/// Milliseconds since 1970 as a date.
+pub fn date(milliseconds: i64) -> String {
+    let date = OffsetDateTime::from_unix_timestamp_nanos(i128::from(milliseconds) * 1_000_000);
+    date.ok().and_then(|d| d.format(&Rfc3339).ok()).unwrap_or_else(|| milliseconds.to_string())
 }
 
 /// `12345678` as `12.3M`: three digits and k, M, G or T.

@@ -4,9 +4,10 @@ use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use anyhow::Context as _;
 use peccary::{
-    Context, Dataset, Model, RecommendFormat, RecommendOptions, RecommendSummary, RecommendUsers, recommend,
-    save_recommendations, write_recommendations,
+    Context, Dataset, FoldInOptions, Model, RecommendFormat, RecommendOptions, RecommendSummary, RecommendUsers,
+    fold_in, recommend, save_recommendations, write_recommendations,
 };
 use serde_json::json;
 
@@ -18,44 +19,65 @@ const EXAMPLES: &str = "\
 Items of the user's train and valid interactions are left out; those of test are not. Users without train interactions \
 are skipped by --all, never drawn by --users and refused by --user: the model has learnt nothing of them.
 
+A user who was not trained, or has taken more since, is recommended to from a history of items: a row is learnt on the \
+spot by the model's own loss, items frozen. That needs no dataset and changes nothing. Items of the history are left out.
+
 Examples:
   peccary recommend clicks.model clicks.pec --user u17 --user u4
   peccary recommend clicks.model clicks.pec --all --k 20 --output top.parquet
   peccary recommend clicks.model clicks.pec --users 1000 --seed 7 --output sample.csv
-  peccary recommend clicks.model clicks.pec --all | head";
+  peccary recommend clicks.model clicks.pec --all | head
+  peccary recommend clicks.model --history i4,i99,i7 --k 5
+  peccary recommend clicks.model --history-file basket.txt --ignore-unknown --json
+  cut -d, -f2 basket.csv | peccary recommend clicks.model@2 --history-file -";
+
+/// Flags that give a history.
+const HISTORIES: [&str; 2] = ["history", "history_file"];
 
 /// Recommend items to users
 #[derive(clap::Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = EXAMPLES, group = clap::ArgGroup::new("histories").args(HISTORIES))]
 pub struct Args {
-    /// The model
+    /// The model; MODEL@N for version N of it
     model: PathBuf,
-    /// The dataset that it was trained on
-    dataset: PathBuf,
+    /// The dataset that it was trained on; a history needs none
+    #[arg(required_unless_present_any = HISTORIES, conflicts_with_all = HISTORIES)]
+    dataset: Option<PathBuf>,
     /// Original ids of users
-    #[arg(long, value_name = "ID", required_unless_present_any = ["all", "users"], conflicts_with = "all")]
+    #[arg(long, value_name = "ID", required_unless_present_any = ["all", "users", "history", "history_file"],
+        conflicts_with_all = ["all", "history", "history_file"])]
     user: Vec<String>,
     /// A random sample of that many users with train interactions
-    #[arg(long, value_name = "N", conflicts_with_all = ["user", "all"], value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", conflicts_with_all = ["user", "all", "history", "history_file"],
+        value_parser = clap::value_parser!(u32).range(1..))]
     users: Option<u32>,
     /// Seed of the sample of users
     #[arg(long, value_name = "N", default_value_t = 42, requires = "users", conflicts_with_all = ["user", "all"])]
     seed: u64,
     /// All users with train interactions, in the order of the dataset
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = HISTORIES)]
     all: bool,
+    /// Original ids of the items that a user who was not trained has taken
+    #[arg(long, value_name = "ITEM,…", value_delimiter = ',', conflicts_with = "history_file")]
+    history: Option<Vec<String>>,
+    /// File with such a history, an id a line, or - for standard input
+    #[arg(long, value_name = "FILE|-")]
+    history_file: Option<PathBuf>,
+    /// Leave out items of the history that the model does not know
+    #[arg(long, requires = "histories")]
+    ignore_unknown: bool,
     /// Items for each user
     #[arg(long, value_name = "K", default_value_t = RecommendOptions::default().k,
         value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
     k: usize,
     /// File to write, or - for standard output
-    #[arg(long, short, value_name = "FILE|-", default_value = "-")]
+    #[arg(long, short, value_name = "FILE|-", default_value = "-", conflicts_with_all = HISTORIES)]
     output: PathBuf,
     /// ndjson, csv or parquet [default: by the name of the output, else ndjson]
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = HISTORIES)]
     format: Option<RecommendFormat>,
     /// Replace the output if it exists
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = HISTORIES)]
     force: bool,
     /// Recommend what the user has interacted with already, too
     #[arg(long)]
@@ -76,8 +98,9 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
     }
     let ctx = globals.context();
     let begun = Instant::now();
-    let model = Model::open(&args.model)?;
-    let dataset = Dataset::open(&args.dataset)?;
+    let model = Model::open_named(&args.model)?;
+    let Some(dataset) = &args.dataset else { return from_history(&args, &model, globals, &ctx) };
+    let dataset = Dataset::open(dataset)?;
     let options = RecommendOptions { k: args.k, include_seen: args.include_seen };
     let as_table = to_stdout && !args.all && args.format.is_none() && io::stdout().is_terminal();
     let users = match args.users {
@@ -121,6 +144,45 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
         "seconds": seconds,
     });
     globals.print(&report, said(&args.output.display().to_string(), summary, begun))
+}
+
+/// The items for who has a history.
+fn from_history(args: &Args, model: &Model, globals: &Globals, ctx: &Context) -> anyhow::Result<()> {
+    let history = match (&args.history, &args.history_file) {
+        (Some(history), _) => history.clone(),
+        (None, Some(file)) => lines_of(file)?,
+        (None, None) => Vec::new(),
+    };
+    // An empty name, as of `--history i4,`, is none.
+    let history: Vec<&str> = history.iter().map(String::as_str).filter(|id| !id.is_empty()).collect();
+    let Args { k, include_seen, ignore_unknown, .. } = *args;
+    let options = FoldInOptions { k, include_seen, ignore_unknown, ..FoldInOptions::default() };
+    let found = fold_in(model, &history, &options, ctx)?;
+    if !found.unknown.is_empty() {
+        ctx.message(&format!("{} items of the history are not known to the model", found.unknown.len()));
+    }
+    let named = |item: u32| model.item_ids().id(item).unwrap_or_default();
+    let lines =
+        (1..).zip(&found.items).map(|(rank, (item, score))| format!("{rank:>4}  {score:>9.4}  {}", named(*item)));
+    let text = lines.collect::<Vec<_>>().join("\n");
+    let items: Vec<_> = found.items.iter().map(|(i, s)| json!({ "item": named(*i), "score": s })).collect();
+    let report = json!({
+        "items": items,
+        "history": found.history.iter().map(|item| named(*item)).collect::<Vec<_>>(),
+        "unknown": found.unknown,
+        "milliseconds": (found.row_seconds + found.rank_seconds) * 1e3,
+    });
+    globals.print(&report, text)
+}
+
+/// The lines of a file, or of standard input, without their ends.
+fn lines_of(file: &Path) -> anyhow::Result<Vec<String>> {
+    let (read, name) = match file == Path::new("-") {
+        true => (io::read_to_string(io::stdin()), "standard input".to_string()),
+        false => (std::fs::read_to_string(file), file.display().to_string()),
+    };
+    let text = read.with_context(|| format!("{name}: cannot read the history; give a text file, an item a line"))?;
+    Ok(text.lines().map(str::to_string).collect())
 }
 
 /// One JSON object, written as it comes: the output may be larger than the memory budget.

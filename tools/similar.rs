@@ -17,7 +17,7 @@ Examples:
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// The model
+    /// The model; MODEL@N for version N of it
     model: PathBuf,
     /// Original ids of items
     #[arg(long, value_name = "ID", required = true)]
@@ -31,7 +31,7 @@ pub struct Args {
 /// Runs the command.
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
     let ctx = globals.context();
-    let model = Model::open(&args.model)?;
+    let model = Model::open_named(&args.model)?;
     let mut found = Vec::new();
     let mut text = String::new();
     for item in &args.item {

@@ -120,7 +120,7 @@ pub struct Args {
     /// Dataset made by `peccary ingest`
     #[arg(required_unless_present_any = WITHOUT)]
     dataset: Option<PathBuf>,
-    /// Folder to write the model to
+    /// Folder to write the model to; a model there gets another version
     #[arg(long, short, value_name = "MODEL", required_unless_present_any = WITHOUT)]
     output: Option<PathBuf>,
     /// List the losses, with a line on each
@@ -129,7 +129,7 @@ pub struct Args {
     /// List how negatives can be proposed, selected and weighed, with a line on each
     #[arg(long, conflicts_with = "list_losses")]
     list_samplers: bool,
-    /// Replace the output if it is a model
+    /// Replace the model in the output, all versions of it
     #[arg(long)]
     force: bool,
     /// Go on with the training of this model that was interrupted; flags are not needed, and those that contradict it are
@@ -158,6 +158,7 @@ pub struct Args {
 #[derive(Serialize)]
 struct Report<'a> {
     model: &'a Path,
+    version: u32,
     fingerprint: String,
     config: &'a serde_json::Value,
     #[serde(flatten)]
@@ -206,8 +207,9 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
 fn print(output: &Path, manifest: &ModelManifest, report: &TrainReport, globals: &Globals) -> anyhow::Result<()> {
     let last = report.epochs.last();
     let text = format!(
-        "{}: {} epochs in {}, {} triples/s ({}, {} threads), loss {:.4} -> {:.4}{}",
+        "{}: {}{} epochs in {}, {} triples/s ({}, {} threads), loss {:.4} -> {:.4}{}",
         output.display(),
+        if manifest.model_version > 1 { format!("version {}: ", manifest.model_version) } else { String::new() },
         report.epochs.len(),
         duration(Duration::from_secs_f64(report.seconds)),
         short(report.triples_per_second),
@@ -218,7 +220,8 @@ fn print(output: &Path, manifest: &ModelManifest, report: &TrainReport, globals:
         skipped(last) + &validated(report) + &rolled_back(report),
     );
     let fingerprint = manifest.fingerprint();
-    globals.print(&Report { model: output, fingerprint, config: &manifest.config, report }, text)
+    let version = manifest.model_version;
+    globals.print(&Report { model: output, version, fingerprint, config: &manifest.config, report }, text)
 }
 
 /// Prints the losses.

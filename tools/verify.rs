@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use peccary::{ByteSize, FileRecord, Stored};
+use peccary::{ByteSize, FileRecord, Model, Stored, versions};
 use serde::Serialize;
 
 use crate::common::Globals;
@@ -11,11 +11,13 @@ use crate::numbers::grouped;
 const EXAMPLES: &str = "\
 Every file is compared with its checksums. Of a dataset it is checked further that ids are in order and found under their \
 numbers, that the positives are exactly the interactions, that popularity is their count, and that no interaction is in \
-train and another part, or shown and not taken as well, that forgotten users have nothing, and that what was appended is there; of a model, that all factors are finite.
+train and another part, or shown and not taken as well, that forgotten users have nothing, and that what was appended is \
+there; of a model, that all factors are finite, in every version of it unless one is named.
 
 Examples:
   peccary verify clicks.pec
-  peccary verify model.pec --json
+  peccary verify clicks.model --json
+  peccary verify clicks.model@2
 
 Exit code 1 if anything is wrong; the message names the file.";
 
@@ -23,7 +25,7 @@ Exit code 1 if anything is wrong; the message names the file.";
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// Dataset or model
+    /// Dataset or model; MODEL@N for version N alone
     #[arg(value_name = "DATASET|MODEL")]
     path: PathBuf,
 }
@@ -37,6 +39,9 @@ struct Report<'a> {
     files: usize,
     bytes: u64,
     fingerprint: String,
+    /// Those of a model that were checked.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    versions: Vec<u32>,
     checked: Vec<&'static str>,
 }
 
@@ -51,6 +56,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
         files: files.len() + 1,
         bytes: files.iter().map(|f| f.bytes).sum(),
         fingerprint,
+        versions: Vec::new(),
         checked,
     };
     let report = match Stored::open(&args.path)? {
@@ -67,11 +73,28 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
         Stored::Model(model) => {
             model.verify(&ctx)?;
             let checked = vec!["checksums", "shapes", "item dictionary", "finite factors"];
-            report("model", &model.manifest().files, model.manifest().fingerprint(), checked)
+            let mut report = report("model", &model.manifest().files, model.manifest().fingerprint(), checked);
+            report.versions.push(model.version());
+            // Named without a version: the others, too.
+            let others = versions(model.path())?.into_iter().map(|version| version.number);
+            for number in others.filter(|number| model.path() == args.path && *number != model.version()) {
+                let other = Model::open_version(model.path(), number)?;
+                other.verify(&ctx)?;
+                report.versions.push(number);
+                report.files += other.manifest().files.len() + 1;
+                report.bytes += other.manifest().files.iter().map(|f| f.bytes).sum::<u64>();
+            }
+            report.versions.sort_unstable();
+            report
         }
     };
+    let of = match &report.versions[..] {
+        [] => String::new(),
+        [one] => format!(", version {one}"),
+        several => format!(", {} versions", several.len()),
+    };
     let text = format!(
-        "{}: a valid {}: {} files, {}; checked: {}",
+        "{}: a valid {}{of}: {} files, {}; checked: {}",
         args.path.display(),
         report.kind,
         grouped(report.files as u64),

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::trial::{Trial, Tried};
 use crate::context::{ByteSize, Context};
 use crate::dataset::{Dataset, Part};
-use crate::model::Model;
+use crate::model::{Model, rollback, versions};
 use crate::rank::fixture;
 use crate::train::{CheckpointEvery, TrainCheckpoint, TrainConfig, TrainError, TrainRun, train};
 
@@ -67,6 +67,38 @@ fn training_survives_crashes() {
 fn training_survives_faults() {
     train_trial(false, Tried::Fault);
     train_trial(true, Tried::Fault);
+}
+
+/// The next version of a model that is there.
+fn version_trial(tried: Tried) {
+    let folder = tempfile::tempdir().unwrap();
+    let dataset = dataset(folder.path());
+    let trial = Trial {
+        prepare: &|root| run(&dataset, root, 1, false).unwrap(),
+        act: &|root| run(&dataset, root, 2, false),
+        state: &|root| state(&root.join("out.model")),
+        again: &|root| {
+            let output = root.join("out.model");
+            // It may be whole, and not yet the current one.
+            if versions(&output)?.iter().any(|version| version.number == 2) {
+                rollback(&output, Some(2))?;
+                return Ok(());
+            }
+            run(&dataset, root, 2, false)
+        },
+    };
+    let count = trial.run(tried);
+    assert!(count > 10, "{count}");
+}
+
+#[test]
+fn further_versions_survive_crashes() {
+    version_trial(Tried::Crash);
+}
+
+#[test]
+fn further_versions_survive_faults() {
+    version_trial(Tried::Fault);
 }
 
 /// Trains with a checkpoint after each epoch.

@@ -49,6 +49,13 @@ macro_rules! each {
     };
 }
 
+impl AnyLoss {
+    /// The margin of a hinge on pairs; nothing for other losses.
+    pub(crate) fn hinge_margin(&self) -> Option<f32> {
+        if let Base::Hinge(hinge) = self.base { Some(hinge.margin) } else { None }
+    }
+}
+
 impl Loss for AnyLoss {
     #[inline(always)]
     fn terms(&self) -> Terms {

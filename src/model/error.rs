@@ -26,6 +26,32 @@ pub enum ModelError {
         /// What does not fit.
         reason: String,
     },
+    /// The model has no such version.
+    #[error("{}: has no version {number}; it has {}", model.display(), list(there))]
+    NoVersion {
+        /// The model.
+        model: PathBuf,
+        /// The version that was asked for.
+        number: u32,
+        /// Those that there are.
+        there: Vec<u32>,
+    },
+    /// There is nothing older than the current version.
+    #[error(
+        "{}: version {current} is the current one, and no older one is left; it has {}; choose one by --to, or train",
+        model.display(), list(there)
+    )]
+    NothingOlder {
+        /// The model.
+        model: PathBuf,
+        /// The current version.
+        current: u32,
+        /// Those that there are.
+        there: Vec<u32>,
+    },
+    /// Nothing would be left.
+    #[error("--keep 0: keep at least one version; to remove a model altogether, remove its folder")]
+    KeepNone,
     /// The model was trained on another dataset.
     #[error(
         "{} was trained on another dataset ({trained_on}) than {} ({given}); \
@@ -41,4 +67,11 @@ pub enum ModelError {
         /// Fingerprint of the dataset that was given.
         given: String,
     },
+}
+
+fn list(there: &[u32]) -> String {
+    match there {
+        [] => "none".to_string(),
+        numbers => numbers.iter().map(u32::to_string).collect::<Vec<_>>().join(", "),
+    }
 }

@@ -31,6 +31,12 @@ impl Similarity {
 pub struct ModelManifest {
     /// The build that wrote it.
     pub peccary: String,
+    /// The number of this version of the model, from 1. Models of the older layout have none: they are version 1.
+    #[serde(default = "first")]
+    pub model_version: u32,
+    /// When it was published: milliseconds since 1970. Models of the older layout do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub published: Option<i64>,
     /// Fingerprint of the dataset it was trained on.
     pub dataset: String,
     /// Rows of the user table.
@@ -52,6 +58,10 @@ pub struct ModelManifest {
     pub calibration: Option<Calibration>,
     /// Every other file of the model.
     pub files: Vec<FileRecord>,
+}
+
+fn first() -> u32 {
+    1
 }
 
 impl ModelManifest {

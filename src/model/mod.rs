@@ -17,6 +17,7 @@ mod scan;
 mod scores;
 mod shared;
 mod verify;
+mod versions;
 
 pub(crate) use calibration::sigmoid;
 pub use calibration::{Calibration, CalibrationCurve};
@@ -36,6 +37,8 @@ pub(crate) use regularization::{Dropout, Regularization};
 pub(crate) use scan::{count_above_and_equal, first_not_below};
 pub(crate) use scores::{Rows, dot_products};
 pub(crate) use shared::SharedTable;
+pub(crate) use versions::split_version;
+pub use versions::{ModelVersion, prune, rollback, versions};
 
 /// Version of the model format that this build writes, and the newest that it reads.
 pub const MODEL_FORMAT_VERSION: u32 = 1;

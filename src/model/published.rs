@@ -1,16 +1,19 @@
-//! A published model: an immutable folder of two factor tables, the item dictionary and a manifest.
+//! A published version of a model: two factor tables, the item dictionary and a manifest, never changed.
 
 use std::path::{Path, PathBuf};
 
+use super::versions::{manifest_of, no_version, split_version, there_are};
 use super::{Calibration, Factors, MODEL_FORMAT_VERSION, ModelError, ModelManifest};
 use crate::dataset::{Dataset, Dictionary};
-use crate::storage::{FileRecord, Staging, read_manifest, replace_manifest, write_manifest};
+use crate::storage::{FileRecord, NewVersion, VersionsLock, read_manifest, replace_manifest, version_name};
 
-const USERS: &str = "users.factors";
-const ITEMS: &str = "items.factors";
-const ITEM_IDS: &str = "items.dict";
+pub(super) const USERS: &str = "users.factors";
+pub(super) const ITEMS: &str = "items.factors";
+pub(super) const ITEM_IDS: &str = "items.dict";
+const MANIFEST: &str = "manifest.json";
+pub(super) const FORMAT: &str = "peccary-model";
 
-/// An open model.
+/// An open version of a model. It stays readable whatever is published, rolled back or pruned meanwhile.
 pub struct Model {
     path: PathBuf,
     manifest: ModelManifest,
@@ -20,17 +23,57 @@ pub struct Model {
 }
 
 impl Model {
-    /// Opens the model at `path` and compares every byte of it with its checksum.
+    /// Opens the current version of the model at `path` and compares every byte of it with its checksum.
     ///
     /// # Errors
     /// If it is no model, of a newer format, damaged, or inconsistent.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, ModelError> {
         let path = path.as_ref();
-        let manifest: ModelManifest = read_manifest(path, "peccary-model", MODEL_FORMAT_VERSION)?;
+        loop {
+            let before = std::fs::read(path.join(MANIFEST)).ok();
+            let opened = read_manifest(path, FORMAT, MODEL_FORMAT_VERSION)
+                .map_err(ModelError::from)
+                .and_then(|manifest| Self::open_files(path, manifest));
+            // The version may have been replaced and pruned between: then there is another to open.
+            if opened.is_ok() || before == std::fs::read(path.join(MANIFEST)).ok() {
+                return opened;
+            }
+        }
+    }
+
+    /// Opens version `number` of the model at `path`, as [`Model::open`] does the current one.
+    ///
+    /// # Errors
+    /// Those of [`Model::open`], and [`ModelError::NoVersion`] if there is no such version, or no more.
+    pub fn open_version(path: impl AsRef<Path>, number: u32) -> Result<Self, ModelError> {
+        let path = path.as_ref();
+        let opened = manifest_of(path, number).and_then(|manifest| Self::open_files(path, manifest));
+        // It may have been pruned between.
+        match opened {
+            Err(error) if there_are(path).is_ok_and(|numbers| numbers.contains(&number)) => Err(error),
+            Err(_) => Err(no_version(path, number)?),
+            opened => opened,
+        }
+    }
+
+    /// Opens what a command line names: the current version of the model at `name`, or of `MODEL@N` version N. A folder
+    /// whose own name ends like that goes first.
+    ///
+    /// # Errors
+    /// Those of [`Model::open`] and [`Model::open_version`].
+    pub fn open_named(name: impl AsRef<Path>) -> Result<Self, ModelError> {
+        match split_version(name.as_ref()) {
+            (path, Some(number)) => Self::open_version(path, number),
+            (path, None) => Self::open(path),
+        }
+    }
+
+    fn open_files(path: &Path, manifest: ModelManifest) -> Result<Self, ModelError> {
         let inconsistent = |reason: &str| ModelError::Inconsistent { path: path.to_path_buf(), reason: reason.into() };
         let file = |name: &str| -> Result<&FileRecord, ModelError> {
-            let found = manifest.files.iter().find(|f| f.path == name);
-            found.ok_or_else(|| inconsistent(&format!("the manifest does not list {name}")))
+            let own = format!("{}/{name}", version_name(manifest.model_version));
+            let found = manifest.files.iter().find(|f| f.path == own || f.path == name);
+            found.ok_or_else(|| inconsistent(&format!("the manifest does not list {own}")))
         };
         let users = Factors::open(path, file(USERS)?)?;
         let items = Factors::open(path, file(ITEMS)?)?;
@@ -49,6 +92,11 @@ impl Model {
     /// Where it lies.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The number of the version that is open, from 1.
+    pub fn version(&self) -> u32 {
+        self.manifest.model_version
     }
 
     /// What its manifest says.
@@ -71,16 +119,22 @@ impl Model {
         &self.item_ids
     }
 
-    /// Keeps `calibration` in the manifest of the model at `path`, in place of one that is there, and nothing else of it
-    /// changes; `None` removes it. The manifest is replaced in one step.
+    /// Keeps `calibration` in the manifest of the current version of the model at `path`, in place of one that is there, and
+    /// nothing else of it changes; `None` removes it. The manifest is replaced in one step.
     ///
     /// # Errors
-    /// If there is no model, or its manifest cannot be read or written.
+    /// If there is no model, its manifest cannot be read or written, or another process is writing the model.
     pub fn keep_calibration(path: impl AsRef<Path>, calibration: Option<Calibration>) -> Result<(), ModelError> {
         let path = path.as_ref();
-        let mut manifest: ModelManifest = read_manifest(path, "peccary-model", MODEL_FORMAT_VERSION)?;
+        // That it is a model at all, before a lock is put into it.
+        read_manifest::<ModelManifest>(path, FORMAT, MODEL_FORMAT_VERSION)?;
+        let lock = VersionsLock::take(path)?;
+        lock.keep_first()?;
+        let mut manifest: ModelManifest = read_manifest(path, FORMAT, MODEL_FORMAT_VERSION)?;
         manifest.calibration = calibration;
-        Ok(replace_manifest(path, "peccary-model", MODEL_FORMAT_VERSION, &manifest)?)
+        let own = path.join(version_name(manifest.model_version));
+        replace_manifest(&own, FORMAT, MODEL_FORMAT_VERSION, &manifest)?;
+        Ok(lock.make_current(manifest.model_version)?)
     }
 
     /// Makes sure that `dataset` is the one that this model was trained on.
@@ -100,23 +154,27 @@ impl Model {
     }
 }
 
-/// Writes a model beside `target` and makes it appear there whole. `user_row(i, out)` and `item_row(i, out)` fill the
-/// `width` floats of a row. The tables and ids are added to `manifest.files`, in front of what is
-/// in the folder already. `target` was claimed by `staging` before training.
+/// Writes the files of `version`, which was begun before training, and makes it the current one. `user_row(i, out)` and
+/// `item_row(i, out)` fill the `width` floats of a row. The number and the time of `manifest` are filled in here; the tables
+/// and ids are added to its files, in front of what is in the folder already.
 pub(crate) fn publish(
-    staging: Staging,
+    version: NewVersion,
     mut manifest: ModelManifest,
     dataset: &Dataset,
     width: usize,
     user_row: impl FnMut(usize, &mut [f32]),
     item_row: impl FnMut(usize, &mut [f32]),
 ) -> Result<ModelManifest, ModelError> {
-    let folder = staging.path();
-    let users = Factors::write(&folder.join(USERS), USERS, manifest.users as usize, width, user_row)?;
-    let items = Factors::write(&folder.join(ITEMS), ITEMS, manifest.items as usize, width, item_row)?;
-    let ids = dataset.items().copy_to(&folder.join(ITEM_IDS), ITEM_IDS)?;
+    let file = |name: &str| (version.path().join(name), version.relative(name));
+    let (path, relative) = file(USERS);
+    let users = Factors::write(&path, &relative, manifest.users as usize, width, user_row)?;
+    let (path, relative) = file(ITEMS);
+    let items = Factors::write(&path, &relative, manifest.items as usize, width, item_row)?;
+    let (path, relative) = file(ITEM_IDS);
+    let ids = dataset.items().copy_to(&path, &relative)?;
     manifest.files = [users, items, ids].into_iter().chain(manifest.files).collect();
-    write_manifest(folder, "peccary-model", MODEL_FORMAT_VERSION, &manifest)?;
-    staging.publish()?;
+    manifest.model_version = version.number();
+    manifest.published = Some(crate::runlog::now());
+    version.publish(MODEL_FORMAT_VERSION, &manifest)?;
     Ok(manifest)
 }

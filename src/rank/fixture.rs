@@ -6,7 +6,7 @@ use std::path::Path;
 use super::Scorer;
 use crate::dataset::{Columns, ContextTable, Dataset, DatasetWriter, Description, Event, Part, UserBlock, id_hash};
 use crate::model::{Model, ModelManifest, Similarity, publish};
-use crate::storage::Staging;
+use crate::storage::NewVersion;
 
 const HASH_SEED: u64 = 7;
 
@@ -87,6 +87,8 @@ pub(crate) fn model(
 ) -> Model {
     let manifest = ModelManifest {
         peccary: "test".into(),
+        model_version: 1,
+        published: None,
         dataset: dataset.fingerprint().into(),
         users: dataset.users().len(),
         items: dataset.items().len(),
@@ -99,7 +101,7 @@ pub(crate) fn model(
         files: Vec::new(),
     };
     let width = dimensions + if biases { 2 } else { 0 };
-    publish(Staging::new(target, false, "peccary-model").unwrap(), manifest, dataset, width, user_row, item_row)
+    publish(NewVersion::begin(target, false, "peccary-model").unwrap(), manifest, dataset, width, user_row, item_row)
         .unwrap();
     Model::open(target).unwrap()
 }

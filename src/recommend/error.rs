@@ -36,6 +36,45 @@ pub enum RecommendError {
         /// Ids like it.
         similar: Vec<String>,
     },
+    /// Items of a history that the model does not know.
+    #[error(
+        "--history: {} has no such items: {}; --ignore-unknown leaves them out", model.display(), unknown(items)
+    )]
+    UnknownHistory {
+        /// The model.
+        model: PathBuf,
+        /// The ids as given, each with ids like it.
+        items: Vec<(String, Vec<String>)>,
+    },
+    /// A history of which nothing is left.
+    #[error("--history: {}; give at least one item that the model knows", if *given == 0 {
+        "it is empty".to_string()
+    } else {
+        format!("none of its {given} items is known to the model")
+    })]
+    EmptyHistory {
+        /// Items that were given.
+        given: usize,
+    },
+    /// A history of all items.
+    #[error("--history: it holds all {items} items of the model, so that none is left to recommend; give fewer")]
+    WholeCatalogue {
+        /// Items of the model.
+        items: usize,
+    },
+    /// The model does not say how it was trained, or says it in words that this build does not know.
+    #[error(
+        "{}: its manifest has no configuration that this version understands ({reason}); fold in with the version that \
+         trained it ({version}), or train again", model.display()
+    )]
+    Config {
+        /// The model.
+        model: PathBuf,
+        /// Why not.
+        reason: String,
+        /// The version of Peccary in its manifest.
+        version: String,
+    },
     /// The user's factors were never trained.
     #[error(
         "--user {id}: has no train interactions, so that the model has learnt nothing of this user; \
@@ -75,4 +114,18 @@ fn hint(similar: &[String]) -> String {
         [] => "; ids are matched exactly as they stand in the log".to_string(),
         near => format!("; did you mean {}?", near.join(", ")),
     }
+}
+
+/// The first of the ids that are not there, each with those like it.
+fn unknown(items: &[(String, Vec<String>)]) -> String {
+    const SHOWN: usize = 5;
+    let one = |(id, near): &(String, Vec<String>)| match &near[..] {
+        [] => format!("'{id}'"),
+        near => format!("'{id}' (did you mean {}?)", near.join(", ")),
+    };
+    let mut text = items.iter().take(SHOWN).map(one).collect::<Vec<_>>().join(", ");
+    if items.len() > SHOWN {
+        text += &format!(" and {} more", items.len() - SHOWN);
+    }
+    text
 }

@@ -17,22 +17,13 @@ const TILE: usize = 4096;
 /// # Errors
 /// If the model has no such item, `k` is 0, `k` items do not fit the memory budget, factors are not finite, or the operation was stopped.
 pub fn similar(model: &Model, item: &str, k: usize, ctx: &Context) -> Result<Vec<(u32, f32)>, RecommendError> {
-    if k == 0 {
-        return Err(RecommendError::NoItems);
-    }
-    let items = model.items().rows();
-    let k = k.min(items).max(1);
-    // The result beside the ranking that it is made of.
-    let needed = (program_bytes(1) + Tops::bytes(k).saturating_add(k * size_of::<(u32, f32)>())) as u64;
-    if needed > ctx.memory().0 {
-        let (needed, given) = (ByteSize(needed), ctx.memory());
-        return Err(RankError::Memory { needed, threads: 1, given }.into());
-    }
+    let k = room_for(k, model, ctx)?;
     let wanted = model.item_ids().find(item).ok_or_else(|| RecommendError::UnknownItem {
         id: item.to_string(),
         model: model.path().to_path_buf(),
         similar: model.item_ids().similar(item).into_iter().map(str::to_string).collect(),
     })?;
+    let items = model.items().rows();
     let dimensions = model.manifest().dimensions.min(model.items().width());
     let factors = |i: usize| &model.items().row(i)[..dimensions];
     let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
@@ -60,4 +51,19 @@ pub fn similar(model: &Model, item: &str, k: usize, ctx: &Context) -> Result<Vec
         model.items().release(start..start + tile.len());
     }
     Ok(top.sorted(0).iter().map(|candidate| (candidate.item(), candidate.score())).collect())
+}
+
+/// How many of `k` items there are, once it is known that their ranking fits the memory budget.
+pub(super) fn room_for(k: usize, model: &Model, ctx: &Context) -> Result<usize, RecommendError> {
+    if k == 0 {
+        return Err(RecommendError::NoItems);
+    }
+    let k = k.min(model.items().rows()).max(1);
+    // The result beside the ranking that it is made of.
+    let needed = (program_bytes(1) + Tops::bytes(k).saturating_add(k * size_of::<(u32, f32)>())) as u64;
+    if needed > ctx.memory().0 {
+        let (needed, given) = (ByteSize(needed), ctx.memory());
+        return Err(RankError::Memory { needed, threads: 1, given }.into());
+    }
+    Ok(k)
 }

@@ -73,6 +73,15 @@ pub enum StorageError {
         /// What is there.
         path: PathBuf,
     },
+    /// Another process is changing it.
+    #[error(
+        "{}: another process is writing it (training, rolling back or pruning); wait until it has ended, or choose another \
+         output", path.display()
+    )]
+    Busy {
+        /// What is being written.
+        path: PathBuf,
+    },
     /// The output's parent folder is missing.
     #[error("{}: the folder does not exist; create it first", path.display())]
     NoParent {

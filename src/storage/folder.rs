@@ -18,11 +18,15 @@ impl FolderLock {
     /// Takes the lock of `folder`; `None` where another process or thread has it.
     pub(crate) fn claim(folder: &Path) -> Result<Option<Self>, StorageError> {
         let path = folder.join(LOCK);
-        let file = DiskFile::open_or_create(&path).at(&path, "create")?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(Self { _file: file })),
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(None),
-            Err(e) => Err(e).at(&path, "lock"),
+        loop {
+            let file = DiskFile::open_or_create(&path).at(&path, "create")?;
+            match file.try_lock() {
+                // The folder may have been replaced between: then this is the lock of one that is gone.
+                Ok(()) if !disk::is_same(&path, &file.metadata().at(&path, "look at")?) => {}
+                Ok(()) => return Ok(Some(Self { _file: file })),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+                Err(e) => return Err(e).at(&path, "lock"),
+            }
         }
     }
 }

@@ -12,7 +12,7 @@ use super::disk::DiskFile;
 use super::error::{IoContext, StorageError};
 use super::publish::replace_file;
 
-const NAME: &str = "manifest.json";
+pub(super) const NAME: &str = "manifest.json";
 /// A manifest takes some hundred bytes for each file of a GiB; this is far beyond, and fits in memory.
 const MAX_BYTES: u64 = 64 << 20;
 const KEY: &str = "  \"checksum\": \"";

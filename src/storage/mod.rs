@@ -13,6 +13,7 @@ mod manifest;
 mod plain;
 mod publish;
 mod temporary;
+mod versions;
 
 pub(crate) use allocator::return_large_buffers;
 pub use bus::explain_bus_errors;
@@ -26,6 +27,7 @@ pub(crate) use manifest::{read_format, read_manifest, replace_manifest, write_ma
 pub(crate) use plain::{check_plain, is_plain, plain_record};
 pub(crate) use publish::{AtomicFile, Staging, replace_file, sync_folder};
 pub(crate) use temporary::Scratch;
+pub(crate) use versions::{NewVersion, VersionsLock, version_name, version_numbers};
 
 mod archive;
 pub(crate) use archive::{Archived, Column, write_root};

@@ -46,6 +46,7 @@ pub use divergence::DivergedRow;
 pub use error::TrainError;
 pub use keeping::{CheckpointConfig, CheckpointEvery, CheckpointReport, DivergenceConfig, Rollback};
 pub use listwise::{ListwiseBench, bench_listwise};
+pub(crate) use objective::any_loss;
 pub use out_of_core::{OutOfCoreBench, bench_out_of_core};
 pub(crate) use plan::LOOKED_UP_AT_LEAST;
 pub use plan::{CheckpointPlan, TablePlace, TrainCounts, TrainPlan, ValidationPlan, plan_train};

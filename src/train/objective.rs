@@ -32,7 +32,7 @@ fn entropy_of(config: &TrainConfig) -> Option<Entropy> {
 }
 
 /// The loss of `config`.
-pub(super) fn any_loss(config: &TrainConfig) -> AnyLoss {
+pub(crate) fn any_loss(config: &TrainConfig) -> AnyLoss {
     let numbers = config.numbers();
     let inverse_temperature = 1.0 / config.temperature();
     let margin = numbers.margin.unwrap_or_default();

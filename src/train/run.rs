@@ -31,8 +31,8 @@ use crate::dataset::Dataset;
 use crate::loss::Loss;
 use crate::model::{InstructionSet, ModelManifest, Side, Similarity, Tables, publish};
 use crate::negatives::{Auditor, NegativesReport, Sampling, Watch};
-use crate::runlog::RunLogWriter;
-use crate::storage::{Staging, check_in_use, return_large_buffers};
+use crate::runlog::{NAME, RunLogWriter};
+use crate::storage::{NewVersion, check_in_use, return_large_buffers};
 use crate::stream::{Partition, Window, plan as windows};
 
 /// Rows after which those of a file are let go of behind the writer of a model.
@@ -98,10 +98,11 @@ pub struct TrainReport {
     pub checkpoints: Option<CheckpointReport>,
 }
 
-/// What a run does about what lies where it writes. The default replaces and removes nothing.
+/// What a run does about what lies where it writes. The default replaces and removes nothing: a model
+/// that is there gets another version.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TrainRun {
-    /// Replaces a model that is there.
+    /// Replaces a model that is there, all versions of it, in place of adding one.
     pub force: bool,
     /// Removes what an interrupted training of the same model has left, and begins anew.
     pub restart: bool,
@@ -116,7 +117,8 @@ impl From<bool> for TrainRun {
 /// Who looks on: an audit, and who takes checkpoints.
 pub(super) type Looks<'a, 'd> = (Option<&'a mut Audit<'d>>, &'a mut Keeper);
 
-/// Trains a model on the train part of `dataset` and publishes it at `output`.
+/// Trains a model on the train part of `dataset` and publishes it at `output`: as the next version of the model there, if
+/// there is one. With [`TrainRun::force`] that is replaced, all versions of it.
 ///
 /// Runs on `ctx.threads()` lanes of a producer and a trainer each. Time: O(epochs × interactions × negatives ×
 /// dimensions). With one thread the result is the same, bit for bit, for the same seed and machine; with more, updates
@@ -128,8 +130,8 @@ pub(super) type Looks<'a, 'd> = (Option<&'a mut Audit<'d>>, &'a mut Keeper);
 ///
 /// # Errors
 /// If the configuration makes no sense, memory or disk does not suffice (see [`plan_train`](crate::plan_train)), `output`
-/// exists and not [`TrainRun::force`], an interrupted training has left checkpoints and not [`TrainRun::restart`], training
-/// diverges, is interrupted, or the model cannot be written; nothing is published then.
+/// is something else than a model, or one that another process is writing, an interrupted training has left checkpoints and
+/// not [`TrainRun::restart`], training diverges, is interrupted, or the model cannot be written; nothing is published then.
 pub fn train(
     dataset: &Dataset,
     config: &TrainConfig,
@@ -209,27 +211,16 @@ pub(super) fn carry_out(
     let ctx = &ctx.overheard(move |text| listening.message(text));
     let mut keeper = Keeper::new(partial, origin, resumed, log.clone());
     let mut trained = || {
-        let staging = Staging::new(output, force, "peccary-model")?;
+        let version = NewVersion::begin(output, force, "peccary-model")?;
         let mut audit = audit.map(|options| Audit::new(dataset, config, options, (output, force))).transpose()?;
-        let (place, looks) = ((staging.path(), ctx), (audit.as_mut(), &mut keeper));
-        type Place<'a> = (&'a Path, &'a Context);
-        struct Own<'a, 'd>(&'a Dataset, &'a TrainConfig, &'a TrainPlan, Place<'a>, Looks<'a, 'd>);
-        impl WithLoss for Own<'_, '_> {
-            type Result = Result<(Tables, TrainReport), TrainError>;
-            fn with<L: Loss>(self, loss: L) -> Self::Result {
-                run(self.0, self.1, loss, self.2, self.3, self.4)
-            }
-        }
-        let (tables, mut report) = match config.shares_negatives() {
-            true => train_listwise(dataset, config, &plan, place, looks)?,
-            false => with_loss(config, Own(dataset, config, &plan, place, looks))?,
-        };
+        let looks = (audit.as_mut(), &mut keeper);
+        let (tables, mut report) = train_tables(dataset, config, &plan, (version.path(), ctx), looks)?;
         let audited = audit.map(Audit::finish).transpose()?;
         report.audit = audited.as_ref().map(|(_, summary)| *summary);
         // What was cut off a file is learnt from as zeros, where it raised no signal.
         check_in_use(dataset.path())?;
         end(&log, &report);
-        let manifest = publish_tables(staging, dataset, config, tables, (&report, Some(&log)))?;
+        let manifest = publish_tables(version, dataset, config, tables, (&report, Some(&log)))?;
         if let Some((file, _)) = audited {
             file.publish()?;
         }
@@ -248,6 +239,28 @@ pub(super) fn carry_out(
             fail(&log, &error);
             Err(keeper.explain(error, output, ctx))
         }
+    }
+}
+
+/// Trains tables on `dataset`.
+fn train_tables(
+    dataset: &Dataset,
+    config: &TrainConfig,
+    plan: &TrainPlan,
+    place: (&Path, &Context),
+    looks: Looks<'_, '_>,
+) -> Result<(Tables, TrainReport), TrainError> {
+    type Place<'a> = (&'a Path, &'a Context);
+    struct Own<'a, 'd>(&'a Dataset, &'a TrainConfig, &'a TrainPlan, Place<'a>, Looks<'a, 'd>);
+    impl WithLoss for Own<'_, '_> {
+        type Result = Result<(Tables, TrainReport), TrainError>;
+        fn with<L: Loss>(self, loss: L) -> Self::Result {
+            run(self.0, self.1, loss, self.2, self.3, self.4)
+        }
+    }
+    match config.shares_negatives() {
+        true => train_listwise(dataset, config, plan, place, looks),
+        false => with_loss(config, Own(dataset, config, plan, place, looks)),
     }
 }
 
@@ -547,7 +560,7 @@ pub(crate) fn with_defaults(config: &TrainConfig) -> TrainConfig {
 }
 
 pub(super) fn publish_tables(
-    staging: Staging,
+    version: NewVersion,
     dataset: &Dataset,
     config: &TrainConfig,
     mut tables: Tables,
@@ -557,6 +570,8 @@ pub(super) fn publish_tables(
     let used = with_defaults(config);
     let manifest = ModelManifest {
         peccary: env!("CARGO_PKG_VERSION").to_string(),
+        model_version: version.number(),
+        published: None,
         dataset: dataset.fingerprint().to_string(),
         users: dataset.users().len(),
         items: dataset.items().len(),
@@ -566,7 +581,7 @@ pub(super) fn publish_tables(
         config: json(serde_json::to_value(&used)),
         history: json(serde_json::to_value(report)),
         calibration: None,
-        files: log.and_then(|log| log.publish(staging.path(), crate::runlog::NAME)).into_iter().collect(),
+        files: log.and_then(|log| log.publish(version.path(), &version.relative(NAME))).into_iter().collect(),
     };
     let width = tables.width;
     let unit = config.similarity() == Similarity::Cosine;
@@ -577,5 +592,5 @@ pub(super) fn publish_tables(
             side.let_go(i + 1 - BEHIND..i + 1);
         }
     };
-    Ok(publish(staging, manifest, dataset, width, |i, out| row(users, i, out), |i, out| row(items, i, out))?)
+    Ok(publish(version, manifest, dataset, width, |i, out| row(users, i, out), |i, out| row(items, i, out))?)
 }

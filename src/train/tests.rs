@@ -15,7 +15,7 @@ use crate::evaluate::{EvaluateOptions, evaluate};
 use crate::ingest::{IngestOptions, Input, Inputs, ingest};
 use crate::loss::Bpr;
 use crate::model::{InstructionSet, Model, Runs, Tables};
-use crate::storage::Staging;
+use crate::storage::NewVersion;
 
 /// Too little for the tables of Gowalla and windows of the usual size.
 const BUDGET: ByteSize = ByteSize(25 << 20);
@@ -104,8 +104,8 @@ fn recalls(dataset: &Dataset, folder: &Path, (seed, epochs): (u64, u32)) -> [f64
     let reference = folder.join("shuffled.model");
     let tables = fully_shuffled(dataset, &config);
     let report = TrainReport { epochs: Vec::<EpochReport>::new(), ..report };
-    let staging = Staging::new(&reference, true, "peccary-model").unwrap();
-    publish_tables(staging, dataset, &config, tables, (&report, None)).unwrap();
+    let version = NewVersion::begin(&reference, true, "peccary-model").unwrap();
+    publish_tables(version, dataset, &config, tables, (&report, None)).unwrap();
     [reference, output].map(|path| {
         let options = EvaluateOptions::accuracy();
         let ctx = Context::new(2, ByteSize(1 << 30));

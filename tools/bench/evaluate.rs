@@ -45,7 +45,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
     let dataset = Dataset::open(&path)?;
     let folder = tempfile::tempdir()?;
     let model = match &args.model {
-        Some(model) => Model::open(model)?,
+        Some(model) => Model::open_named(model)?,
         None => {
             let model = folder.path().join("bench.model");
             let config = TrainConfig { dimensions: args.dimensions, epochs: 1, ..TrainConfig::default() };

@@ -1,6 +1,7 @@
 //! `peccary bench`: what this machine does, stage by stage, beside what it could do. One file a measurement.
 
 mod evaluate;
+mod fold_in;
 mod ingest;
 mod listwise;
 mod negatives;
@@ -22,7 +23,8 @@ Examples:
   peccary bench negatives --shape ml-20m --threads 1
   peccary bench out-of-core --shape ml-20m --fraction 0.25
   peccary bench evaluate --shape gowalla
-  peccary bench evaluate --dataset clicks.pec --model clicks.model --users 1000";
+  peccary bench evaluate --dataset clicks.pec --model clicks.model --users 1000
+  peccary bench fold-in --shape gowalla";
 
 /// Measure throughput, stage by stage, beside the machine's limit
 #[derive(clap::Args)]
@@ -38,6 +40,7 @@ enum What {
     Train(train::Args),
     OutOfCore(out_of_core::Args),
     Evaluate(evaluate::Args),
+    FoldIn(fold_in::Args),
     Listwise(listwise::Args),
     Negatives(negatives::Args),
 }
@@ -49,6 +52,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
         What::Train(args) => train::run(args, globals),
         What::OutOfCore(args) => out_of_core::run(args, globals),
         What::Evaluate(args) => evaluate::run(args, globals),
+        What::FoldIn(args) => fold_in::run(args, globals),
         What::Listwise(args) => listwise::run(args, globals),
         What::Negatives(args) => negatives::run(args, globals),
     }

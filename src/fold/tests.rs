@@ -1,0 +1,130 @@
+//! Folded rows against differences, against what they are to find, and by their seeds.
+
+use super::*;
+use crate::model::LANES;
+
+const DIMENSIONS: usize = 6;
+
+fn config(text: &str) -> TrainConfig {
+    let mut config: TrainConfig = toml::from_str(text).unwrap();
+    config.dimensions = DIMENSIONS;
+    config.validate().unwrap();
+    config
+}
+
+/// Every loss, on dot products and on cosines.
+fn configs() -> Vec<TrainConfig> {
+    let mut all = Vec::new();
+    for kind in LossKind::ALL {
+        for similarity in ["dot", "cosine"] {
+            all.push(config(&format!("similarity = \"{similarity}\"\n[loss]\nkind = \"{}\"", kind.name())));
+        }
+    }
+    all
+}
+
+/// Rows of the other side: items of two kinds, those of the first pointing one way and the others another.
+fn rows(config: &TrainConfig, count: usize) -> Vec<f32> {
+    let width = DIMENSIONS + if config.biases() { 2 } else { 0 };
+    let stride = stride_of(width);
+    let mut all = vec![0f32; count * stride];
+    for (i, row) in all.chunks_exact_mut(stride).enumerate() {
+        for (d, x) in row[..DIMENSIONS].iter_mut().enumerate() {
+            *x = crate::rank::fixture::noise(i, d) - 0.5;
+        }
+        row[i % 2] += 2.0;
+        if config.similarity() == Similarity::Cosine {
+            let norm = row.iter().map(|x| x * x).sum::<f32>().sqrt();
+            row.iter_mut().for_each(|x| *x /= norm);
+        }
+        if config.biases() {
+            (row[DIMENSIONS], row[DIMENSIONS + 1]) = (0.1 * (i % 5) as f32, 1.0);
+        }
+    }
+    all
+}
+
+fn fold(config: &TrainConfig, positives: &[u32], count: usize, seed: u64) -> Option<Vec<f32>> {
+    let rows = rows(config, count);
+    let stride = rows.len() / count;
+    let row = |i: u32| &rows[i as usize * stride..][..stride];
+    Folding::new(config).row(positives, count as u32, row, seed)
+}
+
+#[test]
+fn a_user_of_one_kind_of_items_gets_more_of_that_kind_by_every_loss() {
+    for config in configs() {
+        let positives: Vec<u32> = (0..20).map(|i| 2 * i).collect();
+        let count = 400;
+        let z = fold(&config, &positives, count, 1).unwrap();
+        let rows = rows(&config, count);
+        let stride = rows.len() / count;
+        let mut scored: Vec<(f32, usize)> =
+            (40..count).map(|i| (objective::dot(&rows[i * stride..][..stride], &z), i)).collect();
+        scored.sort_by(|a, b| b.0.total_cmp(&a.0));
+        let right = scored.iter().take(50).filter(|(_, i)| i % 2 == 0).count();
+        assert!(right >= 48, "{:?}: {right} of 50", config.loss);
+        assert!(z.len() == stride && z.iter().all(|x| x.is_finite()), "{z:?}");
+        if config.similarity() == Similarity::Cosine {
+            assert!((objective::dot(&z, &z) - 1.0).abs() < 1e-4);
+        }
+        if config.biases() {
+            assert_eq!(z[DIMENSIONS], 1.0, "what multiplies the items' biases is fixed");
+        }
+    }
+}
+
+#[test]
+fn gradients_equal_differences() {
+    for config in configs() {
+        let how = Folding::new(&config);
+        let own = rows(&config, 33);
+        let (count, each) = (3, 10);
+        let (shared, used) = (how.loss.terms() == Terms::Lists, own.len() / 33);
+        let used = used * if shared { count + each } else { count + count * each };
+        let mut objective = Objective::new(&how, own[..used].to_vec(), (count, each, shared), 33);
+        let mut z = objective.start();
+        z.iter_mut().take(DIMENSIONS).enumerate().for_each(|(d, x)| *x += 0.3 * (d as f32 + 0.4).sin());
+        objective.look_at_ranks(&z);
+        let mut gradient = vec![0f32; z.len()];
+        objective.value(&z, &mut gradient);
+        let mut nowhere = vec![0f32; z.len()];
+        for d in 0..DIMENSIONS {
+            let mut at = |h: f32| {
+                let mut moved = z.clone();
+                moved[d] += h;
+                objective.value(&moved, &mut nowhere)
+            };
+            let numeric = ((at(2e-3) - at(-2e-3)) / 4e-3) as f32;
+            // Hinges have kinks, at which a difference sees half of each side.
+            let allowed = 2e-2 * (1.0 + numeric.abs().max(gradient[d].abs()));
+            assert!((numeric - gradient[d]).abs() < allowed, "{:?}: {} {numeric}", config.loss, gradient[d]);
+        }
+    }
+}
+
+#[test]
+fn equal_seeds_give_equal_rows_and_nothing_left_gives_none() {
+    for config in configs() {
+        let positives = [1, 4, 9];
+        assert_eq!(fold(&config, &positives, 50, 3), fold(&config, &positives, 50, 3));
+        assert!(fold(&config, &[], 50, 3).is_none() && fold(&config, &[0, 1, 2], 3, 3).is_none());
+        assert!(fold(&config, &[0, 2], 3, 3).is_some(), "one negative will do");
+    }
+    // Drawn from more than is looked at, the seed matters.
+    let bpr = config("");
+    assert_ne!(fold(&bpr, &[1, 4, 9], 20_000, 3), fold(&bpr, &[1, 4, 9], 20_000, 4));
+    assert_eq!(stride_of(DIMENSIONS) % LANES, 0);
+}
+
+#[test]
+fn negatives_are_drawn_evenly_and_never_positives() {
+    let how = Folding::new(&config(""));
+    for all in [40, 4000] {
+        let positives: Vec<u32> = (0..all).filter(|i| i % 3 == 0).collect();
+        let drawn = how.draw(&positives, all, 1000, 5).unwrap();
+        assert!(drawn.len() == 1000 && drawn.iter().all(|i| *i < all && i % 3 != 0));
+        let low = drawn.iter().filter(|i| **i < all / 2).count();
+        assert!((400..600).contains(&low), "{low}");
+    }
+}

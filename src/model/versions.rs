@@ -1,0 +1,159 @@
+//! The versions of a model: listed, one made current, old ones removed.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::published::{FORMAT, ITEM_IDS, ITEMS, USERS};
+use super::{MODEL_FORMAT_VERSION, Model, ModelError, ModelManifest};
+use crate::storage::{VersionsLock, read_manifest, version_name, version_numbers};
+
+/// A version of a model, as its manifest has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ModelVersion {
+    /// Its number, from 1.
+    pub number: u32,
+    /// Whether it is the one that is opened where none is named.
+    pub current: bool,
+    /// When it was published: milliseconds since 1970. Models of the older layout do not say.
+    pub published: Option<i64>,
+    /// Fingerprint of the dataset it was trained on.
+    pub dataset: String,
+    /// Identifies the content of its tables.
+    pub fingerprint: String,
+    /// Rows of the user table.
+    pub users: u32,
+    /// Rows of the item table.
+    pub items: u32,
+    /// Bytes of its files.
+    pub bytes: u64,
+    /// The build that wrote it.
+    pub peccary: String,
+}
+
+/// All versions of the model at `path`, ascending. Reads their manifests alone.
+///
+/// # Errors
+/// If there is no model, or a manifest is damaged or of a newer format.
+pub fn versions(path: impl AsRef<Path>) -> Result<Vec<ModelVersion>, ModelError> {
+    let path = path.as_ref();
+    let current: ModelManifest = read_manifest(path, FORMAT, MODEL_FORMAT_VERSION)?;
+    let mut all = Vec::new();
+    for number in version_numbers(path)? {
+        match manifest_of(path, number) {
+            Ok(manifest) => all.push(described(&manifest, current.model_version)),
+            // Pruned since the folder was listed.
+            Err(_) if !there_are(path)?.contains(&number) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(all)
+}
+
+/// Makes version `to` of the model at `path` the current one, or else the newest that is older than the current one.
+/// Nothing is removed, and whoever has a version open is undisturbed. The version is checked first, every byte of it.
+///
+/// # Errors
+/// If there is no model or no such version, it is damaged, or another process is writing the model.
+pub fn rollback(path: impl AsRef<Path>, to: Option<u32>) -> Result<ModelVersion, ModelError> {
+    let path = path.as_ref();
+    let current = current_of(path)?;
+    let lock = VersionsLock::take(path)?;
+    let there = there_are(path)?;
+    let to = match to {
+        Some(to) => to,
+        None => there
+            .iter()
+            .rev()
+            .find(|number| **number < current)
+            .copied()
+            .ok_or_else(|| ModelError::NothingOlder { model: path.to_path_buf(), current, there: there.clone() })?,
+    };
+    let model = Model::open_version(path, to)?;
+    lock.make_current(to)?;
+    Ok(described(model.manifest(), to))
+}
+
+/// Removes all versions of the model at `path` but the `keep` newest and the current one; returns the numbers of those
+/// removed. Whoever has one open keeps it.
+///
+/// # Errors
+/// If there is no model, `keep` is 0, or another process is writing the model.
+pub fn prune(path: impl AsRef<Path>, keep: u32) -> Result<Vec<u32>, ModelError> {
+    let path = path.as_ref();
+    if keep == 0 {
+        return Err(ModelError::KeepNone);
+    }
+    current_of(path)?;
+    let lock = VersionsLock::take(path)?;
+    // Again, behind the lock.
+    let current = current_of(path)?;
+    let there = there_are(path)?;
+    let old = there.len().saturating_sub(keep as usize);
+    let gone: Vec<u32> = there[..old].iter().copied().filter(|number| *number != current).collect();
+    for number in &gone {
+        lock.remove(*number)?;
+    }
+    // Files of the older layout that no manifest lists any more, also those that an interrupted prune left.
+    let mut listed = Vec::new();
+    for number in there_are(path)? {
+        listed.extend(manifest_of(path, number)?.files.into_iter().map(|file| file.path));
+    }
+    for name in [USERS, ITEMS, ITEM_IDS, crate::runlog::NAME] {
+        if !listed.iter().any(|path| path == name) {
+            lock.remove_file(name)?;
+        }
+    }
+    Ok(gone)
+}
+
+/// `MODEL@N` as a path and a version; all of it as a path if it names something, or does not end so.
+pub(crate) fn split_version(name: &Path) -> (PathBuf, Option<u32>) {
+    let whole = || (name.to_path_buf(), None);
+    let Some((path, number)) = name.to_str().and_then(|text| text.rsplit_once('@')) else { return whole() };
+    match number.parse() {
+        Ok(number) if !path.is_empty() && !name.exists() => (PathBuf::from(path), Some(number)),
+        _ => whole(),
+    }
+}
+
+/// The manifest of version `number`.
+pub(super) fn manifest_of(path: &Path, number: u32) -> Result<ModelManifest, ModelError> {
+    let own = path.join(version_name(number));
+    if own.is_dir() {
+        return Ok(read_manifest(&own, FORMAT, MODEL_FORMAT_VERSION)?);
+    }
+    // The older layout has but the one at the root.
+    let root: ModelManifest = read_manifest(path, FORMAT, MODEL_FORMAT_VERSION)?;
+    if root.model_version == number { Ok(root) } else { Err(no_version(path, number)?) }
+}
+
+/// The numbers of the versions that there are, ascending.
+pub(super) fn there_are(path: &Path) -> Result<Vec<u32>, ModelError> {
+    Ok(version_numbers(path)?)
+}
+
+/// The error that there is no such version, or why that cannot be told.
+pub(super) fn no_version(path: &Path, number: u32) -> Result<ModelError, ModelError> {
+    // That it is a model at all.
+    current_of(path)?;
+    Ok(ModelError::NoVersion { model: path.to_path_buf(), number, there: there_are(path)? })
+}
+
+fn current_of(path: &Path) -> Result<u32, ModelError> {
+    Ok(read_manifest::<ModelManifest>(path, FORMAT, MODEL_FORMAT_VERSION)?.model_version)
+}
+
+fn described(manifest: &ModelManifest, current: u32) -> ModelVersion {
+    ModelVersion {
+        number: manifest.model_version,
+        current: manifest.model_version == current,
+        published: manifest.published,
+        dataset: manifest.dataset.clone(),
+        fingerprint: manifest.fingerprint(),
+        users: manifest.users,
+        items: manifest.items,
+        bytes: manifest.files.iter().map(|file| file.bytes).sum(),
+        peccary: manifest.peccary.clone(),
+    }
+}

@@ -1,0 +1,164 @@
+//! Recommendations for a user who was not trained, from a history of items: a row is learnt on the spot, items frozen.
+
+use std::time::Instant;
+
+use super::RecommendError;
+use super::similar::room_for;
+use crate::context::Context;
+use crate::fold::{Folding, dot};
+use crate::model::Model;
+use crate::rank::Tops;
+use crate::train::TrainConfig;
+
+/// Items between two looks at whether to stop.
+const TILE: usize = 4096;
+
+/// Settings of [`fold_in`].
+#[derive(Clone, Copy, Debug)]
+pub struct FoldInOptions {
+    /// Items to recommend; fewer where the catalogue has no more.
+    pub k: usize,
+    /// Recommend items of the history, too.
+    pub include_seen: bool,
+    /// Leave out items that the model does not know, instead of refusing them.
+    pub ignore_unknown: bool,
+    /// Seed of the negatives; equal seeds give equal rows, whatever the number of threads.
+    pub seed: u64,
+}
+
+impl Default for FoldInOptions {
+    fn default() -> Self {
+        Self { k: 10, include_seen: false, ignore_unknown: false, seed: 0 }
+    }
+}
+
+/// What [`fold_in`] has found.
+#[derive(Clone, Debug)]
+pub struct FoldedIn {
+    /// Dense item ids and scores, best first.
+    pub items: Vec<(u32, f32)>,
+    /// The row of the user: as long as those of [`Model::users`], zeros behind its width. Its dot products with rows of
+    /// items are the scores.
+    pub row: Vec<f32>,
+    /// Dense ids of the history, ascending, each once.
+    pub history: Vec<u32>,
+    /// Ids that the model does not know, in the order given.
+    pub unknown: Vec<String>,
+    /// Wall time of learning the row.
+    pub row_seconds: f64,
+    /// Wall time of ranking the catalogue by it.
+    pub rank_seconds: f64,
+}
+
+/// Recommends items to a user with this `history` of original item ids, without training: the row of the user is that
+/// which minimizes the model's own loss, with its similarity, temperature, L2 and biases, while items stay as they are
+/// (`docs/models.md` has the objective and its source). Repeats count once. Items of the history are left out of the
+/// recommendations, unless `options.include_seen`.
+///
+/// Time: some tens of passes over the history and 2,048 negatives, then one over the item table,
+/// O(items × dimensions); memory O(history × dimensions + k). Nothing is written.
+///
+/// # Errors
+/// If an item is unknown and that is not to be ignored, the history is empty or the whole catalogue, the model's
+/// configuration cannot be read, `k` is 0 or does not fit the memory budget, factors are not finite, or the operation was
+/// stopped.
+pub fn fold_in<S: AsRef<str>>(
+    model: &Model,
+    history: &[S],
+    options: &FoldInOptions,
+    ctx: &Context,
+) -> Result<FoldedIn, RecommendError> {
+    let k = room_for(options.k, model, ctx)?;
+    let begun = Instant::now();
+    let (history, unknown) = find_items(model, history, options.ignore_unknown)?;
+    let config = config_of(model)?;
+    let items = model.items();
+    let row = Folding::new(&config)
+        .row(&history, items.rows() as u32, |i| items.row(i as usize), options.seed)
+        .ok_or(RecommendError::WholeCatalogue { items: items.rows() })?;
+    let row_seconds = begun.elapsed().as_secs_f64();
+    let begun = Instant::now();
+    let seen = if options.include_seen { &[][..] } else { &history };
+    let items = best(model, &row, seen, (k, options.seed), ctx)?;
+    Ok(FoldedIn { items, row, history, unknown, row_seconds, rank_seconds: begun.elapsed().as_secs_f64() })
+}
+
+/// The dense ids of `history`, ascending and each once, and those that the model does not know.
+fn find_items<S: AsRef<str>>(
+    model: &Model,
+    history: &[S],
+    ignore_unknown: bool,
+) -> Result<(Vec<u32>, Vec<String>), RecommendError> {
+    let (mut known, mut unknown) = (Vec::with_capacity(history.len()), Vec::new());
+    for id in history.iter().map(AsRef::as_ref) {
+        match model.item_ids().find(id) {
+            Some(item) => known.push(item),
+            None => unknown.push(id.to_string()),
+        }
+    }
+    if !unknown.is_empty() && !ignore_unknown {
+        let near = |id: String| {
+            let near = model.item_ids().similar(&id).into_iter().map(str::to_string).collect();
+            (id, near)
+        };
+        let items = unknown.into_iter().map(near).collect();
+        return Err(RecommendError::UnknownHistory { model: model.path().to_path_buf(), items });
+    }
+    if known.is_empty() {
+        return Err(RecommendError::EmptyHistory { given: history.len() });
+    }
+    known.sort_unstable();
+    known.dedup();
+    Ok((known, unknown))
+}
+
+/// The configuration in the model's manifest.
+fn config_of(model: &Model) -> Result<TrainConfig, RecommendError> {
+    let manifest = model.manifest();
+    let failed = |reason: String| RecommendError::Config {
+        model: model.path().to_path_buf(),
+        reason,
+        version: manifest.peccary.clone(),
+    };
+    let config: TrainConfig = serde_json::from_value(manifest.config.clone()).map_err(|e| failed(e.to_string()))?;
+    config.validate().map_err(|e| failed(e.to_string()))?;
+    // The rows are as wide as the manifest says.
+    if (config.dimensions, config.biases()) != (manifest.dimensions, manifest.biases) {
+        return Err(failed("its dimensions and biases are not those of the tables".to_string()));
+    }
+    Ok(config)
+}
+
+/// The `k` items that `row` scores best, without those `seen`, which ascend.
+fn best(
+    model: &Model,
+    row: &[f32],
+    mut seen: &[u32],
+    (k, seed): (usize, u64),
+    ctx: &Context,
+) -> Result<Vec<(u32, f32)>, RecommendError> {
+    let items = model.items();
+    let mut top = Tops::new(k);
+    top.begin(seed, &[0]);
+    let mut scores = vec![0.0; TILE];
+    for start in (0..items.rows()).step_by(TILE) {
+        ctx.check()?;
+        let tile = &mut scores[..TILE.min(items.rows() - start)];
+        for (score, row_of_item) in
+            tile.iter_mut().zip(items.as_slice()[start * items.stride()..].chunks_exact(items.stride()))
+        {
+            *score = dot(row_of_item, row);
+        }
+        while let Some((first, rest)) = seen.split_first().filter(|(first, _)| (**first as usize) < start + tile.len())
+        {
+            tile[*first as usize - start] = f32::NEG_INFINITY;
+            seen = rest;
+        }
+        top.offer(0, start as u32, tile).map_err(|i| RecommendError::NotANumber {
+            item: model.item_ids().id(i).unwrap_or_default().to_string(),
+            model: model.path().to_path_buf(),
+        })?;
+        items.release(start..start + tile.len());
+    }
+    Ok(top.sorted(0).iter().map(|candidate| (candidate.item(), candidate.score())).collect())
+}

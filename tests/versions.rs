@@ -1,0 +1,288 @@
+//! Versions of a model: published, listed, rolled back and pruned, with readers that are never disturbed.
+
+mod trained;
+
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use peccary::{ByteSize, Context, Dataset, Model, ModelError, TrainConfig, prune, rollback, train, versions};
+use predicates::prelude::*;
+use serde_json::Value;
+use trained::{Trained, peccary};
+
+fn json(args: &[&str]) -> Value {
+    serde_json::from_slice(&peccary(args).arg("--json").assert().success().get_output().stdout).unwrap()
+}
+
+fn numbers(model: &str) -> Vec<u32> {
+    versions(model).unwrap().iter().map(|version| version.number).collect()
+}
+
+/// Trains another version, by another seed.
+fn again(trained: &Trained, seed: &str) {
+    let args = ["--dim", "16", "--epochs", "2", "--quiet", "--seed", seed];
+    peccary(&["train", &trained.dataset, "--output", &trained.model]).args(args).assert().success();
+}
+
+/// All rows of the item table.
+fn rows(model: &Model) -> Vec<f32> {
+    model.items().as_slice().to_vec()
+}
+
+#[test]
+fn every_training_is_a_version_that_commands_can_name() {
+    let trained = Trained::new();
+    let model = trained.model.as_str();
+    again(&trained, "1");
+    let report = json(&["train", &trained.dataset, "--output", model, "--dim", "8", "--epochs", "1"]);
+    assert_eq!(report["version"], 3);
+    assert_eq!((numbers(model), Model::open(model).unwrap().version()), (vec![1, 2, 3], 3));
+    let listed = json(&["versions", model]);
+    let current: Vec<_> = listed["versions"].as_array().unwrap().iter().map(|v| v["current"].clone()).collect();
+    assert_eq!(current, [false, false, true]);
+    assert!(listed["versions"][2]["published"].as_i64() >= listed["versions"][0]["published"].as_i64());
+    peccary(&["versions", model]).assert().success().stdout(predicate::str::contains("*    3  2"));
+
+    // Each command opens the version that is named, and says which one it has.
+    let first = format!("{model}@1");
+    let inspected = json(&["inspect", &first]);
+    assert_eq!((&inspected["model_version"], &inspected["dimensions"]), (&1.into(), &16.into()));
+    assert_eq!(inspected["versions"].as_array().unwrap().len(), 3);
+    assert_eq!(json(&["inspect", model])["dimensions"], 8);
+    assert_eq!(json(&["verify", model])["versions"], serde_json::json!([1, 2, 3]));
+    assert_eq!(json(&["verify", &first])["versions"], serde_json::json!([1]));
+    let recall = |name: &str| json(&["evaluate", name, &trained.dataset, "--no-baselines"])["metrics"].clone();
+    assert_ne!(recall(&first), recall(model));
+    let dataset = Dataset::open(&trained.dataset).unwrap();
+    let warm = (0..dataset.users().len()).find(|u| !dataset.train().user(*u).items.is_empty()).unwrap();
+    let (user, item) = (dataset.users().id(warm).unwrap(), dataset.items().id(0).unwrap());
+    json(&["recommend", &first, &trained.dataset, "--user", user]);
+    json(&["similar", &first, "--item", item]);
+    json(&["explain", &first, &trained.dataset, "--user", user]);
+    peccary(&["evaluate", &format!("{model}@9"), &trained.dataset])
+        .assert()
+        .code(1)
+        .stderr(predicate::str::contains("has no version 9; it has 1, 2, 3"));
+    peccary(&["inspect", &format!("{model}@x")]).assert().code(1).stderr(predicate::str::contains("no such folder"));
+
+    // Back and forth.
+    assert_eq!(json(&["rollback", model])["current"]["number"], 2);
+    assert_eq!(Model::open(model).unwrap().version(), 2);
+    assert_eq!(json(&["rollback", model, "--to", "1"])["current"]["number"], 1);
+    assert_eq!(recall(model), recall(&first));
+    peccary(&["rollback", model]).assert().code(1).stderr(predicate::str::contains("no older one is left"));
+    peccary(&["rollback", model, "--to", "7"]).assert().code(1).stderr(predicate::str::contains("no version 7"));
+    json(&["verify", model]);
+
+    // The current one stays, however old.
+    assert_eq!(json(&["prune", model, "--keep", "1"])["removed"], serde_json::json!([2]));
+    assert_eq!(numbers(model), [1, 3]);
+    assert!(!Path::new(model).join("v000002").exists());
+    peccary(&["prune", model, "--keep", "0"]).assert().code(2);
+    assert!(matches!(prune(model, 0), Err(ModelError::KeepNone)));
+    again(&trained, "5");
+    assert_eq!((numbers(model), Model::open(model).unwrap().version()), (vec![1, 3, 4], 4));
+    peccary(&["rollback", &trained.dataset]).assert().code(1).stderr(predicate::str::contains("it is a dataset"));
+    assert!(!Path::new(&trained.dataset).join(".lock").exists(), "other folders are left alone");
+}
+
+#[test]
+fn paths_may_be_relative() {
+    let trained = Trained::new();
+    let name = Path::new(&trained.model).file_name().unwrap().to_str().unwrap();
+    let run = |args: &[&str]| peccary(args).current_dir(trained.folder.path()).assert().success();
+    for _ in 0..2 {
+        run(&["train", &trained.dataset, "--output", name, "--epochs", "1", "--quiet"]);
+    }
+    assert_eq!(numbers(&trained.model), [1, 2, 3]);
+    run(&["rollback", name]);
+    run(&["prune", name, "--keep", "1"]);
+    assert_eq!(numbers(&trained.model), [2, 3]);
+    run(&["train", &trained.dataset, "--output", name, "--epochs", "1", "--quiet", "--force"]);
+    assert_eq!(numbers(&trained.model), [1]);
+    let mut left: Vec<_> = trained.folder.path().read_dir().unwrap().map(|e| e.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["log.csv", "log.pec", "log.pec.model", "other.pec"]);
+}
+
+#[test]
+fn a_calibration_stays_with_its_version() {
+    let trained = Trained::new();
+    let model = trained.model.as_str();
+    make_older(Path::new(model));
+    json(&["calibrate", model, &trained.dataset, "--method", "platt"]);
+    let kept = |number| Model::open_version(model, number).unwrap().manifest().calibration.is_some();
+    assert!(kept(1));
+    again(&trained, "1");
+    assert!(kept(1) && !kept(2), "it is of the tables that it was fitted to");
+    rollback(model, None).unwrap();
+    assert!(Model::open(model).unwrap().manifest().calibration.is_some());
+    json(&["calibrate", model, &trained.dataset, "--remove"]);
+    assert!(!kept(1));
+    json(&["verify", model]);
+    peccary(&["calibrate", &trained.dataset, &trained.dataset, "--remove"]).assert().code(1);
+    assert!(!Path::new(&trained.dataset).join(".lock").exists(), "other folders are left alone");
+}
+
+#[test]
+fn a_damaged_version_is_found_and_not_rolled_back_to() {
+    let trained = Trained::new();
+    again(&trained, "1");
+    let file = Path::new(&trained.model).join("v000001/items.factors");
+    let mut bytes = fs::read(&file).unwrap();
+    bytes[200] ^= 1;
+    fs::write(&file, bytes).unwrap();
+    assert!(rollback(&trained.model, None).unwrap_err().to_string().contains("damaged"));
+    assert_eq!(Model::open(&trained.model).unwrap().version(), 2, "what was current stays so");
+    peccary(&["verify", &trained.model]).assert().code(1).stderr(predicate::str::contains("v000001"));
+    peccary(&["verify", &format!("{}@2", trained.model)]).assert().success();
+}
+
+/// Moves version 1 to where models had their files before there were versions.
+fn make_older(model: &Path) {
+    let read = |name: &str| fs::read_to_string(model.join(name)).unwrap();
+    let mut manifest: serde_json::Map<String, Value> = serde_json::from_str(&read("manifest.json")).unwrap();
+    for key in ["model_version", "published", "checksum"] {
+        manifest.remove(key).unwrap();
+    }
+    for file in manifest["files"].as_array_mut().unwrap() {
+        let path = file["path"].as_str().unwrap().strip_prefix("v000001/").unwrap().to_string();
+        fs::rename(model.join("v000001").join(&path), model.join(&path)).unwrap();
+        file["path"] = path.into();
+    }
+    // As manifests are written: a checksum of all before its line.
+    let mut text = serde_json::to_string_pretty(&manifest).unwrap();
+    text.truncate(text.len() - 2);
+    text += ",\n";
+    let checksum = xxhash_rust::xxh3::xxh3_64(text.as_bytes());
+    fs::write(model.join("manifest.json"), format!("{text}  \"checksum\": \"{checksum:016x}\"\n}}\n")).unwrap();
+    fs::remove_dir_all(model.join("v000001")).unwrap();
+}
+
+#[test]
+fn models_of_the_older_layout_are_version_one() {
+    let trained = Trained::new();
+    let model = trained.model.as_str();
+    let before = rows(&Model::open(model).unwrap());
+    make_older(Path::new(model));
+    assert_eq!((numbers(model), Model::open(model).unwrap().version()), (vec![1], 1));
+    assert!(rows(&Model::open_named(format!("{model}@1")).unwrap()) == before);
+    json(&["verify", model]);
+    again(&trained, "1");
+    assert_eq!((numbers(model), Model::open(model).unwrap().version()), (vec![1, 2], 2));
+    assert!(rows(&Model::open_version(model, 1).unwrap()) == before, "its files stay where they are");
+    rollback(model, None).unwrap();
+    assert!(rows(&Model::open(model).unwrap()) == before);
+    assert!(prune(model, 1).unwrap().is_empty(), "the current one stays");
+    rollback(model, Some(2)).unwrap();
+    assert_eq!(prune(model, 1).unwrap(), [1]);
+    for file in ["users.factors", "items.factors", "items.dict", "run.ndjson", "v000001"] {
+        assert!(!Path::new(model).join(file).exists(), "{file}");
+    }
+    json(&["verify", model]);
+}
+
+#[test]
+fn readers_keep_what_they_have_open_whatever_is_published_and_pruned() {
+    let trained = Trained::new();
+    let model = trained.model.as_str();
+    let reader = Model::open(model).unwrap();
+    let before = rows(&reader);
+    again(&trained, "1");
+    prune(model, 1).unwrap();
+    assert!(!Path::new(model).join("v000001").exists());
+    // Not from the cache: pages of a large map come from the file again.
+    assert!(rows(&reader) == before);
+    reader.verify(&Context::new(1, ByteSize(1 << 30))).unwrap();
+    assert_eq!(reader.version(), 1);
+}
+
+#[test]
+fn who_opens_while_versions_come_and_go_gets_one_of_them() {
+    let trained = Trained::new();
+    let model = trained.model.as_str();
+    again(&trained, "1");
+    again(&trained, "2");
+    let stop = AtomicBool::new(false);
+    let dataset = Dataset::open(&trained.dataset).unwrap();
+    std::thread::scope(|scope| {
+        let openers: Vec<_> = (0..2)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut seen = Vec::new();
+                    while !stop.load(Ordering::Relaxed) {
+                        let opened = Model::open(model).unwrap();
+                        assert!(rows(&opened).iter().all(|x| x.is_finite()));
+                        seen.push(opened.version());
+                        assert!(!versions(model).unwrap().is_empty());
+                    }
+                    seen
+                })
+            })
+            .collect();
+        let config = TrainConfig { dimensions: 4, epochs: 1, ..TrainConfig::default() };
+        let ctx = Context::new(1, ByteSize(1 << 30));
+        for _ in 0..12 {
+            train(&dataset, &config, Path::new(model), false, &ctx).unwrap();
+            // To and fro, so that a version that an opener has just read of goes.
+            rollback(model, None).unwrap();
+            let newest = *numbers(model).last().unwrap();
+            rollback(model, Some(newest)).unwrap();
+            prune(model, 1).unwrap();
+        }
+        stop.store(true, Ordering::Relaxed);
+        for opener in openers {
+            let seen = opener.join().unwrap();
+            assert!(!seen.is_empty());
+        }
+    });
+    assert_eq!(numbers(model).len(), 1);
+}
+
+#[test]
+fn the_second_of_two_trainings_into_a_model_is_refused_at_its_start() {
+    let trained = Trained::new();
+    let new = trained.path("new.model");
+    for (model, there) in [(trained.model.as_str(), true), (new.as_str(), false)] {
+        let mut first = std::process::Command::new(env!("CARGO_BIN_EXE_peccary"))
+            .args(["train", &trained.dataset, "--output", model, "--epochs", "1000000", "--quiet"])
+            .spawn()
+            .unwrap();
+        // Until it has begun.
+        let folder = trained.folder.path();
+        let begun = |folder: &Path| {
+            let mut names = fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+            names.any(|name| name.contains(".tmp-"))
+        };
+        while !begun(if there { Path::new(model) } else { folder }) {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        // Its folder is there an instant before its lock.
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        let config = TrainConfig { epochs: 1, ..TrainConfig::default() };
+        let dataset = Dataset::open(&trained.dataset).unwrap();
+        let ctx = Context::new(1, ByteSize(1 << 30));
+        for force in [false, true] {
+            let text = train(&dataset, &config, Path::new(model), force, &ctx).unwrap_err().to_string();
+            assert!(text.contains("another training of this model is running; wait for its end"), "{text}");
+        }
+        let second = ["train", &trained.dataset, "--output", model, "--epochs", "1000000"];
+        peccary(&second).assert().code(1).stderr(predicate::str::contains("another training of this model"));
+        if there {
+            for command in [&["rollback", model][..], &["prune", model, "--keep", "1"]] {
+                peccary(command).assert().code(1).stderr(predicate::str::contains("another process"));
+            }
+            // Reading goes on.
+            json(&["evaluate", model, &trained.dataset]);
+            json(&["versions", model]);
+        }
+        // Killed without a chance to tidy up: the next one does, and is not in its way.
+        first.kill().unwrap();
+        first.wait().unwrap();
+        let args = ["--epochs", "1", "--quiet"];
+        peccary(&["train", &trained.dataset, "--output", model]).args(args).assert().success();
+        assert!(!begun(if there { Path::new(model) } else { folder }), "nothing is left");
+    }
+    assert_eq!((numbers(&trained.model), numbers(&new)), (vec![1, 2], vec![1]));
+}

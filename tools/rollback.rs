@@ -1,0 +1,34 @@
+//! `peccary rollback`: makes an earlier version of a model the current one.
+
+use std::path::PathBuf;
+
+use peccary::rollback;
+use serde_json::json;
+
+use crate::common::Globals;
+
+const EXAMPLES: &str = "\
+In one step, and nothing is removed: `peccary rollback clicks.model --to 3` goes forward again. The version is checked \
+first, every byte of it. Whoever has another version open keeps reading that one.
+
+Examples:
+  peccary rollback clicks.model
+  peccary rollback clicks.model --to 1";
+
+/// Make an earlier version of a model the current one
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// The model
+    model: PathBuf,
+    /// The version to make current [default: the newest that is older than the current one]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    to: Option<u32>,
+}
+
+/// Runs the command.
+pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
+    let version = rollback(&args.model, args.to)?;
+    let text = format!("{}: version {} is the current one", args.model.display(), version.number);
+    globals.print(&json!({ "model": args.model, "current": version }), text)
+}

@@ -1,0 +1,50 @@
+//! `peccary versions`: the versions of a model.
+
+use std::path::PathBuf;
+
+use peccary::{ByteSize, ModelVersion, versions};
+use serde_json::json;
+
+use crate::common::Globals;
+use crate::numbers::{date, grouped};
+
+const EXAMPLES: &str = "\
+Every training into a model publishes a version of it. The current one, marked by a star, is what all \
+commands open; MODEL@2 names version 2 instead, for any of them.
+
+Examples:
+  peccary versions clicks.model
+  peccary versions clicks.model --json
+  peccary evaluate clicks.model@2 clicks.pec
+  peccary rollback clicks.model
+  peccary prune clicks.model --keep 3";
+
+/// List the versions of a model
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// The model
+    model: PathBuf,
+}
+
+/// Runs the command.
+pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
+    let all = versions(&args.model)?;
+    let lines: Vec<String> = all.iter().map(line).collect();
+    let text = format!("{}\n{}", args.model.display(), lines.join("\n"));
+    globals.print(&json!({ "model": args.model, "versions": all }), text)
+}
+
+/// What is said of a version.
+fn line(version: &ModelVersion) -> String {
+    let star = if version.current { '*' } else { ' ' };
+    let when = version.published.map_or("at a time that it does not say".to_string(), date);
+    format!(
+        "{star} {:>4}  {when}  {} users, {} items, {}, on dataset {}",
+        version.number,
+        grouped(version.users.into()),
+        grouped(version.items.into()),
+        ByteSize(version.bytes),
+        version.dataset,
+    )
+}
