@@ -82,6 +82,8 @@ fn version_trial(tried: Tried) {
             // It may be whole, and not yet the current one.
             if versions(&output)?.iter().any(|version| version.number == 2) {
                 rollback(&output, Some(2))?;
+                // What the run kept beside the model goes with the next training, or by --restart where it is a checkpoint.
+                let _ = std::fs::remove_dir_all(root.join("out.model.partial"));
                 return Ok(());
             }
             run(&dataset, root, 2, false)

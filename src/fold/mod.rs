@@ -7,7 +7,7 @@
 //!
 //! with n negatives, drawn among what is no positive, and T terms a positive: n of pairs, n + 1 of scores, 1 of lists. The
 //! expectation is taken over one sample of negatives, drawn once by a seed: F then is a plain function, convex for the
-//! losses of pairs and scores on dot products, and is minimized by L-BFGS ([`descend`]). The idea is that of Rendle and
+//! losses of pairs and scores on dot products, and is minimized by L-BFGS ([`descend()`]). The idea is that of Rendle and
 //! Schmidt-Thieme ("Online-Updating Regularized Kernel Matrix Factorization Models", RecSys 2008): a new user's row alone
 //! is learnt, by the model's own objective.
 

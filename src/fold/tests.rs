@@ -8,7 +8,6 @@ const DIMENSIONS: usize = 6;
 fn config(text: &str) -> TrainConfig {
     let mut config: TrainConfig = toml::from_str(text).unwrap();
     config.dimensions = DIMENSIONS;
-    config.validate().unwrap();
     config
 }
 
@@ -17,9 +16,14 @@ fn configs() -> Vec<TrainConfig> {
     let mut all = Vec::new();
     for kind in LossKind::ALL {
         for similarity in ["dot", "cosine"] {
-            all.push(config(&format!("similarity = \"{similarity}\"\n[loss]\nkind = \"{}\"", kind.name())));
+            let config = config(&format!("similarity = \"{similarity}\"\n[loss]\nkind = \"{}\"", kind.name()));
+            // Some losses are made for cosines alone.
+            if config.validate().is_ok() {
+                all.push(config);
+            }
         }
     }
+    assert!(all.len() > LossKind::ALL.len(), "each loss, most of them twice");
     all
 }
 

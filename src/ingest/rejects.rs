@@ -23,7 +23,7 @@ const BUFFER: usize = 256 << 10;
 /// How long a thread waits before it looks whether it should stop.
 const PATIENCE: Duration = Duration::from_millis(50);
 
-/// The rejects file in the making: one JSON object a line. It appears only if [`Rejects::publish`] is called; until then
+/// The rejects file in the making: one JSON object a line. It appears only if [`Finished::publish`] is called; until then
 /// the lines are in the folder of the ingest.
 pub(super) struct Rejects {
     target: PathBuf,

@@ -361,8 +361,11 @@ impl Sweep<'_> {
 
 /// Removes the model of the run at hand, if there is one, whole or not.
 fn remove_model(output: &Path) -> Result<(), StorageError> {
-    let path = output.join(RUNNING);
-    disk::remove_tree(&path).at(&path, "remove")
+    // What is beside it holds the log of its run.
+    [RUNNING.to_string(), format!("{RUNNING}.partial")].iter().try_for_each(|name| {
+        let path = output.join(name);
+        disk::remove_tree(&path).at(&path, "remove")
+    })
 }
 
 fn as_toml(config: Value) -> Result<String, SweepError> {

@@ -203,7 +203,7 @@ pub struct ReadOptions {
     pub weight: Option<Column>,
     /// Column of event types; no events when absent.
     pub event: Option<Column>,
-    /// Columns of context, such as the device: at most [`MAX_CONTEXT`].
+    /// Columns of context, such as the device: at most eight.
     pub context: Vec<Column>,
     /// How to understand times.
     pub time_unit: TimeUnit,
