@@ -279,7 +279,7 @@ fn what_kill_9_left_of_single_files_the_next_run_removes() {
     let cases: [(&str, Vec<&str>, Vec<&str>); 2] = [
         (
             "new.csv",
-            [&synth[..3], &["--interactions", "50000000"]].concat(),
+            [&synth[..3], &["--interactions", "15000000"]].concat(),
             [&synth[..], &["--interactions", "2000"]].concat(),
         ),
         (
