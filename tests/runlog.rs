@@ -80,7 +80,8 @@ fn a_log_says_what_the_run_reports_and_is_published_with_the_model() {
             assert_eq!(Some(logged.triples), reported["triples"].as_u64());
             assert_eq!(Some(logged.negatives.harder), reported["negatives"]["harder"].as_f64());
             for (what, value) in [("gradient", logged.gradient), ("update", logged.update), ("row", logged.row)] {
-                assert!(value.is_some_and(|v| v > 0.0 && v.is_finite()), "{loss}: {what} {value:?}");
+                // An epoch that is over in a moment may have none.
+                assert!(value.is_none_or(|v| v > 0.0 && v.is_finite()), "{loss}: {what} {value:?}");
             }
             let blocked = [logged.producers_blocked, logged.trainers_blocked];
             assert!(blocked.iter().all(|share| share.is_some_and(|s| (0.0..=1.0).contains(&s))), "{blocked:?}");
@@ -162,7 +163,10 @@ fn training_does_not_need_a_log() {
     ]);
     let said = String::from_utf8_lossy(&output.stderr);
     match output.status.success() {
-        true => assert!(said.contains("without a run log") && Model::open(&case.model).is_ok(), "{said}"),
+        true => {
+            let told = ["without a run log", "removing what an earlier training left"];
+            assert!(told.iter().any(|words| said.contains(words)) && Model::open(&case.model).is_ok(), "{said}");
+        }
         // What lies there is not of a training: refused before anything is trained.
         false => assert!(said.contains("log.model.partial"), "{said}"),
     }
