@@ -123,7 +123,7 @@ impl Trial<'_> {
                 let mut tried = before.iter().chain([&failed]);
                 let late = tried.any(|op| op.renames() && short(op).contains(".rejects.ndjson"));
                 // What a change has made unnecessary is removed after the manifest says that it has been made.
-                let made = |op: &Op| matches!(op, Op::Rename { to, .. } if to.ends_with("out.pec/manifest.json"));
+                let made = |op: &Op| matches!(op, Op::Rename { to, .. } if ["out.pec", "out.model"].iter().any(|of| to.ends_with(format!("{of}/manifest.json"))));
                 let late = stays || replaced || late || before.iter().any(made);
                 drop(watched);
                 reached = true;

@@ -176,7 +176,7 @@ impl Layout {
             at += 4;
         }
         if self.event {
-            event = *places.events.get(usize::from(bytes[at]))?;
+            event = bytes[at];
             at += 1;
         }
         if self.has_kind() {
@@ -184,10 +184,17 @@ impl Layout {
             at += 1;
         }
         if self.context {
-            context = *places.contexts.get(u32::from_le_bytes(half(at)) as usize)?;
+            context = u32::from_le_bytes(half(at));
         }
         let part = *Part::ALL.get(usize::from(kind & ((1 << EXPOSED) - 1)))?;
-        let tags = if kind >> EXPOSED != 0 { Tags::exposure(part) } else { Tags::new(part, event, context) };
+        let tags = if kind >> EXPOSED != 0 {
+            // What is shown has neither: a log of nothing else knows no event and no context.
+            Tags::exposure(part)
+        } else {
+            let event = if self.event { *places.events.get(usize::from(event))? } else { 0 };
+            let context = if self.context { *places.contexts.get(context as usize)? } else { 0 };
+            Tags::new(part, event, context)
+        };
         Some(Record { user: word(0), item: word(8), time, weight, tags })
     }
 }
