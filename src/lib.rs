@@ -14,6 +14,7 @@
 //! | compare | [`compare()`] | two of them | a [`Comparison`]: which is better, or that it cannot be told |
 //! | recommend | [`recommend()`], [`save_recommendations`], [`similar`] | the same | items for users, items like items |
 //! | fold in | [`fold_in`] | a [`Model`] and a history | items for a user who was not trained |
+//! | update | [`update()`] | a [`Model`]'s path and a [`Dataset`] that has grown | the model's next version |
 //! | keep | [`versions`], [`rollback`], [`prune`] | a model's path | its versions, one of them current |
 //! | report | [`report()`], [`save_report`] | a [`Model`], others beside it, a [`Dataset`] | one HTML page |
 //! | tune | [`sweep()`] | a [`Dataset`], a [`TrainConfig`] and a [`Space`] of others | a [`SweepReport`], the best configuration |
@@ -150,6 +151,7 @@ pub use train::{
     DivergedRow, DivergenceConfig, EpochReport, ListwiseBench, NegativesBench, OptimizerConfig, OptimizerKind,
     OutOfCoreBench, RegularizationConfig, Rehearsal, Rollback, SamplerCost, Schedule, Stopped, StreamConfig,
     TablePlace, TrainBench, TrainCheckpoint, TrainConfig, TrainCounts, TrainError, TrainPlan, TrainReport, TrainRun,
-    Validated, ValidationConfig, ValidationPlan, ValidationReport, WeightScale, bench_listwise, bench_negatives,
-    bench_out_of_core, bench_train, plan_train, rehearse_train, train, train_audited,
+    UpdateOptions, UpdateReport, Validated, ValidationConfig, ValidationPlan, ValidationReport, WeightScale,
+    bench_listwise, bench_negatives, bench_out_of_core, bench_train, plan_train, rehearse_train, train, train_audited,
+    update,
 };

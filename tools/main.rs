@@ -26,6 +26,7 @@ mod similar;
 mod sweep;
 mod synth;
 mod train;
+mod update;
 mod verify;
 mod versions;
 mod watch;
@@ -79,7 +80,7 @@ macro_rules! commands {
 }
 
 // In the order of work: quickstart, synth, plan, ingest, compact, forget, inspect, verify, train, watch, sweep,
-// evaluate, compare, calibrate, recommend, similar, explain, report, versions, rollback, prune.
+// evaluate, compare, calibrate, recommend, similar, explain, report, update, versions, rollback, prune.
 commands! {
     Quickstart => quickstart,
     Synth => synth,
@@ -99,6 +100,7 @@ commands! {
     Similar => similar,
     Explain => explain,
     Report => report,
+    Update => update,
     Versions => versions,
     Rollback => rollback,
     Prune => prune,

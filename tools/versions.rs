@@ -9,7 +9,7 @@ use crate::common::Globals;
 use crate::numbers::{date, grouped};
 
 const EXAMPLES: &str = "\
-Every training into a model publishes a version of it. The current one, marked by a star, is what all \
+Every training into a model, and every update, publishes a version of it. The current one, marked by a star, is what all \
 commands open; MODEL@2 names version 2 instead, for any of them.
 
 Examples:
@@ -39,8 +39,9 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
 fn line(version: &ModelVersion) -> String {
     let star = if version.current { '*' } else { ' ' };
     let when = version.published.map_or("at a time that it does not say".to_string(), date);
+    let from = version.updated_from.map_or(String::new(), |from| format!(", updated from {from}"));
     format!(
-        "{star} {:>4}  {when}  {} users, {} items, {}, on dataset {}",
+        "{star} {:>4}  {when}  {} users, {} items, {}, on dataset {}{from}",
         version.number,
         grouped(version.users.into()),
         grouped(version.items.into()),

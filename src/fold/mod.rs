@@ -1,4 +1,4 @@
-//! Folding in: the row of a user learnt from the rows of items, which stay as they are.
+//! Folding in: the row of a user (or of an item) learnt from the rows on the other side, which stay as they are.
 //!
 //! Training minimizes, over all rows, the sum of the loss's terms and λ/2 |x|² for each term that touches a row x. With
 //! the other side frozen, what concerns one row z with positives P is
@@ -38,6 +38,13 @@ const EVALUATIONS: usize = 48;
 /// Times that WARP looks again at which rank each positive has.
 const ROUNDS: usize = 4;
 
+/// Which side's row is folded in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Folded {
+    User,
+    Item,
+}
+
 /// How rows of a model are folded in.
 #[derive(Clone, Debug)]
 pub(crate) struct Folding {
@@ -54,12 +61,14 @@ pub(crate) struct Folding {
     width: usize,
     /// The column that is always 1, with biases.
     fixed: Option<usize>,
+    /// Whether a start for training will do.
+    rough: bool,
 }
 
 impl Folding {
     /// As `config` trains: its loss and the numbers of it, similarity, temperature, biases, L2, largest norm and count of
     /// negatives. Negatives are uniform, whatever training proposes, and neither dropout nor confidence has a part in it.
-    pub(crate) fn new(config: &TrainConfig) -> Self {
+    pub(crate) fn new(config: &TrainConfig, side: Folded) -> Self {
         let (dimensions, biases) = (config.dimensions, config.biases());
         Self {
             loss: any_loss(config),
@@ -71,8 +80,17 @@ impl Folding {
             max_norm: config.regularization.max_norm,
             dimensions,
             width: dimensions + if biases { 2 } else { 0 },
-            fixed: biases.then_some(dimensions),
+            fixed: biases.then_some(match side {
+                Folded::User => dimensions,
+                Folded::Item => dimensions + 1,
+            }),
+            rough: false,
         }
+    }
+
+    /// The same with a quarter of the negatives and a third of the steps: a row to go on training from.
+    pub(crate) fn roughly(self) -> Self {
+        Self { rough: true, ..self }
     }
 
     /// The row, `stride` floats, of who has the `positives` (ascending, without repeats) among rows `0..all` of the other
@@ -90,11 +108,13 @@ impl Folding {
     ) -> Option<Vec<f32>> {
         let count = positives.len();
         let shared = self.loss.terms() == Terms::Lists || self.loss.hinge_margin().is_some();
+        let (rows, pairs, evaluations) =
+            if self.rough { (ROWS / 4, PAIRS / 4, EVALUATIONS / 3) } else { (ROWS, PAIRS, EVALUATIONS) };
         let (drawn, each) = if shared {
-            let each = (PAIRS / count.max(1)).clamp(SHARED.0, SHARED.1);
+            let each = (pairs / count.max(1)).clamp(SHARED.0, SHARED.1);
             (each, each)
         } else {
-            let each = (ROWS / count.max(1)).max(EACH_AT_LEAST);
+            let each = (rows / count.max(1)).max(EACH_AT_LEAST);
             (each * count, each)
         };
         let negatives = self.draw(positives, all, drawn, seed)?;
@@ -110,7 +130,7 @@ impl Folding {
         let rounds = if self.by_rank { ROUNDS } else { 1 };
         for _ in 0..rounds {
             objective.look_at_ranks(&z);
-            descend(&mut z, EVALUATIONS / rounds, |z, g| objective.value(z, g));
+            descend(&mut z, evaluations / rounds, |z, g| objective.value(z, g));
         }
         self.finish(&mut z);
         Some(z)

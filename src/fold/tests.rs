@@ -52,7 +52,7 @@ fn fold(config: &TrainConfig, positives: &[u32], count: usize, seed: u64) -> Opt
     let rows = rows(config, count);
     let stride = rows.len() / count;
     let row = |i: u32| &rows[i as usize * stride..][..stride];
-    Folding::new(config).row(positives, count as u32, row, seed)
+    Folding::new(config, Folded::User).row(positives, count as u32, row, seed)
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn a_user_of_one_kind_of_items_gets_more_of_that_kind_by_every_loss() {
 #[test]
 fn gradients_equal_differences() {
     for config in configs() {
-        let how = Folding::new(&config);
+        let how = Folding::new(&config, Folded::User);
         let own = rows(&config, 33);
         let (count, each) = (3, 10);
         let (shared, used) = (how.loss.terms() == Terms::Lists, own.len() / 33);
@@ -124,7 +124,7 @@ fn equal_seeds_give_equal_rows_and_nothing_left_gives_none() {
 
 #[test]
 fn negatives_are_drawn_evenly_and_never_positives() {
-    let how = Folding::new(&config(""));
+    let how = Folding::new(&config(""), Folded::User);
     for all in [40, 4000] {
         let positives: Vec<u32> = (0..all).filter(|i| i % 3 == 0).collect();
         let drawn = how.draw(&positives, all, 1000, 5).unwrap();

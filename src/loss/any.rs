@@ -21,6 +21,32 @@ pub(crate) enum Base {
     Relu(Psl<Relu>),
 }
 
+/// A listwise loss, whichever it is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum AnyListwise {
+    Softmax(Softmax),
+    Bsl(Bsl),
+    Ccl(Ccl),
+    Tanh(Psl<Tanh>),
+    Atan(Psl<Atan>),
+    Relu(Psl<Relu>),
+}
+
+impl Base {
+    /// The loss, if it is listwise.
+    pub(crate) fn listwise(self) -> Option<AnyListwise> {
+        match self {
+            Self::Softmax(loss) => Some(AnyListwise::Softmax(loss)),
+            Self::Bsl(loss) => Some(AnyListwise::Bsl(loss)),
+            Self::Ccl(loss) => Some(AnyListwise::Ccl(loss)),
+            Self::Tanh(loss) => Some(AnyListwise::Tanh(loss)),
+            Self::Atan(loss) => Some(AnyListwise::Atan(loss)),
+            Self::Relu(loss) => Some(AnyListwise::Relu(loss)),
+            Self::Bpr(_) | Self::Logistic(_) | Self::Focal(_) | Self::Hinge(_) => None,
+        }
+    }
+}
+
 /// A loss with what goes with any of them.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct AnyLoss {

@@ -16,7 +16,7 @@ mod math;
 mod psl;
 mod softmax;
 
-pub(crate) use any::{AnyLoss, Base};
+pub(crate) use any::{AnyListwise, AnyLoss, Base};
 pub(crate) use bpr::Bpr;
 pub(crate) use bsl::Bsl;
 pub(crate) use ccl::Ccl;

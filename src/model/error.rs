@@ -55,7 +55,7 @@ pub enum ModelError {
     /// The model was trained on another dataset.
     #[error(
         "{} was trained on another dataset ({trained_on}) than {} ({given}); \
-         pass the dataset it was trained on, or train a model on this one", model.display(), dataset.display()
+         pass the dataset it was trained on, or train a model on this one; if it is the same, appended to, run peccary update", model.display(), dataset.display()
     )]
     Mismatch {
         /// The model.

@@ -34,6 +34,9 @@ pub struct ModelManifest {
     /// The number of this version of the model, from 1. Models of the older layout have none: they are version 1.
     #[serde(default = "first")]
     pub model_version: u32,
+    /// The version that this one was updated from; none of models that were trained from the start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub updated_from: Option<u32>,
     /// When it was published: milliseconds since 1970. Models of the older layout do not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub published: Option<i64>,

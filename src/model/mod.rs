@@ -24,7 +24,7 @@ pub use calibration::{Calibration, CalibrationCurve};
 pub use error::ModelError;
 pub use factors::Factors;
 pub(crate) use hogwild::{
-    Adjust, Apart, LossSample, MAX_NEGATIVES, MAX_STRIDE, Optimizer, Runs, Side, SideRows, Tables, Update, train,
+    Adjust, KernelLoss, LossSample, MAX_NEGATIVES, MAX_STRIDE, Optimizer, Runs, Side, SideRows, Tables, Update, train,
 };
 pub use kernel::InstructionSet;
 pub(crate) use listwise::{Block, SquareProduct, Workspace, train_block};

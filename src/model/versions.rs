@@ -17,6 +17,8 @@ pub struct ModelVersion {
     pub current: bool,
     /// When it was published: milliseconds since 1970. Models of the older layout do not say.
     pub published: Option<i64>,
+    /// The version that it was updated from, if it was not trained from the start.
+    pub updated_from: Option<u32>,
     /// Fingerprint of the dataset it was trained on.
     pub dataset: String,
     /// Identifies the content of its tables.
@@ -149,6 +151,7 @@ fn described(manifest: &ModelManifest, current: u32) -> ModelVersion {
         number: manifest.model_version,
         current: manifest.model_version == current,
         published: manifest.published,
+        updated_from: manifest.updated_from,
         dataset: manifest.dataset.clone(),
         fingerprint: manifest.fingerprint(),
         users: manifest.users,

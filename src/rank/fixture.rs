@@ -88,6 +88,7 @@ pub(crate) fn model(
     let manifest = ModelManifest {
         peccary: "test".into(),
         model_version: 1,
+        updated_from: None,
         published: None,
         dataset: dataset.fingerprint().into(),
         users: dataset.users().len(),

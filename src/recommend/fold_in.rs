@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::RecommendError;
 use super::similar::room_for;
 use crate::context::Context;
-use crate::fold::{Folding, dot};
+use crate::fold::{Folded, Folding, dot};
 use crate::model::Model;
 use crate::rank::Tops;
 use crate::train::TrainConfig;
@@ -73,7 +73,7 @@ pub fn fold_in<S: AsRef<str>>(
     let (history, unknown) = find_items(model, history, options.ignore_unknown)?;
     let config = config_of(model)?;
     let items = model.items();
-    let row = Folding::new(&config)
+    let row = Folding::new(&config, Folded::User)
         .row(&history, items.rows() as u32, |i| items.row(i as usize), options.seed)
         .ok_or(RecommendError::WholeCatalogue { items: items.rows() })?;
     let row_seconds = begun.elapsed().as_secs_f64();

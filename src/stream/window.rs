@@ -196,6 +196,25 @@ impl Window {
         }
     }
 
+    /// Leaves out the runs (the pairs of a user in a block) of which `keeps(user, item)` wants none. The others stay whole:
+    /// what is a positive is told by the run.
+    pub(crate) fn retain_runs(&mut self, keeps: impl Fn(u32, u32) -> bool) {
+        for (block, bucket) in self.buckets.buckets.iter_mut().enumerate() {
+            let items = self.partition.block(block);
+            let (mut kept, mut start) = (0, 0);
+            while let Some(first) = bucket.get(start) {
+                let user = first >> 32;
+                let end = start + bucket[start..].iter().take_while(|pair| **pair >> 32 == user).count();
+                if bucket[start..end].iter().any(|pair| keeps(user as u32, items[*pair as u32 as usize])) {
+                    bucket.copy_within(start..end, kept);
+                    kept += end - start;
+                }
+                start = end;
+            }
+            bucket.truncate(kept);
+        }
+    }
+
     /// As [`Buckets::trim`].
     pub(crate) fn trim(&mut self, interactions: u64) {
         self.buckets.trim(interactions);
@@ -240,6 +259,34 @@ mod tests {
             all.sort_unstable();
             assert_eq!(all, (0..items).collect::<Vec<_>>());
             assert!(partition.largest() <= block as usize);
+        }
+    }
+
+    #[test]
+    fn runs_stay_whole_or_go() {
+        let folder = tempfile::tempdir().unwrap();
+        let users: Vec<Vec<u32>> = (0..40).map(|u| (0..60).filter(|i| (u * 7 + i * 3) % 5 < 2).collect()).collect();
+        let parts = [(crate::dataset::Part::Train, users)];
+        let data = crate::rank::fixture::dataset(&folder.path().join("d"), 60, &parts);
+        let chunks: Vec<u32> = (0..data.train().chunks() as u32).collect();
+        for block_items in [7, 60] {
+            let keeps = |user: u32, item: u32| (user + item) % 13 == 0;
+            let [mut whole, mut window] = [(); 2].map(|()| Window::new(60, block_items));
+            for window in [&mut whole, &mut window] {
+                window.fill(data.train(), &chunks, &mut Xoshiro256PlusPlus::seed_from_u64(3));
+            }
+            window.retain_runs(keeps);
+            for block in 0..whole.partition.blocks() {
+                let items = whole.partition.block(block);
+                let kept: Vec<u64> = whole
+                    .bucket(block)
+                    .chunk_by(|a, b| a >> 32 == b >> 32)
+                    .filter(|run| run.iter().any(|p| keeps((p >> 32) as u32, items[*p as u32 as usize])))
+                    .flatten()
+                    .copied()
+                    .collect();
+                assert_eq!(window.bucket(block), kept);
+            }
         }
     }
 

@@ -13,14 +13,12 @@ use super::config::TrainConfig;
 use super::error::TrainError;
 use super::gauges::Gauges;
 use super::lane::{Done, Epoch, Lane};
-use super::objective::{WithLoss, with_loss};
 use super::paging::ExactReading;
 use super::place::Cut;
 use super::plan::plan_train;
 use super::run::{Prepared, epoch, prepare};
 use crate::context::{Context, Unit};
 use crate::dataset::Dataset;
-use crate::loss::Loss;
 use crate::model::{InstructionSet, Tables};
 use crate::negatives::Batch;
 
@@ -64,17 +62,10 @@ pub struct TrainBench {
 /// # Errors
 /// As for [`train`](super::train).
 pub fn bench_train(dataset: &Dataset, config: &TrainConfig, ctx: &Context) -> Result<TrainBench, TrainError> {
-    struct Measure<'a>(&'a Dataset, &'a TrainConfig, &'a Context);
-    impl WithLoss for Measure<'_> {
-        type Result = Result<TrainBench, TrainError>;
-        fn with<L: Loss>(self, loss: L) -> Self::Result {
-            stages(self.0, self.1, loss, self.2)
-        }
-    }
     config.validate()?;
     let config = &*config.in_force();
     own_negatives(config)?;
-    with_loss(config, Measure(dataset, config, ctx))
+    stages(dataset, config, ctx)
 }
 
 /// An error where negatives are shared: that cannot be measured here.
@@ -90,36 +81,35 @@ pub(super) fn own_negatives(config: &TrainConfig) -> Result<(), TrainError> {
     }
 }
 
-fn stages<L: Loss>(dataset: &Dataset, config: &TrainConfig, loss: L, ctx: &Context) -> Result<TrainBench, TrainError> {
+fn stages(dataset: &Dataset, config: &TrainConfig, ctx: &Context) -> Result<TrainBench, TrainError> {
     // The stages are those of lanes in any case; deterministic training has no channel to measure.
     let free = TrainConfig { deterministic: false, ..config.clone() };
     let plan = plan_train(dataset, &free, ctx)?;
     let _exact = ExactReading::begin(dataset.train(), &plan);
     let place = (beside(dataset), ctx);
-    let Prepared { tables, mut crew, around } = prepare(dataset, &free, &plan, place)?;
+    let Prepared { tables, mut crew, around } = prepare(dataset, &free, &plan, place, None)?;
     let mut ordered = match config.deterministic {
-        true => Some(prepare(dataset, config, &plan_train(dataset, config, ctx)?, place)?.crew),
+        true => Some(prepare(dataset, config, &plan_train(dataset, config, ctx)?, place, None)?.crew),
         false => None,
     };
     let each = config.negatives() as u64;
     let interactions = dataset.train().len();
     let stage = Gauges::new(ctx.stage("measuring", None, Unit::Triples), config, &plan);
     let mut number = 0;
-    let mut median =
-        |name: &str, run: &mut dyn FnMut(&Epoch<'_, L>, &Tables) -> Option<f64>| -> Result<f64, TrainError> {
-            stage.note(name);
-            let mut rates = Vec::new();
-            for _ in 0..ROUNDS {
-                let number_of = (number % config.epochs, &plan, Cut::new(&plan, config.deterministic));
-                let around = (&tables, &around);
-                let work = epoch(dataset, config, number_of, loss, around, (ctx, &stage));
-                number += 1;
-                rates.push(run(&work, &tables).ok_or(TrainError::Panicked)?);
-                ctx.check()?;
-            }
-            rates.sort_by(f64::total_cmp);
-            Ok(rates[rates.len() / 2])
-        };
+    let mut median = |name: &str, run: &mut dyn FnMut(&Epoch<'_>, &Tables) -> Option<f64>| -> Result<f64, TrainError> {
+        stage.note(name);
+        let mut rates = Vec::new();
+        for _ in 0..ROUNDS {
+            let number_of = (number % config.epochs, &plan, Cut::new(&plan, config.deterministic));
+            let around = (&tables, &around);
+            let work = epoch(dataset, config, number_of, around, (ctx, &stage));
+            number += 1;
+            rates.push(run(&work, &tables).ok_or(TrainError::Panicked)?);
+            ctx.check()?;
+        }
+        rates.sort_by(f64::total_cmp);
+        Ok(rates[rates.len() / 2])
+    };
     let per_second = |count: u64, began: Instant| count as f64 / began.elapsed().as_secs_f64();
 
     let threads = ctx.threads();
@@ -195,7 +185,7 @@ fn read_all(dataset: &Dataset, threads: usize) {
 }
 
 /// Produces an epoch's batches on every lane, into the same memory again and again. Returns the triples.
-fn sample_all<L: Loss>(work: &Epoch<'_, L>, lanes: &mut [Lane<'_>]) -> u64 {
+fn sample_all(work: &Epoch<'_>, lanes: &mut [Lane<'_>]) -> u64 {
     let triples = AtomicU64::new(0);
     std::thread::scope(|scope| {
         for lane in lanes {
@@ -216,7 +206,7 @@ fn sample_all<L: Loss>(work: &Epoch<'_, L>, lanes: &mut [Lane<'_>]) -> u64 {
 }
 
 /// As [`sample_all`], with a second thread a lane that receives the batches and sends them back.
-fn over_channel<L: Loss>(work: &Epoch<'_, L>, lanes: &mut [Lane<'_>]) -> Option<u64> {
+fn over_channel(work: &Epoch<'_>, lanes: &mut [Lane<'_>]) -> Option<u64> {
     std::thread::scope(|scope| {
         let mut running = Vec::new();
         for lane in lanes {
@@ -244,7 +234,7 @@ fn over_channel<L: Loss>(work: &Epoch<'_, L>, lanes: &mut [Lane<'_>]) -> Option<
 }
 
 /// Trains on a few batches of one block again and again, on every thread at once; triples a second of all together.
-fn kernel_alone<L: Loss>(work: &Epoch<'_, L>, lanes: &mut [Lane<'_>]) -> f64 {
+fn kernel_alone(work: &Epoch<'_>, lanes: &mut [Lane<'_>]) -> f64 {
     let barrier = &std::sync::Barrier::new(lanes.len());
     let rates: Vec<_> = std::thread::scope(|scope| {
         let running: Vec<_> = lanes

@@ -18,7 +18,7 @@ use super::plan::plan_train;
 use super::run::{Prepared, epoch, prepare};
 use crate::context::{ByteSize, Context, Unit};
 use crate::dataset::Dataset;
-use crate::loss::{Bpr, LossConfig, LossKind};
+use crate::loss::{LossConfig, LossKind};
 use crate::model::{InstructionSet, Tables};
 use crate::negatives::{Batch, NegativesConfig, Propose, Select, Weigh};
 
@@ -78,9 +78,9 @@ pub fn bench_negatives(dataset: &Dataset, config: &TrainConfig, ctx: &Context) -
     let plan = plan_train(dataset, &base, ctx)?;
     let _exact = ExactReading::begin(dataset.train(), &plan);
     let stage = Gauges::new(ctx.stage("measuring", None, Unit::Triples), &base, &plan);
-    let Prepared { tables, mut crew, around } = prepare(dataset, &base, &plan, (beside(dataset), ctx))?;
+    let Prepared { tables, mut crew, around } = prepare(dataset, &base, &plan, (beside(dataset), ctx), None)?;
     stage.note("an epoch of training");
-    let work = epoch(dataset, &base, (0, &plan, Cut::new(&plan, false)), bpr(), (&tables, &around), (ctx, &stage));
+    let work = epoch(dataset, &base, (0, &plan, Cut::new(&plan, false)), (&tables, &around), (ctx, &stage));
     let rate = work.update.learning_rate;
     crew.train(&work, |_| rate).ok_or(TrainError::Panicked)?;
     drop(work);
@@ -119,10 +119,6 @@ pub fn bench_negatives(dataset: &Dataset, config: &TrainConfig, ctx: &Context) -
         instruction_set: InstructionSet::detect().name().to_string(),
         interactions: dataset.train().len(),
     })
-}
-
-fn bpr() -> Bpr {
-    Bpr { inverse_temperature: 1.0 }
 }
 
 fn parsed(settings: &str) -> Result<NegativesConfig, TrainError> {
@@ -176,12 +172,12 @@ fn cost(
 ) -> Result<(Option<f64>, f64), TrainError> {
     let plan = plan_train(dataset, config, ctx)?;
     let began = Instant::now();
-    let Prepared { tables: own, mut crew, around } = prepare(dataset, config, &plan, (beside(dataset), ctx))?;
+    let Prepared { tables: own, mut crew, around } = prepare(dataset, config, &plan, (beside(dataset), ctx), None)?;
     drop(own);
     let mut rounds = Vec::new();
     let mut setup = 0.0;
     for round in 0..ROUNDS {
-        let work = epoch(dataset, config, (0, &plan, Cut::new(&plan, false)), bpr(), (tables, &around), (ctx, stage));
+        let work = epoch(dataset, config, (0, &plan, Cut::new(&plan, false)), (tables, &around), (ctx, stage));
         if let Some(lane) = crew.lanes().first().filter(|_| round == 0) {
             work.renew(&lane.sampling, 0.0, (plan.threads, true));
             setup = began.elapsed().as_secs_f64();
@@ -194,7 +190,7 @@ fn cost(
 }
 
 /// Nanoseconds a negative on every lane, into the same memory again and again; none where there is hardly a batch.
-fn produced(work: &Epoch<'_, Bpr>, lanes: &mut [Lane<'_>]) -> Option<f64> {
+fn produced(work: &Epoch<'_>, lanes: &mut [Lane<'_>]) -> Option<f64> {
     let spent: Vec<(u64, Duration)> = std::thread::scope(|scope| {
         let running: Vec<_> = lanes
             .iter_mut()

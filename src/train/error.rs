@@ -83,6 +83,45 @@ pub enum TrainError {
         /// What went wrong.
         source: parquet::errors::ParquetError,
     },
+    /// The dataset is not one that the model's has become.
+    #[error(
+        "{} was trained on another dataset ({trained_on}) than {} ({given}) or what that was made from by appending; update \
+         with the dataset that it was trained on, appended to, or train a model on this one", model.display(), dataset.display()
+    )]
+    NoDescendant {
+        /// The model.
+        model: PathBuf,
+        /// The dataset that was given.
+        dataset: PathBuf,
+        /// Fingerprint of the dataset that the model was trained on.
+        trained_on: String,
+        /// Fingerprint of the dataset that was given.
+        given: String,
+    },
+    /// The dataset is as the model was trained on it.
+    #[error(
+        "{}: nothing has been appended to {} since; append to it first (peccary ingest --append)", model.display(),
+        dataset.display()
+    )]
+    NothingNew {
+        /// The model.
+        model: PathBuf,
+        /// The dataset.
+        dataset: PathBuf,
+    },
+    /// The model does not say how it was trained, or says it in words that this build does not know.
+    #[error(
+        "{}: its manifest has no configuration that this version understands ({reason}); update it with the version that \
+         trained it ({version}), or train again", model.display()
+    )]
+    OtherConfig {
+        /// The model.
+        model: PathBuf,
+        /// Why not.
+        reason: String,
+        /// The version of Peccary in its manifest.
+        version: String,
+    },
     /// An earlier training to this output was interrupted.
     #[error(
         "{}: an interrupted training of this model left {held} here; run peccary train --resume {} to go on with it, or \

@@ -22,11 +22,11 @@ use super::live::Live;
 use super::objective::Margins;
 use super::paging::Paging;
 use super::place::{OpenWindow, Position};
+use super::update::Selection;
 use crate::context::Context;
 use crate::dataset::Interactions;
-use crate::loss::Loss;
 use crate::mix::{GOLDEN, mix};
-use crate::model::{Adjust, InstructionSet, LossSample, Runs, Tables, Update, train};
+use crate::model::{Adjust, InstructionSet, KernelLoss, LossSample, Runs, Tables, Update, train};
 use crate::negatives::{Auditor, Batch, Health, Renewal, Sampling, Watch};
 use crate::stream::Window;
 
@@ -83,7 +83,7 @@ impl<'a> Lane<'a> {
 }
 
 /// One epoch's work, shared by all lanes.
-pub(super) struct Epoch<'a, L> {
+pub(super) struct Epoch<'a> {
     pub(super) interactions: &'a Interactions,
     pub(super) windows: Vec<Vec<u32>>,
     /// The next window that nobody has taken.
@@ -101,7 +101,7 @@ pub(super) struct Epoch<'a, L> {
     /// Lanes at work: so many windows are being filled or trained on at a time.
     pub(super) lanes: usize,
     pub(super) set: InstructionSet,
-    pub(super) loss: L,
+    pub(super) loss: KernelLoss,
     pub(super) update: Update,
     pub(super) negatives_each: usize,
     /// The share of the run that is over when the epoch begins, and when it ends.
@@ -109,6 +109,8 @@ pub(super) struct Epoch<'a, L> {
     pub(super) confidence: Option<&'a Confidence<'a>>,
     pub(super) margins: Option<&'a Margins<'a>>,
     pub(super) watch: &'a Watch<'a>,
+    /// Which positives are trained on, if not all.
+    pub(super) selection: Option<&'a Selection>,
     /// Who asks how negatives came about.
     pub(super) audit: Option<&'a dyn Auditor>,
     pub(super) ctx: &'a Context,
@@ -140,7 +142,7 @@ impl Done {
     }
 }
 
-impl<L: Loss> Epoch<'_, L> {
+impl Epoch<'_> {
     /// Whether to leave the epoch at a place where it can be gone on with.
     pub(super) fn stopped(&self) -> bool {
         self.halt.is_due() || self.alarm.is_raised()
@@ -180,6 +182,9 @@ impl<L: Loss> Epoch<'_, L> {
         }
         let looks = (&scores, self.audit);
         let rest = sampling.fill((items, rest, &rest[..rest.len().min(BATCH)]), BATCH, looks, rng, batch);
+        if let Some(selection) = self.selection {
+            selection.retain(self.seed, batch, self.negatives_each);
+        }
         if let Some(confidence) = self.confidence {
             confidence.fill(batch);
         }
@@ -310,6 +315,9 @@ impl<L: Loss> Epoch<'_, L> {
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(stream_seed(self.seed, number as u64));
         window.trim(kept_room);
         window.fill(self.interactions, chunks, &mut rng);
+        if let Some(selection) = self.selection {
+            window.retain_runs(|user, item| selection.keeps(self.seed, user, item));
+        }
         self.paging.read(chunks);
         Some(AtHand { number, rng, order: Vec::new(), blocks: 0, taken: 0, handed: 0, skip: trained })
     }
@@ -332,6 +340,9 @@ impl<L: Loss> Epoch<'_, L> {
 
     /// Updates the tables by one batch, and notes if they diverge.
     pub(super) fn learn(&self, batch: &Batch) -> LossSample {
+        if batch.positives.is_empty() {
+            return LossSample::default();
+        }
         let adjust = Adjust {
             positive_weights: &batch.confidence,
             negative_weights: &batch.weights,

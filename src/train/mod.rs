@@ -35,6 +35,7 @@ mod substitution;
 mod suggest;
 #[cfg(test)]
 mod tests;
+mod update;
 mod validation;
 
 pub use audit::{AuditOptions, AuditSummary};
@@ -56,4 +57,5 @@ pub use resume::TrainCheckpoint;
 pub(crate) use run::with_defaults;
 pub use run::{EpochReport, Stopped, TrainReport, TrainRun, train, train_audited};
 pub use schedule::Schedule;
+pub use update::{UpdateOptions, UpdateReport, update};
 pub use validation::{Validated, ValidationConfig, ValidationReport};

@@ -3,26 +3,14 @@
 use super::config::TrainConfig;
 use crate::dataset::Dataset;
 use crate::loss::{
-    AnyLoss, Atan, Base, Bpr, Bsl, Ccl, Entropy, Focal, Hinge, Logistic, Loss, LossKind, Psl, Relu, Softmax, Surrogate,
-    Tanh,
+    AnyLoss, Atan, Base, Bpr, Bsl, Ccl, Entropy, Focal, Hinge, Logistic, LossKind, Psl, Relu, Softmax, Surrogate, Tanh,
 };
-use crate::model::Apart;
+use crate::model::KernelLoss;
 use crate::negatives::Batch;
 
-/// Something to do with a loss, whichever it is.
-pub(super) trait WithLoss {
-    type Result;
-    fn with<L: Loss>(self, loss: L) -> Self::Result;
-}
-
-/// Makes the loss of `config` for positives that have negatives of their own. Kernels are compiled for plain BPR; every
-/// other loss is looked up once a group.
-pub(super) fn with_loss<W: WithLoss>(config: &TrainConfig, then: W) -> W::Result {
-    let AnyLoss { base, scale, entropy } = any_loss(config);
-    match base {
-        Base::Bpr(bpr) if scale == 1.0 && entropy.is_none() => then.with(bpr),
-        _ => then.with(Apart::new(AnyLoss { base, scale, entropy })),
-    }
+/// The loss of `config` for positives that have negatives of their own.
+pub(super) fn kernel_loss(config: &TrainConfig) -> KernelLoss {
+    KernelLoss::new(any_loss(config))
 }
 
 /// λ of the entropy regularization of `config`, if there is any.
@@ -99,7 +87,7 @@ impl<'a> Margins<'a> {
 mod tests {
     use super::*;
     use crate::dataset::Part;
-    use crate::loss::OfLists;
+    use crate::loss::{Loss, OfLists};
     use crate::rank::fixture;
 
     #[test]

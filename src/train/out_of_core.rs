@@ -8,14 +8,12 @@ use super::bench::{beside, own_negatives};
 use super::config::TrainConfig;
 use super::error::TrainError;
 use super::gauges::Gauges;
-use super::objective::{WithLoss, with_loss};
 use super::paging::ExactReading;
 use super::place::Cut;
 use super::plan::{TrainPlan, plan_train};
 use super::run::{Prepared, epoch, prepare};
 use crate::context::{ByteSize, Context, Unit};
 use crate::dataset::Dataset;
-use crate::loss::Loss;
 
 /// Rates of training in memory and within a part of the dataset's size.
 #[derive(Clone, Debug, Serialize)]
@@ -61,22 +59,14 @@ pub fn bench_out_of_core(
         });
     }
     let how = (fraction, rounds.max(1));
-    struct InTurn<'a>(&'a Dataset, &'a TrainConfig, (f64, u32), &'a Context);
-    impl WithLoss for InTurn<'_> {
-        type Result = Result<OutOfCoreBench, TrainError>;
-        fn with<L: Loss>(self, loss: L) -> Self::Result {
-            in_turn(self.0, self.1, loss, self.2, self.3)
-        }
-    }
     let config = &*config.in_force();
     own_negatives(config)?;
-    with_loss(config, InTurn(dataset, config, how, ctx))
+    in_turn(dataset, config, how, ctx)
 }
 
-fn in_turn<L: Loss>(
+fn in_turn(
     dataset: &Dataset,
     config: &TrainConfig,
-    loss: L,
     (fraction, rounds): (f64, u32),
     ctx: &Context,
 ) -> Result<OutOfCoreBench, TrainError> {
@@ -86,7 +76,7 @@ fn in_turn<L: Loss>(
     let stage = Gauges::new(ctx.stage("measuring", None, Unit::Triples), config, &plans[0]);
     let mut sides = Vec::new();
     for plan in &plans {
-        sides.push((plan, prepare(dataset, config, plan, (beside(dataset), ctx))?));
+        sides.push((plan, prepare(dataset, config, plan, (beside(dataset), ctx), None)?));
     }
     let mut rates = Vec::new();
     let mut moved = [Some(0), Some(0)];
@@ -101,7 +91,7 @@ fn in_turn<L: Loss>(
             let exact = ExactReading::begin(dataset.train(), plan);
             let before = moved_bytes();
             let number = (round % config.epochs, *plan, Cut::new(plan, config.deterministic));
-            let work = epoch(dataset, config, number, loss, (tables, around), (ctx, &stage));
+            let work = epoch(dataset, config, number, (tables, around), (ctx, &stage));
             let rate = work.update.learning_rate;
             let began = Instant::now();
             let done = crew.train(&work, |_| rate).ok_or(TrainError::Panicked)?;

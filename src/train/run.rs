@@ -20,15 +20,15 @@ use super::keeping::{CheckpointEvery, CheckpointReport, Keeper, Origin, Partial,
 use super::lane::{Done, Epoch, Lane, stream_seed};
 use super::listwise::train_listwise;
 use super::logged::{end, fail, header};
-use super::objective::{Margins, WithLoss, with_loss};
+use super::objective::{Margins, kernel_loss};
 use super::paging::{ExactReading, Paging};
 use super::place::{Cut, OpenWindow, Place, Position};
 use super::plan::{SHARING, TablePlace, TrainPlan, plan_beside, windows_of};
 use super::strata::Strata;
+use super::update::{Selection, Start, Warm};
 use super::validation::{ValidationReport, published_row};
 use crate::context::Context;
 use crate::dataset::Dataset;
-use crate::loss::Loss;
 use crate::model::{InstructionSet, ModelManifest, Side, Similarity, Tables, publish};
 use crate::negatives::{Auditor, NegativesReport, Sampling, Watch};
 use crate::runlog::{NAME, RunLogWriter};
@@ -114,8 +114,8 @@ impl From<bool> for TrainRun {
     }
 }
 
-/// Who looks on: an audit, and who takes checkpoints.
-pub(super) type Looks<'a, 'd> = (Option<&'a mut Audit<'d>>, &'a mut Keeper);
+/// Who looks on: an audit, and who takes checkpoints; and what an update starts from.
+pub(super) type Looks<'a, 'd> = (Option<&'a mut Audit<'d>>, &'a mut Keeper, Option<&'a Warm<'a>>);
 
 /// Trains a model on the train part of `dataset` and publishes it at `output`: as the next version of the model there, if
 /// there is one. With [`TrainRun::force`] that is replaced, all versions of it.
@@ -213,14 +213,14 @@ pub(super) fn carry_out(
     let mut trained = || {
         let version = NewVersion::begin(output, force, "peccary-model")?;
         let mut audit = audit.map(|options| Audit::new(dataset, config, options, (output, force))).transpose()?;
-        let looks = (audit.as_mut(), &mut keeper);
+        let looks = (audit.as_mut(), &mut keeper, None);
         let (tables, mut report) = train_tables(dataset, config, &plan, (version.path(), ctx), looks)?;
         let audited = audit.map(Audit::finish).transpose()?;
         report.audit = audited.as_ref().map(|(_, summary)| *summary);
         // What was cut off a file is learnt from as zeros, where it raised no signal.
         check_in_use(dataset.path())?;
         end(&log, &report);
-        let manifest = publish_tables(version, dataset, config, tables, (&report, Some(&log)))?;
+        let manifest = publish_tables(version, dataset, config, tables, (&report, None, Some(&log)))?;
         if let Some((file, _)) = audited {
             file.publish()?;
         }
@@ -242,25 +242,17 @@ pub(super) fn carry_out(
     }
 }
 
-/// Trains tables on `dataset`.
-fn train_tables(
+/// Trains tables on `dataset`, from random ones on or from those of a model.
+pub(super) fn train_tables(
     dataset: &Dataset,
     config: &TrainConfig,
     plan: &TrainPlan,
     place: (&Path, &Context),
     looks: Looks<'_, '_>,
 ) -> Result<(Tables, TrainReport), TrainError> {
-    type Place<'a> = (&'a Path, &'a Context);
-    struct Own<'a, 'd>(&'a Dataset, &'a TrainConfig, &'a TrainPlan, Place<'a>, Looks<'a, 'd>);
-    impl WithLoss for Own<'_, '_> {
-        type Result = Result<(Tables, TrainReport), TrainError>;
-        fn with<L: Loss>(self, loss: L) -> Self::Result {
-            run(self.0, self.1, loss, self.2, self.3, self.4)
-        }
-    }
     match config.shares_negatives() {
         true => train_listwise(dataset, config, plan, place, looks),
-        false => with_loss(config, Own(dataset, config, plan, place, looks)),
+        false => run(dataset, config, plan, place, looks),
     }
 }
 
@@ -274,11 +266,7 @@ pub(super) enum Crew<'a> {
 
 impl<'a> Crew<'a> {
     /// Trains an epoch. `rate` is the learning rate of a window by its number. `None` if a thread panicked.
-    pub(super) fn train<L: Loss>(
-        &mut self,
-        work: &Epoch<'_, L>,
-        rate: impl Fn(usize) -> f32 + Send + Sync + Copy,
-    ) -> Option<Done> {
+    pub(super) fn train(&mut self, work: &Epoch<'_>, rate: impl Fn(usize) -> f32 + Send + Sync + Copy) -> Option<Done> {
         let mut place = Place::default();
         self.advance(work, rate, &mut place)?;
         Some(place.done())
@@ -286,9 +274,9 @@ impl<'a> Crew<'a> {
 
     /// Trains an epoch from `place`, where `work` begins, to its end or as far as it may, and brings `place` up to date.
     /// `None` if a thread panicked.
-    fn advance<L: Loss>(
+    fn advance(
         &mut self,
-        work: &Epoch<'_, L>,
+        work: &Epoch<'_>,
         rate: impl Fn(usize) -> f32 + Send + Sync + Copy,
         place: &mut Place,
     ) -> Option<()> {
@@ -350,6 +338,7 @@ pub(super) struct Around<'a> {
     confidence: Option<Confidence<'a>>,
     margins: Option<Margins<'a>>,
     watch: Watch<'a>,
+    selection: Option<&'a Selection>,
 }
 
 /// Fills the tables and makes up the crew.
@@ -358,6 +347,7 @@ pub(super) fn prepare<'a>(
     config: &TrainConfig,
     plan: &TrainPlan,
     (folder, ctx): (&Path, &Context),
+    warm: Option<&'a Warm<'_>>,
 ) -> Result<Prepared<'a>, TrainError> {
     if config.negatives.needs_times() && !dataset.manifest().columns.time {
         return Err(TrainError::Config {
@@ -373,22 +363,28 @@ pub(super) fn prepare<'a>(
     let negatives = (&config.negatives, config.negatives());
     let largest = Partition::new(items, plan.block_items).largest();
     let sampling = Sampling::new(dataset, negatives, score, largest, plan.sampled_share, ctx)?;
-    let tables = filled_tables(dataset, config, plan, folder)?;
+    let tables = filled_tables(dataset, config, plan, (folder, warm))?;
     let crew = if config.deterministic {
         Crew::Strata(Box::new(Strata::new((items, plan.block_items), plan, &sampling)))
     } else {
         let lane = |_| Lane::new(Window::new(items, plan.block_items), sampling.clone(), plan.kept_room());
         Crew::Lanes((0..plan.threads).map(lane).collect())
     };
-    Ok(Prepared { tables, crew, around: Around { confidence, margins: Margins::new(dataset, config), watch } })
+    let selection = warm.map(|warm| &warm.selection);
+    Ok(Prepared {
+        tables,
+        crew,
+        around: Around { confidence, margins: Margins::new(dataset, config), watch, selection },
+    })
 }
 
-/// The tables, filled with initial factors. Those that do not fit the budget are in files without names in `folder`.
+/// The tables, filled with initial factors, or with those that are warm. Those that do not fit the budget are in files
+/// without names in `folder`.
 pub(super) fn filled_tables(
     dataset: &Dataset,
     config: &TrainConfig,
     plan: &TrainPlan,
-    folder: &Path,
+    (folder, warm): (&Path, Option<&Warm<'_>>),
 ) -> Result<Tables, TrainError> {
     let (users, items) = (dataset.users().len(), dataset.items().len());
     let folders = match plan.tables {
@@ -398,16 +394,16 @@ pub(super) fn filled_tables(
     };
     let kept = (config.optimizer(), config.precision);
     let mut tables = Tables::new(users as usize, items as usize, config.dimensions, config.biases(), kept, folders)?;
-    initialize(&mut tables.users, 0, config);
-    initialize(&mut tables.items, 1, config);
+    initialize(&mut tables.users, 0, config, |user| warm?.user(user));
+    initialize(&mut tables.items, 1, config, |item| warm?.item(item));
     Ok(tables)
 }
 
 /// Fills tables that were trained with initial factors once more, and empties the optimizer's state.
 pub(super) fn fill(tables: &mut Tables, config: &TrainConfig) {
     tables.tables_mut().for_each(|table| table.strips(|_, strip| strip.fill(0.0)));
-    initialize(&mut tables.users, 0, config);
-    initialize(&mut tables.items, 1, config);
+    initialize(&mut tables.users, 0, config, |_| None);
+    initialize(&mut tables.items, 1, config, |_| None);
 }
 
 /// The learning rate when `done` of the run's epochs are over, but for what plateaus make of it.
@@ -416,14 +412,13 @@ pub(super) fn rate(config: &TrainConfig, done: f64) -> f32 {
 }
 
 /// The work of epoch `epoch`, from 0.
-pub(super) fn epoch<'a, L: Loss>(
+pub(super) fn epoch<'a>(
     dataset: &'a Dataset,
     config: &TrainConfig,
     (epoch, plan, cut): (u32, &TrainPlan, Cut),
-    loss: L,
     (tables, around): (&'a Tables, &'a Around<'a>),
     (ctx, stage): (&'a Context, &'a Gauges<'a>),
-) -> Epoch<'a, L> {
+) -> Epoch<'a> {
     let seed = stream_seed(config.seed, 2 + u64::from(epoch));
     let (sizes, lanes) = windows_of(config, plan.counts.items, cut.window, cut.lanes);
     let mut windows = windows(dataset.train(), sizes, lanes, &mut Xoshiro256PlusPlus::seed_from_u64(seed));
@@ -443,13 +438,14 @@ pub(super) fn epoch<'a, L: Loss>(
         paging: Paging::new(dataset.train(), tables, plan),
         lanes: plan.threads,
         set: InstructionSet::detect(),
-        loss,
+        loss: kernel_loss(config),
         update: config.update(rate(config, f64::from(epoch))),
         negatives_each: config.negatives(),
         progress: (f64::from(epoch) / f64::from(config.epochs), f64::from(epoch + 1) / f64::from(config.epochs)),
         confidence: around.confidence.as_ref(),
         margins: around.margins.as_ref(),
         watch: &around.watch,
+        selection: around.selection,
         audit: None,
         ctx,
         stage,
@@ -459,14 +455,13 @@ pub(super) fn epoch<'a, L: Loss>(
 fn run(
     dataset: &Dataset,
     config: &TrainConfig,
-    loss: impl Loss,
     plan: &TrainPlan,
     (folder, ctx): (&Path, &Context),
-    (mut audit, keeper): Looks<'_, '_>,
+    (mut audit, keeper, warm): Looks<'_, '_>,
 ) -> Result<(Tables, TrainReport), TrainError> {
     return_large_buffers();
     let _exact = ExactReading::begin(dataset.train(), plan);
-    let Prepared { mut tables, mut crew, around } = prepare(dataset, config, plan, (folder, ctx))?;
+    let Prepared { mut tables, mut crew, around } = prepare(dataset, config, plan, (folder, ctx), warm)?;
     let each = config.negatives() as u64;
     let why = "no positive with a negative: its users have nearly every item";
     let run = (dataset, config, plan);
@@ -476,7 +471,7 @@ fn run(
             crew.forget();
         }
         let cut = *place.cut.get_or_insert(Cut::new(plan, config.deterministic));
-        let mut work = epoch(dataset, config, (number, plan, cut), loss, (tables, &around), (ctx, stage));
+        let mut work = epoch(dataset, config, (number, plan, cut), (tables, &around), (ctx, stage));
         work.audit = begin_audit(&mut audit, number);
         work.halt = halt;
         work.next = AtomicUsize::new(place.position.next);
@@ -508,8 +503,8 @@ pub(super) fn end_audit(audit: &mut Option<&mut Audit<'_>>) -> Result<(), TrainE
 }
 
 /// Runs every lane to the end of the epoch, or as far as it may; `None` if one of them panicked.
-fn all_lanes<L: Loss>(
-    work: &Epoch<'_, L>,
+fn all_lanes(
+    work: &Epoch<'_>,
     lanes: &mut [Lane<'_>],
     rate: impl Fn(usize) -> f32 + Send + Sync + Copy,
 ) -> Option<Done> {
@@ -528,13 +523,24 @@ fn all_lanes<L: Loss>(
     })
 }
 
-/// Fills a side with uniform numbers of the configured deviation; each row from a generator of its own.
-pub(super) fn initialize(side: &mut Side, number: u64, config: &TrainConfig) {
+/// Fills a side: with the rows that `start` has, and with uniform numbers of the configured deviation where it has none,
+/// each row from a generator of its own.
+pub(super) fn initialize<'a>(
+    side: &mut Side,
+    number: u64,
+    config: &TrainConfig,
+    start: impl Fn(usize) -> Option<Start<'a>> + Sync,
+) {
     let bound = config.init_deviation() * 3f32.sqrt();
     let own = stream_seed(config.seed, number);
     // Listwise losses keep the rows of cosines on the unit sphere from the start.
     let unit = config.loss.kind.is_listwise() && config.similarity() == Similarity::Cosine;
     side.fill(|i, row| {
+        match start(i) {
+            Some(Start::Row(known)) => return row.copy_from_slice(&known[..row.len()]),
+            Some(Start::Nothing) => return row.fill(0.0),
+            None => {}
+        }
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(stream_seed(own, i as u64));
         row[..config.dimensions].fill_with(|| rng.random_range(-bound..bound));
         if unit {
@@ -564,13 +570,14 @@ pub(super) fn publish_tables(
     dataset: &Dataset,
     config: &TrainConfig,
     mut tables: Tables,
-    (report, log): (&TrainReport, Option<&RunLogWriter>),
+    (report, updated_from, log): (&impl Serialize, Option<u32>, Option<&RunLogWriter>),
 ) -> Result<ModelManifest, TrainError> {
     let json = |value: serde_json::Result<serde_json::Value>| value.unwrap_or(serde_json::Value::Null);
     let used = with_defaults(config);
     let manifest = ModelManifest {
         peccary: env!("CARGO_PKG_VERSION").to_string(),
         model_version: version.number(),
+        updated_from,
         published: None,
         dataset: dataset.fingerprint().to_string(),
         users: dataset.users().len(),

@@ -14,7 +14,6 @@ use super::grid::{Grid, Task};
 use super::lane::{Done, Epoch, stream_seed};
 use super::place::Position;
 use super::plan::TrainPlan;
-use crate::loss::Loss;
 use crate::negatives::{Batch, Sampling};
 use crate::stream::{Buckets, Partition, Portion, divide};
 
@@ -134,9 +133,9 @@ impl<'a> Strata<'a> {
 
     /// Trains an epoch from where it stands, to its end or as far as it may, and adds to `parts` what each stratum has
     /// done. `rate` is the learning rate of a window by its number. `None` if a thread panicked.
-    pub(super) fn train<L: Loss>(
+    pub(super) fn train(
         &mut self,
-        work: &Epoch<'_, L>,
+        work: &Epoch<'_>,
         rate: impl Fn(usize) -> f32 + Send + Sync + Copy,
         parts: &mut Vec<Done>,
     ) -> Option<Position> {
@@ -180,14 +179,14 @@ impl<'a> Strata<'a> {
 }
 
 /// An epoch's work, with the memory for it.
-struct Rounds<'a, L> {
-    work: &'a Epoch<'a, L>,
+struct Rounds<'a> {
+    work: &'a Epoch<'a>,
     deals: &'a [RwLock<Deal>; 2],
     strata: &'a [Mutex<Stratum>],
     kept_room: u64,
 }
 
-impl<L: Loss> Rounds<'_, L> {
+impl Rounds<'_> {
     /// The generator of a part of `round`: 0 deals, then every stratum reads, then every cell is drawn.
     fn generator(&self, round: usize, part: usize) -> Xoshiro256PlusPlus {
         Xoshiro256PlusPlus::seed_from_u64(stream_seed(stream_seed(self.work.seed, round as u64), part as u64))

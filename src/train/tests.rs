@@ -13,9 +13,9 @@ use crate::context::{ByteSize, Context};
 use crate::dataset::Dataset;
 use crate::evaluate::{EvaluateOptions, evaluate};
 use crate::ingest::{IngestOptions, Input, Inputs, ingest};
-use crate::loss::Bpr;
 use crate::model::{InstructionSet, Model, Runs, Tables};
 use crate::storage::NewVersion;
+use crate::train::objective::kernel_loss;
 
 /// Too little for the tables of Gowalla and windows of the usual size.
 const BUDGET: ByteSize = ByteSize(25 << 20);
@@ -54,8 +54,8 @@ fn fully_shuffled(dataset: &Dataset, config: &TrainConfig) -> Tables {
     let kept = (config.optimizer(), config.precision);
     let (users, rows) = (users as usize, items as usize);
     let mut tables = Tables::new(users, rows, config.dimensions, config.biases(), kept, [None, None]).unwrap();
-    initialize(&mut tables.users, 0, config);
-    initialize(&mut tables.items, 1, config);
+    initialize(&mut tables.users, 0, config, |_| None);
+    initialize(&mut tables.items, 1, config, |_| None);
     let train = dataset.train();
     let mut pairs: Vec<(u32, u32)> = (0..users as u32)
         .flat_map(|user| train.user(user).items.iter().map(move |item| (user, item.to_native())))
@@ -86,7 +86,7 @@ fn fully_shuffled(dataset: &Dataset, config: &TrainConfig) -> Tables {
             let runs = Runs { users: &users, ends, positives, negatives, negatives_each, adjust };
             let done = f64::from(epoch) + (b * 1024) as f64 / count as f64;
             let update = config.update(rate(config, done));
-            crate::model::train(InstructionSet::detect(), &tables, runs, Bpr { inverse_temperature: 1.0 }, update);
+            crate::model::train(InstructionSet::detect(), &tables, runs, kernel_loss(config), update);
         }
     }
     tables
@@ -105,7 +105,7 @@ fn recalls(dataset: &Dataset, folder: &Path, (seed, epochs): (u64, u32)) -> [f64
     let tables = fully_shuffled(dataset, &config);
     let report = TrainReport { epochs: Vec::<EpochReport>::new(), ..report };
     let version = NewVersion::begin(&reference, true, "peccary-model").unwrap();
-    publish_tables(version, dataset, &config, tables, (&report, None)).unwrap();
+    publish_tables(version, dataset, &config, tables, (&report, None, None)).unwrap();
     [reference, output].map(|path| {
         let options = EvaluateOptions::accuracy();
         let ctx = Context::new(2, ByteSize(1 << 30));

@@ -2,22 +2,43 @@
 //! every loss would take minutes and megabytes; for groups of some rows the call costs next to nothing.
 
 use super::super::kernel::InstructionSet;
-use crate::loss::{AnyLoss, Loss, OfLists, Terms};
+use crate::loss::{AnyLoss, Base, Bpr, Loss, OfLists, Terms};
+
+/// A loss as kernels take it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum KernelLoss {
+    /// Plain BPR, which has kernels of its own.
+    Bpr(Bpr),
+    /// Any other.
+    Any(AnyLoss),
+}
+
+impl KernelLoss {
+    pub(crate) fn new(loss: AnyLoss) -> Self {
+        match loss {
+            AnyLoss { base: Base::Bpr(bpr), scale: 1.0, entropy: None } => Self::Bpr(bpr),
+            loss => Self::Any(loss),
+        }
+    }
+
+    /// Beside the kernels of `set`, which the machine must have.
+    pub(super) fn apart(self, set: InstructionSet) -> Apart {
+        assert!(set.is_available());
+        let loss = match self {
+            Self::Bpr(bpr) => AnyLoss { base: Base::Bpr(bpr), scale: 1.0, entropy: None },
+            Self::Any(loss) => loss,
+        };
+        Apart { loss, set, terms: loss.terms() }
+    }
+}
 
 /// A loss whose gradient is not compiled into kernels.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Apart {
+pub(super) struct Apart {
     loss: AnyLoss,
     /// That the machine has.
     set: InstructionSet,
     terms: Terms,
-}
-
-impl Apart {
-    /// With the vector instructions of the machine.
-    pub(crate) fn new(loss: AnyLoss) -> Self {
-        Self { loss, set: InstructionSet::detect(), terms: loss.terms() }
-    }
 }
 
 impl Loss for Apart {
@@ -28,7 +49,7 @@ impl Loss for Apart {
 
     #[inline(always)]
     fn gradient(&self, positives: &[f32], negatives: &[f32], lists: OfLists<'_>, pg: &mut [f32], ng: &mut [f32]) {
-        // SAFETY: the set was detected, so that the machine has it.
+        // SAFETY: whoever made this made sure that the machine has the set.
         unsafe {
             match self.set {
                 #[cfg(target_arch = "x86_64")]

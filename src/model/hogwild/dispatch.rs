@@ -7,15 +7,19 @@ use super::super::kernel::{Avx2, Avx512};
 use super::super::kernel::{Bf16, Element, F32, InstructionSet, Portable};
 use super::super::rule::{Adagrad, Adam, Rule, Sgd};
 use super::super::{Precision, Similarity};
-use super::{LossSample, MAX_NEGATIVES, MAX_STRIDE, Optimizer, Runs, Tables, Update, all_runs};
-use crate::loss::Loss;
+use super::{Apart, KernelLoss, LossSample, MAX_NEGATIVES, MAX_STRIDE, Optimizer, Runs, Tables, Update, all_runs};
+use crate::loss::{Bpr, Loss};
 
 /// Trains on `runs` with the kernels of `set`, which the machine must have (see [`InstructionSet::available`]).
-pub(crate) fn train<L: Loss>(
+///
+/// Kernels cost minutes to compile and megabytes to carry, one for each instruction set, precision, rule, similarity and
+/// loss. So plain BPR by plain SGD, which is what speed is asked of, has kernels of its own; whatever else there is goes
+/// through those that call the loss once a group and know every weight.
+pub(crate) fn train(
     set: InstructionSet,
     tables: &Tables,
     runs: Runs<'_>,
-    loss: L,
+    loss: KernelLoss,
     update: Update,
 ) -> LossSample {
     assert!(tables.users.factors.stride() <= MAX_STRIDE && (1..=MAX_NEGATIVES).contains(&runs.negatives_each));
@@ -25,46 +29,36 @@ pub(crate) fn train<L: Loss>(
     if let Some(adjust) = runs.adjust {
         adjust.check(runs.positives.len(), runs.negatives.len());
     }
-    if runs.adjust.is_none() && update.regularization.is_off() {
-        with_optimizer::<L, false>(set, tables, runs, loss, update)
-    } else {
-        with_optimizer::<L, true>(set, tables, runs, loss, update)
+    let plain = runs.adjust.is_none() && update.regularization.is_off();
+    match (loss, tables.optimizer(), tables.precision()) {
+        (KernelLoss::Bpr(bpr), Optimizer::Sgd, Precision::F32) if plain => {
+            kernel::<F32, Bpr, Sgd, false>(set, tables, runs, bpr, update, Sgd)
+        }
+        (_, optimizer, Precision::F32) => by_rule::<F32>(set, tables, runs, loss.apart(set), update, optimizer),
+        (_, optimizer, Precision::Bf16) => by_rule::<Bf16>(set, tables, runs, loss.apart(set), update, optimizer),
     }
 }
 
-fn with_optimizer<L: Loss, const WEIGHTED: bool>(
+fn by_rule<E: Element>(
     set: InstructionSet,
     tables: &Tables,
     runs: Runs<'_>,
-    loss: L,
+    loss: Apart,
     update: Update,
+    optimizer: Optimizer,
 ) -> LossSample {
-    match tables.optimizer() {
-        Optimizer::Sgd => with_rule::<L, Sgd, WEIGHTED>(set, tables, runs, loss, update, Sgd),
+    match optimizer {
+        Optimizer::Sgd => kernel::<E, Apart, Sgd, true>(set, tables, runs, loss, update, Sgd),
         Optimizer::Adagrad { epsilon } => {
-            with_rule::<L, Adagrad, WEIGHTED>(set, tables, runs, loss, update, Adagrad { epsilon })
+            kernel::<E, Apart, Adagrad, true>(set, tables, runs, loss, update, Adagrad { epsilon })
         }
         Optimizer::Adam { beta1, beta2, epsilon } => {
-            with_rule::<L, Adam, WEIGHTED>(set, tables, runs, loss, update, Adam { beta1, beta2, epsilon })
+            kernel::<E, Apart, Adam, true>(set, tables, runs, loss, update, Adam { beta1, beta2, epsilon })
         }
     }
 }
 
-fn with_rule<L: Loss, R: Rule, const WEIGHTED: bool>(
-    set: InstructionSet,
-    tables: &Tables,
-    runs: Runs<'_>,
-    loss: L,
-    update: Update,
-    rule: R,
-) -> LossSample {
-    match tables.precision() {
-        Precision::F32 => with_element::<F32, L, R, WEIGHTED>(set, tables, runs, loss, update, rule),
-        Precision::Bf16 => with_element::<Bf16, L, R, WEIGHTED>(set, tables, runs, loss, update, rule),
-    }
-}
-
-fn with_element<E: Element, L: Loss, R: Rule, const WEIGHTED: bool>(
+fn kernel<E: Element, L: Loss, R: Rule, const WEIGHTED: bool>(
     set: InstructionSet,
     tables: &Tables,
     runs: Runs<'_>,

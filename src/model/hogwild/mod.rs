@@ -26,7 +26,8 @@ mod tables;
 
 use crate::loss::{Loss, OfLists, Terms};
 pub(crate) use adjust::Adjust;
-pub(crate) use apart::Apart;
+use apart::Apart;
+pub(crate) use apart::KernelLoss;
 pub(crate) use dispatch::train;
 use dots::dot_rows;
 use dropout::{Dropped, load_user};

@@ -131,9 +131,9 @@ impl Oracle {
 }
 
 /// What the tables hold after training `rounds` times on the same runs with the kernels of `set`, users and items.
-fn trained<L: Loss>(
+fn trained(
     set: InstructionSet,
-    (loss, update, optimizer, precision): (L, Update, Optimizer, Precision),
+    (loss, update, optimizer, precision): (KernelLoss, Update, Optimizer, Precision),
     runs: Runs<'_>,
     starts: [&[Vec<f32>]; 2],
     rounds: usize,
@@ -162,8 +162,8 @@ fn trained<L: Loss>(
     })
 }
 
-fn compare<L: Loss>(
-    loss: L,
+fn compare(
+    loss: AnyLoss,
     (update, optimizer): (Update, Optimizer),
     dimensions: usize,
     each: usize,
@@ -237,13 +237,13 @@ fn compare<L: Loss>(
     }
     let starts = [&start_users[..], &start_items];
     for set in InstructionSet::available() {
-        let got = trained(set, (loss, update, optimizer, Precision::F32), runs, starts, 2);
+        let got = trained(set, (KernelLoss::new(loss), update, optimizer, Precision::F32), runs, starts, 2);
         let errors = got.iter().flatten().zip(oracle.users.iter().chain(&oracle.items));
         for (g, w) in errors.flat_map(|(got, want)| got.iter().zip(want)) {
             assert!((f64::from(*g) - w).abs() < 2e-4, "{}: {g} instead of {w}", set.name());
         }
         // Each of the few updates of a row may round to either neighbour: a 128th of the largest factor each.
-        let got = trained(set, (loss, update, optimizer, Precision::Bf16), runs, starts, 2);
+        let got = trained(set, (KernelLoss::new(loss), update, optimizer, Precision::Bf16), runs, starts, 2);
         let errors = got.iter().flatten().zip(oracle.users.iter().chain(&oracle.items));
         let (mut sum, mut count) = (0.0, 0.0);
         for (g, w) in errors.flat_map(|(got, want)| got.iter().zip(want)) {
@@ -253,7 +253,11 @@ fn compare<L: Loss>(
         }
         let mean: f64 = sum / count;
         assert!(mean.abs() < 0.01 / f64::sqrt(count), "{}: {count} factors are off by {mean} in the mean", set.name());
-        assert_eq!(got, trained(set, (loss, update, optimizer, Precision::Bf16), runs, starts, 2), "same noise again");
+        assert_eq!(
+            got,
+            trained(set, (KernelLoss::new(loss), update, optimizer, Precision::Bf16), runs, starts, 2),
+            "same noise again"
+        );
     }
 }
 
@@ -284,27 +288,26 @@ proptest! {
         let update = Update { learning_rate: 0.02, l2: 0.03, similarity, regularization, seed };
         let t = 1.5;
         let entropy = Some(Entropy { weight: 0.3, inverse_temperature: t });
-        let apart = |base, entropy| Apart::new(AnyLoss { base, scale: 0.8, entropy });
-        let how = (update, optimizer);
-        match which {
-            0 => compare(Bpr { inverse_temperature: t }, how, dimensions, each, weighted, seed),
-            1 => compare(Logistic { inverse_temperature: t, smoothing: 0.1 }, how, dimensions, each, weighted, seed),
-            2 => {
-                let loss = apart(Base::Bpr(Bpr { inverse_temperature: t }), entropy);
-                compare(loss, how, dimensions, each, weighted, seed);
-            }
+        let hinge = Base::Hinge(Hinge { margin: 99.0 });
+        let loss = match which {
+            0 => plain(Base::Bpr(Bpr { inverse_temperature: t })),
+            1 => plain(Base::Logistic(Logistic { inverse_temperature: t, smoothing: 0.1 })),
+            2 => AnyLoss { base: Base::Bpr(Bpr { inverse_temperature: t }), scale: 0.8, entropy },
             // A margin that no pair keeps: a kink would be crossed by rounding alone.
-            3 => compare(apart(Base::Hinge(Hinge { margin: 99.0 }), None), how, dimensions, each, weighted, seed),
-            4 => {
-                let loss = apart(Base::Softmax(Softmax { inverse_temperature: t, entropy }), None);
-                compare(loss, how, dimensions, each, weighted, seed);
-            }
-            _ => {
-                let loss = apart(Base::Bsl(Bsl { inverse_temperature: t, exponent: 1.2, entropy }), None);
-                compare(loss, how, dimensions, each, weighted, seed);
-            }
-        }
+            3 => AnyLoss { scale: 0.8, ..plain(hinge) },
+            4 => AnyLoss { scale: 0.8, ..plain(Base::Softmax(Softmax { inverse_temperature: t, entropy })) },
+            _ => AnyLoss { scale: 0.8, ..plain(Base::Bsl(Bsl { inverse_temperature: t, exponent: 1.2, entropy })) },
+        };
+        compare(loss, (update, optimizer), dimensions, each, weighted, seed);
     }
+}
+
+fn plain(base: Base) -> AnyLoss {
+    AnyLoss { base, scale: 1.0, entropy: None }
+}
+
+fn bpr() -> KernelLoss {
+    KernelLoss::new(plain(Base::Bpr(Bpr { inverse_temperature: 1.0 })))
 }
 
 #[test]
@@ -326,7 +329,7 @@ fn biases_learn(precision: Precision, regularization: Regularization) {
     let runs = Runs { users: &[0], ends: &[1], positives: &[0], negatives: &[1], negatives_each: 1, adjust: None };
     let update = Update { learning_rate: 0.1, l2: 0.01, similarity: Similarity::Dot, regularization, seed: 0 };
     for _ in 0..50 {
-        train(InstructionSet::detect(), &tables, runs, Bpr { inverse_temperature: 1.0 }, update);
+        train(InstructionSet::detect(), &tables, runs, bpr(), update);
     }
     let read = |side: &mut Side, i| {
         let mut row = [0f32; 5];
@@ -368,7 +371,7 @@ fn steps_smaller_than_half_a_unit_of_bfloat16_count_in_the_mean() {
                 negatives_each: 1,
                 adjust: None,
             };
-            train(set, &tables, runs, Bpr { inverse_temperature: 1.0 }, update);
+            train(set, &tables, runs, bpr(), update);
         }
         let exact = (1.0 - 2f64.powi(-12)).powi(rounds as i32);
         for side in [&mut tables.users, &mut tables.items] {
@@ -407,7 +410,7 @@ fn trainers_that_race_for_the_same_rows_learn_and_leave_finite_rows() {
                     negatives_each: 1,
                     adjust: None,
                 };
-                train(set, tables, runs, Bpr { inverse_temperature: 1.0 }, update).sum
+                train(set, tables, runs, bpr(), update).sum
             };
             let before = losses(&tables);
             std::thread::scope(|scope| {

@@ -7,10 +7,9 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::{Around, Epoch, Lane, WithLoss, all_lanes, epoch, prepare, with_proposal};
+use super::{Around, Epoch, Lane, WithProposal, all_lanes, epoch, listwise, prepare, with_proposal};
 use crate::context::{Context, Unit};
 use crate::dataset::Dataset;
-use crate::loss::Listwise;
 use crate::model::{InstructionSet, SquareProduct, Tables};
 use crate::negatives::{Distribution, SharedBlock};
 use crate::train::bench::beside;
@@ -64,14 +63,10 @@ pub struct ListwiseBench {
 /// As for [`train`](crate::train()).
 pub fn bench_listwise(dataset: &Dataset, config: &TrainConfig, ctx: &Context) -> Result<ListwiseBench, TrainError> {
     struct Measure<'a>(&'a Dataset, &'a TrainConfig, &'a Context);
-    impl WithLoss for Measure<'_> {
+    impl WithProposal for Measure<'_> {
         type Outcome = ListwiseBench;
-        fn with<L: Listwise, P: Distribution + Clone>(
-            self,
-            loss: L,
-            proposal: &P,
-        ) -> Result<ListwiseBench, TrainError> {
-            measure(self.0, self.1, loss, proposal, self.2)
+        fn with<P: Distribution + Clone>(self, proposal: &P) -> Result<ListwiseBench, TrainError> {
+            measure(self.0, self.1, proposal, self.2)
         }
     }
     config.validate()?;
@@ -85,22 +80,22 @@ pub fn bench_listwise(dataset: &Dataset, config: &TrainConfig, ctx: &Context) ->
     with_proposal(dataset, config, Measure(dataset, config, ctx))
 }
 
-fn measure<L: Listwise, P: Distribution + Clone>(
+fn measure<P: Distribution + Clone>(
     dataset: &Dataset,
     config: &TrainConfig,
-    loss: L,
     proposal: &P,
     ctx: &Context,
 ) -> Result<ListwiseBench, TrainError> {
+    let loss = listwise(config)?;
     let plan = plan_train(dataset, config, ctx)?;
-    let (tables, mut lanes) = prepare(dataset, config, proposal, &plan, beside(dataset))?;
+    let (tables, mut lanes) = prepare(dataset, config, proposal, &plan, (beside(dataset), None))?;
     let around = Around::new(dataset, config, &plan, ctx)?;
     let stage = Gauges::new(ctx.stage("measuring", None, Unit::Triples), config, &plan);
     let negatives = config.negatives().min(dataset.items().len() as usize);
     let interactions = dataset.train().len();
     let operations = (6 * negatives * config.dimensions) as f64 / 1e9;
     let mut number = 0;
-    let mut median = |name: &str, run: &mut dyn FnMut(&Epoch<'_, L>, &Tables) -> Option<f64>| {
+    let mut median = |name: &str, run: &mut dyn FnMut(&Epoch<'_>, &Tables) -> Option<f64>| {
         stage.note(name);
         let mut rates = Vec::new();
         for _ in 0..ROUNDS {
@@ -152,12 +147,13 @@ pub(in crate::train) fn producers(
     (ctx, stage): (&Context, &Gauges<'_>),
 ) -> Result<(f64, f64), TrainError> {
     struct Produce<'a>(&'a Dataset, &'a TrainConfig, usize, (&'a Context, &'a Gauges<'a>), Instant);
-    impl WithLoss for Produce<'_> {
+    impl WithProposal for Produce<'_> {
         type Outcome = (f64, f64);
-        fn with<L: Listwise, P: Distribution + Clone>(self, loss: L, proposal: &P) -> Result<(f64, f64), TrainError> {
+        fn with<P: Distribution + Clone>(self, proposal: &P) -> Result<(f64, f64), TrainError> {
+            let loss = listwise(self.1)?;
             let Self(dataset, config, rounds, (ctx, stage), began) = self;
             let plan = plan_train(dataset, config, ctx)?;
-            let (tables, mut lanes) = prepare(dataset, config, proposal, &plan, beside(dataset))?;
+            let (tables, mut lanes) = prepare(dataset, config, proposal, &plan, (beside(dataset), None))?;
             let around = Around::new(dataset, config, &plan, ctx)?;
             let setup = began.elapsed().as_secs_f64();
             let mut rates = Vec::new();
@@ -178,7 +174,7 @@ pub(in crate::train) fn producers(
 }
 
 /// Produces an epoch's blocks on every lane, into the same memory again and again.
-fn produce_all<P: Distribution, L: Listwise>(work: &Epoch<'_, L>, lanes: &mut [Lane<P>]) {
+fn produce_all<P: Distribution>(work: &Epoch<'_>, lanes: &mut [Lane<P>]) {
     std::thread::scope(|scope| {
         for lane in lanes {
             scope.spawn(|| {
@@ -194,7 +190,7 @@ fn produce_all<P: Distribution, L: Listwise>(work: &Epoch<'_, L>, lanes: &mut [L
 }
 
 /// Trains on a few blocks again and again, on every thread at once; positives a second of all together.
-fn trainers_alone<P: Distribution, L: Listwise>(work: &Epoch<'_, L>, lanes: &mut [Lane<P>]) -> f64 {
+fn trainers_alone<P: Distribution>(work: &Epoch<'_>, lanes: &mut [Lane<P>]) -> f64 {
     let barrier = &Barrier::new(lanes.len());
     let rates: Vec<_> = std::thread::scope(|scope| {
         let running: Vec<_> = lanes

@@ -18,7 +18,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 
 use crate::context::Context;
 use crate::dataset::{Dataset, Interactions};
-use crate::loss::{Base, Listwise};
+use crate::loss::AnyListwise;
 use crate::model::{
     Block, InstructionSet, LossSample, Regularization, Tables, Update, Workspace, stride_of, train_block,
 };
@@ -42,46 +42,36 @@ use crate::train::place::{Cut, OpenWindow, Position};
 use crate::train::plan::{TrainPlan, windows_of};
 use crate::train::run::{Looks, TrainReport, begin_audit, end_audit, filled_tables, rate};
 use crate::train::substitution::Substitution;
+use crate::train::update::{Selection, Warm};
 
 /// Interactions of a window by default, at most: blocks are drawn from that many.
 pub(super) const WINDOW: u64 = 1 << 23;
 
-/// Something to do with a loss and a proposal, whichever they are.
-trait WithLoss {
+/// Something to do with a proposal, whichever it is.
+trait WithProposal {
     type Outcome;
-    fn with<L: Listwise, P: Distribution + Clone>(self, loss: L, proposal: &P) -> Result<Self::Outcome, TrainError>;
+    fn with<P: Distribution + Clone>(self, proposal: &P) -> Result<Self::Outcome, TrainError>;
 }
 
-/// Makes the proposal and the listwise loss of `config`.
-fn with_proposal<W: WithLoss>(dataset: &Dataset, config: &TrainConfig, then: W) -> Result<W::Outcome, TrainError> {
+/// Makes the proposal of `config`.
+fn with_proposal<W: WithProposal>(dataset: &Dataset, config: &TrainConfig, then: W) -> Result<W::Outcome, TrainError> {
     // Other mixtures are not for shared negatives.
     match config.negatives.simple().unwrap_or_default() {
-        (Proposal::Uniform, _) => with_loss(config, &Uniform, then),
+        (Proposal::Uniform, _) => then.with(&Uniform),
         (Proposal::Popularity, alpha) => {
             let counts = dataset.popularity().iter().map(|c| c.to_native());
-            with_loss(config, &Arc::new(Popularity::new(counts, alpha)), then)
+            then.with(&Arc::new(Popularity::new(counts, alpha)))
         }
     }
 }
 
-fn with_loss<W: WithLoss, P: Distribution + Clone>(
-    config: &TrainConfig,
-    proposal: &P,
-    then: W,
-) -> Result<W::Outcome, TrainError> {
-    match any_loss(config).base {
-        Base::Softmax(loss) => then.with(loss, proposal),
-        Base::Bsl(loss) => then.with(loss, proposal),
-        Base::Ccl(loss) => then.with(loss, proposal),
-        Base::Tanh(loss) => then.with(loss, proposal),
-        Base::Atan(loss) => then.with(loss, proposal),
-        Base::Relu(loss) => then.with(loss, proposal),
-        Base::Bpr(_) | Base::Logistic(_) | Base::Focal(_) | Base::Hinge(_) => Err(TrainError::Config {
-            key: "loss.kind".into(),
-            value: config.loss.kind.name().to_string(),
-            must: "be \"softmax\", \"bsl\", \"ccl\" or \"psl\" where negatives are shared".into(),
-        }),
-    }
+/// The loss of `config`, which must be listwise.
+fn listwise(config: &TrainConfig) -> Result<AnyListwise, TrainError> {
+    any_loss(config).base.listwise().ok_or_else(|| TrainError::Config {
+        key: "loss.kind".into(),
+        value: config.loss.kind.name().to_string(),
+        must: "be \"softmax\", \"bsl\", \"ccl\" or \"psl\" where negatives are shared".into(),
+    })
 }
 
 /// Trains with a listwise loss.
@@ -94,14 +84,10 @@ pub(in crate::train) fn train_listwise(
 ) -> Result<(Tables, TrainReport), TrainError> {
     type Place<'a> = (&'a Path, &'a Context);
     struct Run<'a, 'd>(&'a Dataset, &'a TrainConfig, &'a TrainPlan, Place<'a>, Looks<'a, 'd>);
-    impl WithLoss for Run<'_, '_> {
+    impl WithProposal for Run<'_, '_> {
         type Outcome = (Tables, TrainReport);
-        fn with<L: Listwise, P: Distribution + Clone>(
-            self,
-            loss: L,
-            proposal: &P,
-        ) -> Result<Self::Outcome, TrainError> {
-            run(self.0, self.1, loss, proposal, self.2, (self.3, self.4))
+        fn with<P: Distribution + Clone>(self, proposal: &P) -> Result<Self::Outcome, TrainError> {
+            run(self.0, self.1, proposal, self.2, (self.3, self.4))
         }
     }
     with_proposal(dataset, config, Run(dataset, config, plan, place, looks))
@@ -142,7 +128,7 @@ struct Lane<P> {
 }
 
 /// One epoch's work, shared by all lanes.
-struct Epoch<'a, L> {
+struct Epoch<'a> {
     interactions: &'a Interactions,
     windows: Vec<Vec<u32>>,
     /// The next window that nobody has taken.
@@ -155,19 +141,21 @@ struct Epoch<'a, L> {
     tables: &'a Tables,
     paging: Paging<'a>,
     set: InstructionSet,
-    loss: L,
+    loss: AnyListwise,
     update: Update,
     shared_by: usize,
     scale: f32,
     confidence: Option<&'a Confidence<'a>>,
     substitution: Option<&'a Substitution>,
     watch: &'a Watch<'a>,
+    /// Which positives are trained on, if not all.
+    selection: Option<&'a Selection>,
     /// Who asks how negatives came about.
     audit: Option<&'a dyn Auditor>,
     stage: &'a Gauges<'a>,
 }
 
-impl<L: Listwise> Epoch<'_, L> {
+impl Epoch<'_> {
     fn stopped(&self) -> bool {
         self.halt.is_due() || self.alarm.is_raised()
     }
@@ -214,6 +202,10 @@ impl<L: Listwise> Epoch<'_, L> {
         self.paging.read(chunks);
         source.pairs.clear();
         source.pairs.extend_from_slice(source.window.bucket(0));
+        if let Some(selection) = self.selection {
+            // One block: positions are item ids.
+            source.pairs.retain(|pair| selection.keeps(self.seed, (pair >> 32) as u32, *pair as u32));
+        }
         source.pairs.shuffle(&mut rng);
         Some(AtHand { number, rng, handed: 0, skip })
     }
@@ -290,7 +282,14 @@ impl<L: Listwise> Epoch<'_, L> {
             weights: &block.confidence,
             scale: self.scale,
         };
-        train_block(self.set, self.tables, view, self.loss, update, workspace)
+        match self.loss {
+            AnyListwise::Softmax(loss) => train_block(self.set, self.tables, view, loss, update, workspace),
+            AnyListwise::Bsl(loss) => train_block(self.set, self.tables, view, loss, update, workspace),
+            AnyListwise::Ccl(loss) => train_block(self.set, self.tables, view, loss, update, workspace),
+            AnyListwise::Tanh(loss) => train_block(self.set, self.tables, view, loss, update, workspace),
+            AnyListwise::Atan(loss) => train_block(self.set, self.tables, view, loss, update, workspace),
+            AnyListwise::Relu(loss) => train_block(self.set, self.tables, view, loss, update, workspace),
+        }
     }
 
     fn train(
@@ -326,8 +325,8 @@ impl<L: Listwise> Epoch<'_, L> {
 }
 
 /// Runs every lane to the end of the epoch, or as far as it may, and adds to `done`; `None` if one of them panicked.
-fn all_lanes<P: Distribution, L: Listwise>(
-    work: &Epoch<'_, L>,
+fn all_lanes<P: Distribution>(
+    work: &Epoch<'_>,
     lanes: &mut [Lane<P>],
     rate: impl Fn(usize) -> f32 + Send + Sync + Copy,
     done: Done,
@@ -365,10 +364,10 @@ fn prepare<P: Distribution + Clone>(
     config: &TrainConfig,
     proposal: &P,
     plan: &TrainPlan,
-    folder: &Path,
+    (folder, warm): (&Path, Option<&Warm<'_>>),
 ) -> Result<(Tables, Vec<Lane<P>>), TrainError> {
     let items = dataset.items().len();
-    let tables = filled_tables(dataset, config, plan, folder)?;
+    let tables = filled_tables(dataset, config, plan, (folder, warm))?;
     let sizes = (config.shared_by(), config.negatives().min(items as usize));
     let lanes = (0..if config.deterministic { 1 } else { plan.threads })
         .map(|_| {
@@ -399,14 +398,14 @@ impl<'a> Around<'a> {
 }
 
 /// The work of epoch `number`, from 0.
-fn epoch<'a, L: Listwise>(
+fn epoch<'a>(
     dataset: &'a Dataset,
     config: &TrainConfig,
     (number, plan, cut): (u32, &TrainPlan, Cut),
-    loss: L,
+    loss: AnyListwise,
     (tables, around): (&'a Tables, &'a Around<'a>),
     (ctx, stage): (&'a Context, &'a Gauges<'a>),
-) -> Epoch<'a, L> {
+) -> Epoch<'a> {
     let seed = stream_seed(config.seed, 2 + u64::from(number));
     let learning_rate = rate(config, f64::from(number));
     let (sizes, lanes) = windows_of(config, plan.counts.items, cut.window, cut.lanes);
@@ -429,6 +428,7 @@ fn epoch<'a, L: Listwise>(
         confidence: around.confidence.as_ref(),
         substitution: around.substitution.as_ref(),
         watch: &around.watch,
+        selection: None,
         audit: None,
         stage,
     }
@@ -437,19 +437,18 @@ fn epoch<'a, L: Listwise>(
 fn run<P: Distribution + Clone>(
     dataset: &Dataset,
     config: &TrainConfig,
-    loss: impl Listwise,
     proposal: &P,
     plan: &TrainPlan,
-    ((folder, ctx), looks): ((&Path, &Context), Looks<'_, '_>),
+    ((folder, ctx), (mut audit, keeper, warm)): ((&Path, &Context), Looks<'_, '_>),
 ) -> Result<(Tables, TrainReport), TrainError> {
     return_large_buffers();
     let _exact = ExactReading::begin(dataset.train(), plan);
-    let (mut tables, mut lanes) = prepare(dataset, config, proposal, plan, folder)?;
+    let (mut tables, mut lanes) = prepare(dataset, config, proposal, plan, (folder, warm))?;
     let around = Around::new(dataset, config, plan, ctx)?;
     let each = config.negatives().min(dataset.items().len() as usize) as u64;
     let why = "no positive with a negative: no item can be proposed";
+    let loss = listwise(config)?;
     let run = (dataset, config, plan);
-    let (mut audit, keeper) = looks;
     let one = |leg: Leg<'_>, tables: &Tables, stage: &Gauges<'_>| {
         let Leg { number, scale, halt, place, elsewhere } = leg;
         if elsewhere {
@@ -459,6 +458,7 @@ fn run<P: Distribution + Clone>(
         let mut work = epoch(dataset, config, (number, plan, cut), loss, (tables, &around), (ctx, stage));
         work.audit = begin_audit(&mut audit, number);
         work.halt = halt;
+        work.selection = warm.map(|warm| &warm.selection);
         work.next = AtomicUsize::new(place.position.next);
         let at_hand = |open: &OpenWindow| lanes.iter().any(|lane| lane.source.open().as_ref() == Some(open));
         let open = place.position.open.iter().filter(|open| !at_hand(open)).copied().collect();
