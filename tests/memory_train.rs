@@ -100,6 +100,67 @@ fn training_stays_within_the_budget_on_a_dataset_four_times_as_large() {
 }
 
 #[test]
+fn an_update_stays_within_the_budget_whatever_was_appended() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
+    let (log, data, model) = (path("log.csv"), path("log.pec"), path("log.model"));
+    let size = ["--users", "60000", "--items", "20000", "--interactions", "4000000"];
+    assert!(peccary(&["synth", "--output", &log, "--quiet"]).args(size).status().unwrap().success());
+    let text = std::fs::read_to_string(&log).unwrap();
+    // In the order of time: the later fifth has users and items that are new, thousands of them, to be folded in.
+    let (header, rows) = text.split_once('\n').unwrap();
+    let cut = rows[..rows.len() * 4 / 5].rfind('\n').unwrap() + 1;
+    let item = header.split(',').position(|column| column.contains("item")).unwrap();
+    let renamed = rows[cut..].lines().map(|row| {
+        let fields: Vec<&str> = row.split(',').collect();
+        // One item in ten goes by another name from then on.
+        if fields[item].ends_with('7') {
+            row.replacen(fields[item], &format!("{}-new", fields[item]), 1)
+        } else {
+            row.into()
+        }
+    });
+    let pieces = [("a.csv", rows[..cut].to_string()), ("b.csv", renamed.collect::<Vec<String>>().join("\n"))];
+    let [first, second] = pieces.map(|(name, rows)| {
+        std::fs::write(path(name), format!("{header}\n{rows}")).unwrap();
+        path(name)
+    });
+    drop(text);
+    let run = |arguments: &[&str]| {
+        let made = peccary(arguments).output().unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    };
+    run(&["ingest", &first, "--output", &data, "--quiet"]);
+    run(&["train", &data, "--output", &model, "--epochs", "1", "--negatives", "1", "--quiet"]);
+    run(&["ingest", "--append", &data, &second, "--quiet"]);
+    let cores = std::thread::available_parallelism().unwrap().get() as u64;
+    let stacks = (cores + 2 * THREADS + 2) * STACK;
+    let arguments = ["update", &model, &data, "--epochs", "2", "--json", "--quiet", "--threads", "2", "--memory"];
+    for budget in [BUDGET, 64 * MIB] {
+        let budget_text = budget.to_string();
+        let run = limited(budget + stacks, &[&arguments[..], &[budget_text.as_str()]].concat()).run();
+        assert!(run.output.status.success(), "{}", run.describe());
+        let report: Value = serde_json::from_slice(&run.output.stdout).unwrap();
+        let of = |key: &str| report[key].as_u64().unwrap();
+        println!("{} folded users, {} folded items, {}", of("folded_users"), of("folded_items"), run.describe());
+        // Few of the old users take any of the new items: synthetic users come and go.
+        assert!(of("new_interactions") > 500_000 && of("folded_users") > 1000 && of("folded_items") > 0, "{report}");
+        assert!(run.peak_anonymous > 0 && run.peak_anonymous <= budget, "{}", run.describe());
+        assert!(report["plan"]["beside"].as_u64().unwrap() >= 4 * of("new_interactions"), "{}", report["plan"]);
+        run_back(&model);
+    }
+    // Lists that do not fit are refused, with what would do, and nothing is published.
+    let refused = peccary(&arguments).arg("6MiB").output().unwrap();
+    let message = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && message.contains(" bytes)"), "{message}");
+}
+
+/// Makes the first version of the model current again.
+fn run_back(model: &str) {
+    assert!(peccary(&["rollback", model, "--to", "1", "--quiet"]).status().unwrap().success());
+}
+
+#[test]
 fn a_plan_says_within_a_quarter_what_training_then_takes() {
     let folder = tempfile::tempdir().unwrap();
     let (data, model) = (dataset(folder.path()), folder.path().join("log.model"));

@@ -103,8 +103,10 @@ pub struct TrainPlan {
     /// The part of the interactions that `recent` and `cooccurrence` negatives look up, drawn at random: what half of
     /// the memory beside the rest holds, and a sixteenth at least; 1 for all.
     pub sampled_share: f64,
-    /// What an audit takes: the decisions that it holds, and writing them; 0 without one.
-    pub audit: ByteSize,
+    /// What is held beside training: an audit's decisions, and writing them; of an update, the lists of what is new and
+    /// the rows that were folded in.
+    #[serde(alias = "audit")]
+    pub beside: ByteSize,
     /// What has an entry an item: partitions into blocks, alias tables, sets of positives.
     pub item_arrays: ByteSize,
     /// Anonymous memory at its peak: tables in memory, windows, batches, arrays, and the program itself.
@@ -158,9 +160,9 @@ pub fn plan_train(dataset: &Dataset, config: &TrainConfig, ctx: &Context) -> Res
     plan_beside(0, dataset, config, ctx)
 }
 
-/// As [`plan_train`], beside an audit that takes so many bytes.
+/// As [`plan_train`], beside what takes so many bytes.
 pub(super) fn plan_beside(
-    audit: u64,
+    beside: u64,
     dataset: &Dataset,
     config: &TrainConfig,
     ctx: &Context,
@@ -186,7 +188,7 @@ pub(super) fn plan_beside(
         items: dataset.items().len().into(),
         interactions: dataset.train().len(),
     };
-    TrainPlan::beside(audit, counts, config, ctx)
+    TrainPlan::beside(beside, counts, config, ctx)
 }
 
 impl TrainPlan {
@@ -202,11 +204,11 @@ impl TrainPlan {
         Self::beside(0, counts, config, ctx)
     }
 
-    /// As [`TrainPlan::new`], beside an audit that takes so many bytes.
-    fn beside(audit: u64, counts: TrainCounts, config: &TrainConfig, ctx: &Context) -> Result<Self, TrainError> {
+    /// As [`TrainPlan::new`], beside what takes so many bytes.
+    fn beside(beside: u64, counts: TrainCounts, config: &TrainConfig, ctx: &Context) -> Result<Self, TrainError> {
         config.validate()?;
         let config = &*config.in_force();
-        let sizes = Sizes { audit, ..Sizes::new(counts, config, ctx.threads() as u64) };
+        let sizes = Sizes { beside, ..Sizes::new(counts, config, ctx.threads() as u64) };
         let wanted = sizes.window(config);
         let fitting = |place: TablePlace| Some((place, sizes.largest_window(place, wanted, ctx.memory().0)?));
         let [memory, users, both] = [TablePlace::Memory, TablePlace::UsersInFile, TablePlace::BothInFiles].map(fitting);
@@ -272,7 +274,7 @@ struct Sizes {
     item_table: u64,
     model: u64,
     batches: u64,
-    audit: u64,
+    beside: u64,
     /// What samplers take, but for what they look up of interactions.
     samplers: u64,
     /// That, if they look up all.
@@ -360,7 +362,7 @@ impl Sizes {
             item_table: table(items),
             model: (users + items) * stride_of(width) as u64 * 4,
             batches: lanes * batches,
-            audit: 0,
+            beside: 0,
             samplers: samplers + filters,
             looked_up: counts.interactions * each,
             interaction: if listwise { INTERACTION + 8 } else { INTERACTION },
@@ -414,7 +416,7 @@ impl Sizes {
         let samplers = self.samplers + self.least_looked_up();
         let training = tables + self.windows(window) + self.batches + self.item_arrays + samplers;
         let ranking = self.validation.map_or(0, |(ranking, _)| ranking);
-        FIXED + self.audit + self.lanes * LANE + training.max(self.making) + ranking
+        FIXED + self.beside + self.lanes * LANE + training.max(self.making) + ranking
     }
 
     /// All that the budget has to hold.
@@ -483,7 +485,7 @@ impl Sizes {
             batches: ByteSize(self.batches),
             samplers: ByteSize(self.samplers + looked_up),
             sampled_share: share.map_or(whole, |(share, _)| share),
-            audit: ByteSize(self.audit),
+            beside: ByteSize(self.beside),
             item_arrays: ByteSize(self.item_arrays),
             memory: ByteSize(memory),
             epoch_read: ByteSize(epoch_read),

@@ -73,6 +73,11 @@ impl Dictionary {
         self.files.iter().map(|(_, file)| file.holes().len() as u32).sum()
     }
 
+    /// The dense ids whose original id was forgotten, ascending.
+    pub(crate) fn forgotten(&self) -> impl Iterator<Item = u32> + '_ {
+        self.files.iter().flat_map(|(first, file)| file.holes().iter().map(move |hole| first + hole.to_native()))
+    }
+
     /// Seed of the hash.
     pub(crate) fn hash_seed(&self) -> u64 {
         self.files.first().map_or(0, |(_, file)| file.hash_seed())

@@ -14,7 +14,7 @@ use super::config::TrainConfig;
 use super::error::TrainError;
 use super::keeping::{Keeper, Origin, Partial, folder_of};
 use super::logged::{end, fail, header};
-use super::plan::{TrainPlan, plan_train};
+use super::plan::{TrainPlan, plan_beside};
 use super::run::{Stopped, TrainReport, filled_tables, publish_tables, train_tables};
 use super::{Schedule, ValidationConfig};
 use crate::context::Context;
@@ -30,7 +30,7 @@ pub(super) use warm::{Start, Warm};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct UpdateOptions {
-    /// Passes over what is new, at most where there is a valid part.
+    /// Passes over what is new and as much of the rest as `replay` says, at most where there is a valid part.
     pub epochs: u32,
     /// The share of old interactions among those that are trained, from 0 to below 1: drawn anew each epoch.
     pub replay: f64,
@@ -50,7 +50,7 @@ pub struct UpdateOptions {
 
 impl Default for UpdateOptions {
     fn default() -> Self {
-        Self { epochs: 5, replay: 0.2, learning_rate: None, half_life: None, validation: None, seed: 0 }
+        Self { epochs: 10, replay: 0.9, learning_rate: None, half_life: None, validation: None, seed: 0 }
     }
 }
 
@@ -124,11 +124,14 @@ pub fn update(
         let must = "be at least 0 and below 1".to_string();
         return Err(TrainError::Config { key: "replay".into(), value: options.replay.to_string(), must });
     }
-    let mut plan = plan_train(dataset, config, ctx)?;
+    // What does not fit is refused before it is made.
+    plan_beside(Selection::bytes(dataset.users().len(), appended.len()), dataset, config, ctx)?;
     let selection = Selection::new(&appended, dataset, options.replay);
-    // Those that an epoch trains on.
-    plan.counts.interactions = selection.expected(dataset.train().len());
+    drop(appended);
     let warm = Warm::new(&model, dataset, config, selection, ctx)?;
+    let mut plan = plan_beside(warm.bytes(), dataset, config, ctx)?;
+    // Those that an epoch trains on.
+    plan.counts.interactions = warm.selection.expected(dataset.train().len());
     let origin = Origin {
         peccary: env!("CARGO_PKG_VERSION").to_string(),
         dataset: std::path::absolute(dataset.path()).unwrap_or_else(|_| dataset.path().to_path_buf()),

@@ -4,11 +4,11 @@ use crate::dataset::{Appended, Dataset};
 use crate::mix::{GOLDEN, mix};
 use crate::negatives::Batch;
 
-/// The new interactions by user, and how many of the others are replayed. Memory: 4 bytes a user and a new interaction.
+/// The new interactions by user, and how many of the others are replayed. Memory: 8 bytes a user, 4 a new interaction.
 #[derive(Debug)]
 pub(in crate::train) struct Selection {
     /// Where each user's items begin, and the end.
-    offsets: Vec<u32>,
+    offsets: Vec<u64>,
     /// Items of new interactions, ascending for each user.
     items: Vec<u32>,
     /// An old interaction is replayed where its hash is below this; all are where there is no bound.
@@ -18,27 +18,40 @@ pub(in crate::train) struct Selection {
 impl Selection {
     /// Of what was `appended` to `dataset`; the share `replay` of what is trained is to be old.
     pub(super) fn new(appended: &Appended, dataset: &Dataset, replay: f64) -> Self {
-        Self::of_pairs(appended.pairs(), dataset.users().len(), dataset.train().len(), replay)
+        Self::of_pairs((appended.pairs(), appended.len()), dataset.users().len(), dataset.train().len(), replay)
     }
 
     /// Of pairs that ascend.
     pub(super) fn of_pairs(
-        pairs: impl Iterator<Item = (u32, u32)>,
+        (pairs, new): (impl Iterator<Item = (u32, u32)>, u64),
         users: u32,
         interactions: u64,
         replay: f64,
     ) -> Self {
-        let (mut offsets, mut items) = (vec![0u32], Vec::new());
+        // Exactly as much as is said.
+        let mut offsets = Vec::with_capacity(users as usize + 1);
+        let mut items = Vec::with_capacity(new as usize);
+        offsets.push(0);
         for (user, item) in pairs.filter(|(user, _)| *user < users) {
-            offsets.resize(user as usize + 1, items.len() as u32);
+            offsets.resize(user as usize + 1, items.len() as u64);
             items.push(item);
         }
-        offsets.resize(users as usize + 1, items.len() as u32);
+        offsets.resize(users as usize + 1, items.len() as u64);
         let old = interactions.saturating_sub(items.len() as u64);
         let wanted = items.len() as f64 * replay / (1.0 - replay);
         // A cast from above saturates.
         let below = (wanted < old as f64).then(|| (wanted / old.max(1) as f64 * u64::MAX as f64) as u64);
         Self { offsets, items, below }
+    }
+
+    /// Bytes of the lists of so many users and new interactions.
+    pub(super) fn bytes(users: u32, new: u64) -> u64 {
+        8 * (u64::from(users) + 1) + 4 * new
+    }
+
+    /// Bytes of its own.
+    pub(super) fn held(&self) -> u64 {
+        Self::bytes(self.offsets.len() as u32 - 1, self.len())
     }
 
     /// New interactions.

@@ -12,7 +12,7 @@ proptest! {
         new in proptest::collection::btree_set((0u32..30, 0u32..40), 0..60),
         each in 1usize..4, replay in 0.0f64..0.9, seed: u64, weighted: bool, offset: bool,
     ) {
-        let selection = Selection::of_pairs(new.iter().copied(), 30, 1200, replay);
+        let selection = Selection::of_pairs((new.iter().copied(), new.len() as u64), 30, 1200, replay);
         let mut batch = Batch::default();
         let mut wanted = Vec::new();
         for (user, items) in &runs {
@@ -62,7 +62,7 @@ fn the_share_of_old_interactions_is_what_was_asked_for_and_changes_with_the_seed
     let new: Vec<(u32, u32)> = (0..users).flat_map(|u| (0..each / 20).map(move |i| (u, i * 20))).collect();
     for replay in [0.0, 0.2, 0.5, 0.99] {
         let all = u64::from(users) * u64::from(each);
-        let selection = Selection::of_pairs(new.iter().copied(), users, all, replay);
+        let selection = Selection::of_pairs((new.iter().copied(), new.len() as u64), users, all, replay);
         let kept = |seed| {
             let of = |u| (0..each).filter(move |i| i % 20 != 0).map(move |i| (u, i));
             (0..users).flat_map(of).filter(|(u, i)| selection.keeps(seed, *u, *i)).collect::<Vec<_>>()

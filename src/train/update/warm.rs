@@ -10,7 +10,8 @@ use crate::model::{Model, stride_of};
 use crate::train::TrainConfig;
 use crate::train::lane::stream_seed;
 
-/// Folded rows take this part of the memory budget, at most; rows beyond it begin at random.
+/// Folded rows take this part of the memory budget, at most; rows beyond it begin at random. So do the pairs that items are
+/// folded in from, before there are any tables.
 const MEMORY: u64 = 8;
 /// Popularities of items that new ones of like popularity take their biases from: by powers of two.
 const CLASSES: usize = 33;
@@ -28,14 +29,36 @@ impl RowsById {
         self.ids.len()
     }
 
+    fn bytes(&self) -> u64 {
+        4 * (self.ids.len() + self.values.len()) as u64
+    }
+
     fn get(&self, id: u32) -> Option<&[f32]> {
         let at = self.ids.binary_search(&id).ok()?;
         Some(&self.values[at * self.stride..(at + 1) * self.stride])
     }
 
-    fn new(rows: Vec<(u32, Vec<f32>)>, stride: usize) -> Self {
-        let ids = rows.iter().map(|(id, _)| *id).collect();
-        Self { ids, values: rows.into_iter().flat_map(|(_, row)| row).collect(), stride }
+    /// The rows that `fold` makes of `ids`, which ascend; those that it makes nothing of are left out. They are written to
+    /// their place at once: small pieces that threads give back would stay with the allocator while tables are trained.
+    fn folded(mut ids: Vec<u32>, stride: usize, fold: impl Fn(usize, u32) -> Option<Vec<f32>> + Sync) -> Self {
+        let mut values = vec![0f32; ids.len() * stride];
+        let mut made = vec![false; ids.len()];
+        let rows = values.par_chunks_mut(stride).zip(&mut made).zip(&ids);
+        rows.enumerate().for_each(|(at, ((to, made), id))| {
+            if let Some(row) = fold(at, *id) {
+                to.copy_from_slice(&row);
+                *made = true;
+            }
+        });
+        let mut kept = 0;
+        for at in (0..ids.len()).filter(|at| made[*at]) {
+            ids[kept] = ids[at];
+            values.copy_within(at * stride..(at + 1) * stride, kept * stride);
+            kept += 1;
+        }
+        ids.truncate(kept);
+        values.truncate(kept * stride);
+        Self { ids, values, stride }
     }
 }
 
@@ -65,9 +88,7 @@ impl<'a> Warm<'a> {
         let stride = stride_of(model.users().width());
         let room = (ctx.memory().0 / MEMORY / (stride as u64 * 4)) as usize;
         let cold_user = |user: u32| user >= known_users || train.user(user).items.len() == selection.of(user).len();
-        let mut is_forgotten: Vec<u32> =
-            (0..known_users.min(dataset.users().len())).filter(|user| dataset.users().id(*user).is_none()).collect();
-        is_forgotten.shrink_to_fit();
+        let is_forgotten: Vec<u32> = dataset.users().forgotten().take_while(|user| *user < known_users).collect();
 
         // New interactions by item: those of an item that has no others make its row.
         let mut counts = vec![0u32; dataset.items().len() as usize];
@@ -75,24 +96,24 @@ impl<'a> Warm<'a> {
         pairs().for_each(|(item, _)| counts[item as usize] += 1);
         let popularity = |item: u32| dataset.popularity()[item as usize].to_native();
         let is_cold = |item: u32| counts[item as usize] > 0 && counts[item as usize] >= popularity(item);
+        let most = (ctx.memory().0 / MEMORY / 8) as usize;
         let mut of_items: Vec<(u32, u32)> =
-            pairs().filter(|(item, user)| is_cold(*item) && !cold_user(*user)).collect();
+            pairs().filter(|(item, user)| is_cold(*item) && !cold_user(*user)).take(most).collect();
         of_items.sort_unstable();
         ctx.check()?;
         let biases = config.biases().then(|| Biases::new(model, dataset));
         let folding = Folding::new(config, Folded::Item).roughly();
         let groups: Vec<&[(u32, u32)]> = of_items.chunk_by(|a, b| a.0 == b.0).take(room / 2).collect();
-        let fold = |of: &&[(u32, u32)]| {
-            let item = of[0].0;
-            let users: Vec<u32> = of.iter().map(|(_, user)| *user).collect();
+        let fold = |group: usize, item: u32| {
+            let users: Vec<u32> = groups[group].iter().map(|(_, user)| *user).collect();
             let seed = stream_seed(config.seed ^ 1, u64::from(item));
             let mut row = folding.row(&users, known_users, |u| model.users().row(u as usize), seed)?;
             if let Some(biases) = &biases {
                 row[config.dimensions] = biases.of(popularity(item));
             }
-            Some((item, row)).filter(|_| !ctx.cancelled())
+            Some(row).filter(|_| !ctx.cancelled())
         };
-        let items = RowsById::new(groups.par_iter().filter_map(fold).collect(), stride);
+        let items = RowsById::folded(groups.iter().map(|group| group[0].0).collect(), stride, fold);
         ctx.check()?;
 
         let folding = Folding::new(config, Folded::User).roughly();
@@ -104,19 +125,24 @@ impl<'a> Warm<'a> {
             .filter(|user| !selection.of(*user).is_empty() && cold_user(*user))
             .take(room - items.len().min(room))
             .collect();
-        let fold = |user: &u32| {
-            let own = train.user(*user).items.iter().map(|item| item.to_native());
+        let fold = |_: usize, user: u32| {
+            let own = train.user(user).items.iter().map(|item| item.to_native());
             let known: Vec<u32> = own.filter(|item| item_row(*item).is_some()).collect();
-            let seed = stream_seed(config.seed, u64::from(*user));
+            let seed = stream_seed(config.seed, u64::from(user));
             // Negatives are drawn from items that the model knows, so that each has a row.
             let row = |item: u32| item_row(item).unwrap_or_else(|| model.items().row(item as usize));
             let row = folding.row(&known, known_items, row, seed)?;
-            Some((*user, row)).filter(|_| !ctx.cancelled())
+            Some(row).filter(|_| !ctx.cancelled())
         };
-        let users = RowsById::new(cold.par_iter().filter_map(fold).collect(), stride);
+        let users = RowsById::folded(cold, stride, fold);
         ctx.check()?;
         let forgotten = is_forgotten.len() as u64;
         Ok(Self { model, selection, users, items, is_forgotten, forgotten })
+    }
+
+    /// Bytes of what is held while training goes on.
+    pub(super) fn bytes(&self) -> u64 {
+        self.selection.held() + self.users.bytes() + self.items.bytes() + 4 * self.is_forgotten.len() as u64
     }
 
     /// The row that a user starts from; `None` where it is to begin at random.
