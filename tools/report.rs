@@ -16,18 +16,18 @@ Without a dataset nothing is evaluated or recommended. docs/report.md says what 
 Examples:
   peccary report clicks.model clicks.pec
   peccary report clicks.model clicks.pec --output clicks.html --force
-  peccary report clicks.model --against older.model --against other.model clicks.pec
+  peccary report clicks.model --against clicks.model@1 --against other.model clicks.pec
   peccary report clicks.model clicks.pec --split valid --k 5,20 --users 10000 --json";
 
 /// Write one HTML page about a model: its training, how good it is, what it recommends
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// The model
+    /// The model; MODEL@N for version N of it
     model: PathBuf,
     /// The dataset that it was trained on
     dataset: Option<PathBuf>,
-    /// Another model to show beside it; may be given several times
+    /// Another model, or MODEL@N, to show beside it; may be given several times
     #[arg(long, value_name = "MODEL")]
     against: Vec<PathBuf>,
     /// The page to write
@@ -60,8 +60,8 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
             "--split, --k and --users need a dataset to evaluate on; name it, as in peccary report MODEL DATASET";
         return Err(Usage(text.into()).into());
     }
-    let model = Model::open(&args.model)?;
-    let against = args.against.iter().map(Model::open).collect::<Result<Vec<_>, _>>()?;
+    let model = Model::open_named(&args.model)?;
+    let against = args.against.iter().map(Model::open_named).collect::<Result<Vec<_>, _>>()?;
     let dataset = args.dataset.as_ref().map(Dataset::open).transpose()?;
     let options = ReportOptions {
         part: args.split.map(|split| match split {

@@ -30,8 +30,8 @@ use crate::context::{Context, Unit};
 use crate::dataset::{Dataset, Part};
 use crate::evaluate::{EvaluateOptions, Protocol, SliceBy, evaluate};
 use crate::model::Model;
-use crate::runlog::{RunLog, RunLogError};
-use crate::storage::{AtomicFile, IoContext};
+use crate::runlog::RunLog;
+use crate::storage::{AtomicFile, IoContext, version_numbers};
 use run::Run;
 
 /// Windows of held-out time to slice by.
@@ -83,7 +83,8 @@ pub fn report(
     let names = names(&models);
     let mut runs = Vec::new();
     for (model, name) in models.iter().zip(&names) {
-        runs.push(Run::of(model, run_log(model)?.as_ref(), name.clone()));
+        let log = RunLog::listed(model.path(), &model.manifest().files)?;
+        runs.push(Run::of(model, log.as_ref(), name.clone()));
     }
     let mut evaluations = Vec::new();
     let mut left_out = Vec::new();
@@ -158,22 +159,22 @@ fn slices(dataset: &Dataset) -> Vec<SliceBy> {
     all
 }
 
-/// The run log of `model`; none where an earlier version trained it.
-fn run_log(model: &Model) -> Result<Option<RunLog>, ReportError> {
-    match RunLog::open(model.path()) {
-        Ok(log) => Ok(Some(log)),
-        Err(RunLogError::None { .. }) => Ok(None),
-        Err(other) => Err(other.into()),
-    }
-}
-
-/// What the page calls the models: the names of their folders, or their paths where two have the same.
+/// What the page calls the models: the names of their folders, or their paths where two have the same, and which version
+/// it is where there are several.
 fn names(models: &[&Model]) -> Vec<String> {
-    let of = |model: &&Model| model.path().file_name().map(|name| name.to_string_lossy().into_owned());
-    let short: Vec<String> = models.iter().map(|m| of(m).unwrap_or_else(|| m.path().display().to_string())).collect();
+    let version = |model: &Model| match version_numbers(model.path()) {
+        Ok(numbers) if numbers == [model.version()] => String::new(),
+        _ => format!("@{}", model.version()),
+    };
+    let of = |model: &&Model| {
+        let name = model.path().file_name().map_or_else(|| model.path().as_os_str(), |name| name).to_string_lossy();
+        name.into_owned() + &version(model)
+    };
+    let short: Vec<String> = models.iter().map(of).collect();
     let is_alone = |name: &String| short.iter().filter(|other| *other == name).count() == 1;
-    let named = short.iter().zip(models).map(|(name, model)| {
-        html::shown(&if is_alone(name) { name.clone() } else { model.path().display().to_string() }, 40)
+    let named = short.iter().zip(models).map(|(name, model)| match is_alone(name) {
+        true => html::shown(name, 40),
+        false => html::shown(&format!("{}{}", model.path().display(), version(model)), 40),
     });
     named.collect()
 }
