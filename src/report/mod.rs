@@ -22,10 +22,12 @@ pub use error::ReportError;
 
 use std::io::Write as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::attributes::Attributes;
 use crate::context::{Context, Unit};
 use crate::dataset::{Dataset, Part};
 use crate::evaluate::{EvaluateOptions, Protocol, SliceBy, evaluate};
@@ -48,6 +50,8 @@ pub struct ReportOptions {
     pub k: Vec<usize>,
     /// Evaluate a uniform sample of that many users. Default: all.
     pub users: Option<usize>,
+    /// What is known of the dataset's items: slices by it, and colours and names on the map.
+    pub attributes: Option<Arc<Attributes>>,
 }
 
 /// What [`save_report`] has written.
@@ -101,6 +105,7 @@ pub fn report(
                 k: if options.k.is_empty() { Protocol::Full.cut_offs(dataset) } else { options.k.clone() },
                 users: options.users,
                 slices: if at == 0 { slices(dataset) } else { Vec::new() },
+                attributes: options.attributes.clone().filter(|_| at == 0),
                 ..EvaluateOptions::default()
             };
             // Baselines depend on the dataset alone.
@@ -109,7 +114,8 @@ pub fn report(
             evaluations.push((name.clone(), json!(evaluation)));
         }
     }
-    let page = page::Page::new(&models, &runs, dataset, part, &evaluations, &left_out, ctx)?;
+    let page =
+        page::Page::new(&models, &runs, (dataset, part, options.attributes.as_deref()), &evaluations, &left_out, ctx)?;
     let (text, summary, plots) = page.finish();
     let evaluations = evaluations.into_iter().map(|(_, evaluation)| evaluation).collect();
     let summary = ReportSummary { bytes: text.len() as u64, summary, plots, evaluations };
