@@ -15,7 +15,8 @@ const COLUMNS: usize = 6;
 /// Distinct values of a column that are held, and the bytes of their text.
 const VALUES: usize = 4096;
 const TEXT: usize = 256 << 10;
-/// Numbers of at most that many distinct values are values, not numbers.
+/// Where some number has a fraction, more distinct ones than that are numbers; whole ones may be codes or years, and are
+/// values, as far as they are held.
 const FEW: usize = 12;
 /// Columns that hold what an item is called.
 const TITLES: [&str; 2] = ["name", "title"];
@@ -121,6 +122,7 @@ struct Reading {
     of: Vec<u16>,
     /// As long as all values are numbers.
     numbers: Option<Vec<f32>>,
+    fraction: bool,
     /// Whether there are values that are not held.
     unnamed: bool,
 }
@@ -158,6 +160,7 @@ impl Attributes {
                 bytes: 0,
                 of: vec![0; items],
                 numbers: Some(vec![f32::NAN; items]),
+                fraction: false,
                 unnamed: false,
             })
             .collect();
@@ -276,7 +279,10 @@ impl Reading {
             return;
         }
         match (value.parse::<f32>(), &mut self.numbers) {
-            (Ok(number), Some(numbers)) if number.is_finite() => numbers[item] = number,
+            (Ok(number), Some(numbers)) if number.is_finite() => {
+                numbers[item] = number;
+                self.fraction |= number.fract() != 0.0;
+            }
             _ => self.numbers = None,
         }
         self.of[item] = match self.codes.get(value) {
@@ -295,9 +301,9 @@ impl Reading {
     }
 
     fn finish(self) -> Attribute {
-        let Self { name, codes, of, numbers, unnamed, .. } = self;
+        let Self { name, codes, of, numbers, fraction, unnamed, .. } = self;
         let values = match numbers {
-            Some(numbers) if unnamed || codes.len() > FEW => Values::Numbers(numbers),
+            Some(numbers) if unnamed || fraction && codes.len() > FEW => Values::Numbers(numbers),
             _ => {
                 let mut names: Vec<(u16, String)> = codes.into_iter().map(|(name, code)| (code, name)).collect();
                 names.sort_unstable();
