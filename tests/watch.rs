@@ -81,10 +81,10 @@ struct Terminal {
 
 impl Terminal {
     fn watch(model: &str) -> Self {
-        let command = format!(
-            "stty rows 40 cols 100; echo settings: $(stty -g); '{}' watch '{model}'; echo code $?; echo left: $(stty -g)",
-            env!("CARGO_BIN_EXE_peccary")
-        );
+        let binary = env!("CARGO_BIN_EXE_peccary");
+        let watch = format!("sh -c 'echo pid: $$; exec \"$@\"' watch '{binary}' watch '{model}'");
+        let look = "$(stty -g)";
+        let command = format!("stty rows 40 cols 100; echo settings: {look}; {watch}; echo code $?; echo left: {look}");
         let mut child = Command::new("script")
             .args(["-qec", &command, "/dev/null"])
             .env("TERM", "xterm-256color")
@@ -116,6 +116,13 @@ impl Terminal {
         }
     }
 
+    /// The process of `peccary watch`.
+    fn pid(&self) -> String {
+        self.until("q leaves");
+        let text = self.text();
+        text.split("pid: ").nth(1).unwrap().lines().next().unwrap().trim().to_string()
+    }
+
     fn press(&mut self, key: &str) {
         self.keys.write_all(key.as_bytes()).and_then(|()| self.keys.flush()).unwrap();
     }
@@ -140,6 +147,13 @@ impl Terminal {
         assert!(!text.rsplit_once(ENTER).unwrap().0.contains("epoch"), "nothing is drawn on the first screen");
         assert!(said.contains("\u{1b}[?25h") || !text.contains("\u{1b}[?25l"), "the cursor is back: {text:?}");
         plain(said)
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -205,9 +219,39 @@ fn a_run_that_had_ended_stays_to_be_looked_at() {
     let trained = Trained::new();
     let mut terminal = Terminal::watch(&trained.model);
     terminal.until("q leaves");
-    let drawn = plain(&terminal.text());
-    assert!(drawn.contains("epoch 3.0/3") && drawn.contains("ended after") && !drawn.contains("goes on"), "{drawn}");
+    // What is blank is not drawn.
+    let drawn = plain(&terminal.text()).replace(' ', "");
+    assert!(drawn.contains("epoch3.0/3") && drawn.contains("endedafter") && !drawn.contains("goeson"), "{drawn}");
     terminal.press("q");
     let said = terminal.ends();
     assert!(said.contains("code 0") && said.contains("3 of 3 epochs"), "{said}");
+}
+
+#[test]
+fn a_signal_ends_it_and_so_does_the_end_of_the_terminal() {
+    if !is_there() {
+        return;
+    }
+    let trained = Trained::new();
+    let run = Run::begin(&trained, "long.model");
+    let terminal = Terminal::watch(&run.model);
+    let signalled = Command::new("kill").arg(terminal.pid()).status().unwrap();
+    assert!(signalled.success());
+    let said = terminal.ends();
+    assert!(said.contains("code 0"), "{said}");
+
+    // A window that is closed.
+    let mut terminal = Terminal::watch(&run.model);
+    let pid = terminal.pid();
+    terminal.child.kill().unwrap();
+    terminal.child.wait().unwrap();
+    let began = Instant::now();
+    let is_running = || {
+        let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        state.contains("peccary") && !state.contains(") Z ")
+    };
+    while is_running() {
+        assert!(began.elapsed() < DEADLINE, "it goes on without a terminal");
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }

@@ -60,16 +60,11 @@ fn choice(attribute: &Attribute, items: &[u32]) -> Choice {
         }
     }
     // What is left over comes last, if there is any.
-    let of = of.into_iter().map(|class: Result<usize, (&str, &str)>| {
-        class.unwrap_or_else(|(class, name)| {
-            let found = classes.iter().position(|(of, _)| of == class);
-            found.unwrap_or_else(|| {
-                classes.push((class.to_string(), name.to_string()));
-                classes.len() - 1
-            })
-        })
-    });
-    let of = of.collect();
+    let left = [OTHER, UNKNOWN].into_iter().filter(|class| of.contains(&Err(*class))).collect::<Vec<_>>();
+    let shared = classes.len();
+    classes.extend(left.iter().map(|(class, name)| (class.to_string(), name.to_string())));
+    let place = |class: (&str, &str)| shared + left.iter().position(|of| *of == class).unwrap_or_default();
+    let of = of.into_iter().map(|class| class.unwrap_or_else(place)).collect();
     Choice { name: shown(&attribute.name, NAME), classes, of }
 }
 
