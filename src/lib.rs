@@ -66,6 +66,7 @@
 //!
 //! What lies on disk, how metrics are defined and why lock-free training is sound is told in the repository's `docs/`.
 
+mod attributes;
 mod columnar;
 mod context;
 mod cooccurrence;
@@ -96,6 +97,7 @@ mod sweep;
 mod synth;
 mod train;
 
+pub use attributes::{Attributes, AttributesError};
 pub use context::{ByteSize, Context, Interrupted, Live, Progress, Silent, Stage, Unit};
 pub use dataset::{
     Appended, Change, ChangeKind, Chunk, Columns, CompactSummary, ContextColumn, ContextSummary, Contexts, Dataset,

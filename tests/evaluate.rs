@@ -216,3 +216,101 @@ fn an_absent_part_is_named() {
         .failure()
         .stderr(predicate::str::contains("no test part, only train").and(predicate::str::contains("--split")));
 }
+
+/// A table of the dataset's items: each third one has no line, and one line is of no item.
+fn table_of_items(trained: &Trained, name: &str) -> String {
+    let dataset = peccary::Dataset::open(&trained.dataset).unwrap();
+    let mut text = "name,item,kind,price,code\n".to_string();
+    for item in (0..dataset.items().len()).filter(|item| item % 3 > 0) {
+        let kind = ["", "\"a, b\"", "c", "c"][(item % 4) as usize];
+        text += &format!("Item {item},{},{kind},{}.5,{}\n", dataset.items().id(item).unwrap(), item % 50, item % 40);
+    }
+    text += "Nothing,nothing,c,1,1\n";
+    let path = trained.path(name);
+    if name.ends_with(".gz") {
+        use std::io::Write;
+        let mut file = flate2::write::GzEncoder::new(std::fs::File::create(&path).unwrap(), Default::default());
+        file.write_all(text.as_bytes()).unwrap();
+        file.finish().unwrap();
+    } else {
+        std::fs::write(&path, text).unwrap();
+    }
+    path
+}
+
+#[test]
+fn slices_by_attributes_of_items_are_those_of_their_items() {
+    let trained = Trained::new();
+    let path = table_of_items(&trained, "items.csv");
+    let args = ["--k", "5,20", "--baselines", "none", "--slices", "popularity"];
+    let with = |path: &str, more: &[&str]| evaluate(&trained, &[&args[..], &["--attributes", path], more].concat());
+    let result = with(&path, &[]);
+    let dataset = peccary::Dataset::open(&trained.dataset).unwrap();
+    let (train, test) = (dataset.train(), dataset.part(peccary::Part::Test).unwrap());
+    let warm = (0..dataset.users().len()).filter(|user| !train.user(*user).items.is_empty());
+    let held_out: Vec<u32> = warm.flat_map(|user| test.user(user).items.iter().map(|item| item.to_native())).collect();
+    let slices = result["slices"].as_array().unwrap();
+    let of = |by: &str| -> Vec<(String, u64)> {
+        let own = slices.iter().filter(|slice| slice["by"] == by);
+        own.map(|slice| (slice["slice"].as_str().unwrap().to_string(), slice["interactions"].as_u64().unwrap()))
+            .collect()
+    };
+    let count = |is: &dyn Fn(u32) -> bool| held_out.iter().filter(|item| is(**item)).count() as u64;
+    let known = |item: u32| item % 3 > 0;
+    let kinds = [
+        ("c", count(&|i| known(i) && i % 4 > 1)),
+        ("a, b", count(&|i| known(i) && i % 4 == 1)),
+        ("(none)", count(&|i| !known(i) || i % 4 == 0)),
+    ];
+    assert_eq!(of("item.kind"), kinds.map(|(name, many)| (name.to_string(), many)));
+    let prices = of("item.price");
+    assert_eq!(prices.len(), 5, "{prices:?}");
+    assert_eq!(prices.iter().map(|(_, many)| many).sum::<u64>(), held_out.len() as u64, "each is in one");
+    assert!(prices[0].0.starts_with("0.5..") && prices[3].0.ends_with("..49.5"), "{prices:?}");
+    for (name, many) in &prices[..4] {
+        let (from, to) = name.split_once("..").unwrap();
+        let (from, to): (f64, f64) = (from.parse().unwrap(), to.parse().unwrap());
+        assert_eq!(*many, count(&|i| known(i) && (from..=to).contains(&(f64::from(i % 50) + 0.5))), "{name}");
+    }
+    let codes = of("item.code");
+    assert_eq!(codes.len(), 12 + 2, "whole numbers are values: {codes:?}");
+    for (name, many) in &codes[..12] {
+        assert_eq!(*many, count(&|i| known(i) && (i % 40).to_string() == *name), "{name}");
+    }
+    assert!(codes[..12].windows(2).all(|two| two[0].1 >= two[1].1), "the most frequent first: {codes:?}");
+    assert!(of("item.name").is_empty(), "what an item is called is no slice");
+    assert!(slices.iter().all(|slice| slice["intervals"]["ndcg@20"][1].is_f64()));
+    let notes = result["notes"].to_string();
+    assert!(notes.contains("1 lines of") && notes.contains("have no attributes"), "{notes}");
+    // Compressed, with other threads, and under the sampled protocol.
+    let zipped = with(&table_of_items(&trained, "items.csv.gz"), &["--threads", "3", "--memory", "20MiB"]);
+    assert_eq!((&zipped["slices"], &zipped["metrics"]), (&result["slices"], &result["metrics"]));
+    let sampled = with(&path, &["--protocol", "sampled:20"]);
+    let many = sampled["slices"].as_array().unwrap().iter().filter(|slice| slice["by"] == "item.kind");
+    assert_eq!(many.map(|slice| slice["interactions"].as_u64().unwrap()).sum::<u64>(), held_out.len() as u64);
+}
+
+#[test]
+fn attributes_that_cannot_be_used_are_refused_by_file_and_line() {
+    let trained = Trained::new();
+    let dataset = peccary::Dataset::open(&trained.dataset).unwrap();
+    let id = dataset.items().id(0).unwrap();
+    let path = trained.path("bad.tsv");
+    let refused = |text: &str, words: &[&str], more: &[&str]| {
+        std::fs::write(&path, text).unwrap();
+        let args = ["evaluate", &trained.model, &trained.dataset, "--attributes", &path, "--quiet"];
+        let output = peccary(&args).args(more).assert().code(1).get_output().stderr.clone();
+        let said = String::from_utf8(output).unwrap();
+        assert!(said.contains("bad.tsv") && words.iter().all(|word| said.contains(word)), "{words:?} in {said}");
+    };
+    refused(&format!("item\tkind\n{id}\ta\nx\n"), &["line 3", "1 fields", "the header 2"], &[]);
+    refused(&format!("item\tkind\n{id}\ta\n\tb\n"), &["line 3", "the item id is empty"], &[]);
+    refused("item\tkind\nnobody\ta\n", &["none of its 1 lines", "column 'item'"], &[]);
+    refused("item\n", &["no column beside that of the items, 'item'"], &[]);
+    let absent = peccary(&["evaluate", &trained.model, &trained.dataset, "--attributes", "absent.csv"]);
+    { absent }.assert().code(1).stderr(predicate::str::contains("absent.csv: there is no such file"));
+    std::fs::write(&path, format!("item\tkind\n{id}\ta\n")).unwrap();
+    let tight = ["--attributes", &path, "--memory", "6MiB", "--quiet"];
+    let tight = peccary(&["evaluate", &trained.model, &trained.dataset]).args(tight).assert().code(1);
+    tight.stderr(predicate::str::contains("more than a quarter of --memory 6MiB"));
+}

@@ -7,7 +7,7 @@ use std::fs;
 use std::process::Command;
 
 use peccary::{Model, RunLog};
-use reported::{NASTY, data_of, hostile, json};
+use reported::{NASTY, attributes, data_of, hostile, json};
 use serde_json::Value;
 
 /// What two evaluations have in common, but for the time that they took.
@@ -80,6 +80,60 @@ fn metrics_are_those_of_evaluate_and_curves_those_of_the_run() {
         "1",
     ]);
     assert_eq!(data_of(&page)["plots"], data["plots"]);
+}
+
+#[test]
+fn versions_of_a_model_are_reported_by_their_numbers() {
+    let case = hostile();
+    let page = case.path("report.html");
+    json(&["train", &case.dataset, "--output", &case.model, "--dim", "8", "--epochs", "2"]);
+    let named = |number: u32| format!("{}@{number}", case.model);
+    json(&["report", &named(1), &case.dataset, "--against", &named(2), "--output", &page]);
+    let data = data_of(&page);
+    for (at, name) in ["one.model@1", "one.model@2"].into_iter().enumerate() {
+        let (of, number) = (&data["models"][at], at as u32 + 1);
+        assert_eq!(of["name"], name);
+        let version = Model::open_version(&case.model, number).unwrap();
+        assert_eq!(of["fingerprint"], version.manifest().fingerprint());
+        let evaluated = json(&["evaluate", &named(number), &case.dataset, "--baselines", "none"]);
+        assert_eq!(of["evaluation"]["metrics"], evaluated["metrics"], "{name}");
+        let epochs = data["plots"]["loss"]["series"][at]["points"].as_array().unwrap().len();
+        assert_eq!(epochs, [6, 2][at], "its own run");
+    }
+    // The current one says which it is, too.
+    json(&["report", &case.model, &case.dataset, "--output", &page, "--force"]);
+    assert_eq!(data_of(&page)["models"][0]["name"], "one.model@2");
+    let refused = assert_cmd::Command::cargo_bin("peccary").unwrap().args(["report", &named(9)]).assert().code(1);
+    refused.stderr(predicates::str::contains("9"));
+}
+
+#[test]
+fn attributes_slice_and_colour_and_stay_text() {
+    let case = hostile();
+    let (page, table) = (case.path("report.html"), attributes(&case));
+    json(&["report", &case.model, &case.dataset, "--attributes", &table, "--output", &page]);
+    let data = data_of(&page);
+    let slices = ["--slices", "activity,popularity,time:4", "--attributes", &table];
+    let evaluated = json(&[&["evaluate", &case.model, &case.dataset][..], &slices].concat());
+    assert_eq!(timeless(&data["models"][0]["evaluation"]), timeless(&evaluated));
+    let rows = data["plots"]["slices"]["rows"].as_array().unwrap();
+    assert!(["item.kind", "item.price"].iter().all(|by| rows.iter().filter(|row| row["by"] == *by).count() > 3));
+    let map = &data["plots"]["map"];
+    let choices = map["choices"].as_array().unwrap();
+    assert_eq!(choices.iter().map(|choice| choice["name"].as_str().unwrap()).collect::<Vec<_>>(), ["kind", "price"]);
+    for choice in choices {
+        let (classes, of) = (choice["classes"].as_array().unwrap(), choice["of"].as_array().unwrap());
+        assert_eq!(of.len(), map["points"].as_array().unwrap().len());
+        assert!(of.iter().all(|class| (class.as_u64().unwrap() as usize) < classes.len()));
+        assert_eq!(classes.last().unwrap()[1], "(none)");
+    }
+    let text = fs::read_to_string(&page).unwrap();
+    assert!(text.len() < 2 << 20);
+    assert!(NASTY[..5].iter().all(|nasty| !text.contains(nasty)), "values are text");
+    assert!(text.contains("\nprice: ") && text.contains("&lt;script&gt;alert(1)&lt;/script&gt; 5 ("), "said of a dot");
+    let mut alone = assert_cmd::Command::cargo_bin("peccary").unwrap();
+    let alone = alone.args(["report", &case.model, "--attributes", &table]).assert().code(2);
+    alone.stderr(predicates::str::contains("need a dataset"));
 }
 
 #[test]

@@ -4,7 +4,7 @@ mod reported;
 
 use std::process::Command;
 
-use reported::{data_of, hostile, json};
+use reported::{attributes, data_of, hostile, json};
 use serde_json::Value;
 
 /// What `run.sh` exits with where there is no Chromium.
@@ -14,7 +14,10 @@ const SKIPPED: i32 = 77;
 fn a_reader_sees_the_runs_numbers_and_nothing_else_runs() {
     let case = hostile();
     let page = case.path("report.html");
-    json(&["report", &case.model, &case.dataset, "--against", &case.other, "--output", &page]);
+    json(&["calibrate", &case.model, &case.dataset, "--method", "platt"]);
+    let table = attributes(&case);
+    let also = ["--against", &case.other, "--attributes", &table];
+    json(&[&["report", &case.model, &case.dataset, "--output", &page], &also[..]].concat());
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/browser/run.sh");
     let output = Command::new("sh").args([script, env!("CARGO_TARGET_TMPDIR"), &page]).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);

@@ -120,6 +120,21 @@ fn a_calibration_stays_with_its_version() {
     assert!(Model::open(model).unwrap().manifest().calibration.is_some());
     json(&["calibrate", model, &trained.dataset, "--remove"]);
     assert!(!kept(1));
+    // By its number, whichever is current.
+    let named = |number: u32| format!("{model}@{number}");
+    let fitted = json(&["calibrate", &named(2), &trained.dataset, "--method", "platt"]);
+    assert!(!kept(1) && kept(2) && Model::open(model).unwrap().version() == 1);
+    assert_eq!(json(&["calibrate", &named(2), &trained.dataset])["calibration"], fitted["calibration"]);
+    rollback(model, Some(2)).unwrap();
+    assert!(Model::open(model).unwrap().manifest().calibration.is_some());
+    json(&["calibrate", &named(1), &trained.dataset, "--method", "isotonic"]);
+    let open = Model::open_version(model, 1).unwrap();
+    json(&["calibrate", &named(2), &trained.dataset, "--remove"]);
+    assert!(kept(1) && !kept(2) && Model::open(model).unwrap().manifest().calibration.is_none());
+    peccary(&["calibrate", &named(7), &trained.dataset]).assert().code(1).stderr(predicate::str::contains("7"));
+    // Not in another model that has the same numbers.
+    json(&["train", &trained.dataset, "--output", model, "--dim", "8", "--epochs", "1", "--force"]);
+    assert!(matches!(open.keep_calibration(None), Err(ModelError::NoVersion { .. })));
     json(&["verify", model]);
     peccary(&["calibrate", &trained.dataset, &trained.dataset, "--remove"]).assert().code(1);
     assert!(!Path::new(&trained.dataset).join(".lock").exists(), "other folders are left alone");

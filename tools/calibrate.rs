@@ -20,14 +20,14 @@ has not taken. `peccary recommend` then has a column `probability`. docs/calibra
 Examples:
   peccary calibrate clicks.model clicks.pec --method isotonic
   peccary calibrate clicks.model clicks.pec --method platt --negatives 20
-  peccary calibrate clicks.model clicks.pec
+  peccary calibrate clicks.model@2 clicks.pec
   peccary calibrate clicks.model clicks.pec --remove";
 
 /// Fit probabilities to a model's scores and keep them in it, or measure how they hold
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// The model
+    /// The model; MODEL@N for version N of it
     model: PathBuf,
     /// The dataset that it was trained on
     dataset: PathBuf,
@@ -57,11 +57,11 @@ struct Report<'a> {
 /// Runs the command.
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
     let ctx = globals.context();
-    let model = Model::open(&args.model)?;
+    let model = Model::open_named(&args.model)?;
     let dataset = Dataset::open(&args.dataset)?;
     model.check_dataset(&dataset)?;
     if args.remove {
-        Model::keep_calibration(&args.model, None)?;
+        model.keep_calibration(None)?;
         let report = Report { calibration: None, reliability: None };
         return globals.print(&report, format!("{}: has no calibration any more", args.model.display()));
     }
@@ -89,7 +89,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
         Err(error) => return Err(error.into()),
     };
     if fitted.is_some() {
-        Model::keep_calibration(&args.model, fitted.clone())?;
+        model.keep_calibration(fitted.clone())?;
     }
     let mut text = String::new();
     if let Some(fitted) = &fitted {

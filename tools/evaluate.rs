@@ -1,10 +1,11 @@
 //! `peccary evaluate`: metrics of a model on held-out interactions, beside baselines, and slice by slice.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use peccary::{
-    Baseline, CalibrationOptions, CalibrationReport, Dataset, EvaluateError, EvaluateOptions, Evaluation, Metrics,
-    Model, Part, Protocol, SliceBy, calibration, evaluate,
+    Attributes, AttributesError, Baseline, CalibrationOptions, CalibrationReport, Context, Dataset, EvaluateError,
+    EvaluateOptions, Evaluation, Metrics, Model, Part, Protocol, SliceBy, calibration, evaluate,
 };
 
 use serde::Serialize;
@@ -24,6 +25,7 @@ Examples:
   peccary evaluate clicks.model clicks.pec --calibration
   peccary evaluate clicks.model clicks.pec --slices activity,popularity,time:4
   peccary evaluate clicks.model clicks.pec --slices device --baselines popularity,random
+  peccary evaluate clicks.model clicks.pec --attributes items.csv.gz
   peccary evaluate clicks.model clicks.pec --protocol sampled:99 --k 10 --json
   peccary evaluate ml-1m.model ml-1m.pec --protocol list:ml-1m.test.negative --k 10";
 
@@ -43,6 +45,10 @@ pub struct Args {
     /// Measure slices, too: by activity, popularity, time:N (windows), event or a column of context
     #[arg(long, value_name = "BY,…", value_delimiter = ',')]
     slices: Vec<SliceBy>,
+    /// Measure slices by what this file says of items, too: delimited text with a header, a line an item, plain, gzip or
+    /// zstd
+    #[arg(long, value_name = "FILE")]
+    attributes: Option<PathBuf>,
     /// Measure how the scores hold as probabilities, too: by the curve of `peccary calibrate`, if the model has one
     #[arg(long)]
     calibration: bool,
@@ -137,6 +143,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
     let options = EvaluateOptions {
         baselines: args.baselines.0,
         slices: args.slices,
+        attributes: read_attributes(args.attributes.as_deref(), &dataset, &ctx)?,
         beyond_accuracy: true,
         intervals: true,
         ..args.ranking.options(&dataset)
@@ -157,6 +164,15 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
         write_report(&mut text, report)?;
     }
     globals.print(&Report { evaluation: &evaluation, calibration }, text.trim_end())
+}
+
+/// The attributes of items in a file, if one is named.
+pub fn read_attributes(
+    path: Option<&Path>,
+    dataset: &Dataset,
+    ctx: &Context,
+) -> Result<Option<Arc<Attributes>>, AttributesError> {
+    path.map(|path| Attributes::read(path, dataset, ctx).map(Arc::new)).transpose()
 }
 
 /// The metrics, the model beside the baselines, under a line that says what was measured.

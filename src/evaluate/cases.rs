@@ -72,6 +72,22 @@ impl<'a> Cases<'a> {
         Ok(cases)
     }
 
+    /// Hands each user to `each`.
+    pub(super) fn each_user(&self, ctx: &Context, mut each: impl FnMut(u32)) -> Result<(), EvaluateError> {
+        for (n, user) in self.users().enumerate() {
+            if n.is_multiple_of(1 << 12) {
+                ctx.check()?;
+            }
+            each(user);
+        }
+        Ok(())
+    }
+
+    /// Hands the item of each of their held-out interactions to `each`.
+    pub(super) fn each_item(&self, ctx: &Context, mut each: impl FnMut(u32)) -> Result<(), EvaluateError> {
+        self.each_user(ctx, |user| self.held_out.user(user).items.iter().for_each(|item| each(item.to_native())))
+    }
+
     fn is_cold(&self, user: u32) -> bool {
         self.dataset.train().user(user).items.is_empty()
     }

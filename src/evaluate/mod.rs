@@ -4,6 +4,7 @@ mod baselines;
 mod bench;
 mod beyond;
 mod bootstrap;
+mod by_attribute;
 mod calibration;
 mod calibration_fit;
 mod cases;
@@ -205,6 +206,7 @@ fn evaluate_keeping(
     let subject = Subject { beyond: beyond.as_ref(), ..subject };
     let begun = Instant::now();
     let (measured, mut notes) = measure(&subject, ctx)?;
+    notes.extend(options.attributes.iter().flat_map(|attributes| attributes.notes()));
     let seconds = begun.elapsed().as_secs_f64();
     // What was measured is held while baselines are.
     let (held, taken) = (subject.shape().bytes(), subject.taken() as u64);

@@ -3,10 +3,12 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 
 use super::{Baseline, EvaluateError, SliceBy};
+use crate::attributes::Attributes;
 use crate::dataset::{Dataset, Part};
 use crate::negatives::Proposal;
 
@@ -112,6 +114,8 @@ pub struct EvaluateOptions {
     pub beyond_accuracy: bool,
     /// Measure the scorer on slices of users and of interactions, too.
     pub slices: Vec<SliceBy>,
+    /// Measure it on slices of held-out interactions by each attribute of their items, too.
+    pub attributes: Option<Arc<Attributes>>,
     /// Resample users for 95 % intervals of the scorer's metrics. Slices have theirs in any case.
     pub intervals: bool,
 }
@@ -128,6 +132,7 @@ impl Default for EvaluateOptions {
             baselines: Baseline::ALL.to_vec(),
             beyond_accuracy: true,
             slices: Vec::new(),
+            attributes: None,
             intervals: true,
         }
     }

@@ -29,8 +29,9 @@ const LIST_BYTES: usize = size_of::<List>() + size_of::<Task>() + 64;
 pub(super) struct Plan<'a> {
     subject: &'a Subject<'a>,
     source: Source<'a>,
-    /// Held-out items a wave at most.
+    /// Held-out items a wave at most, and the items of each list at most.
     wave: usize,
+    room: usize,
 }
 
 /// Where negatives come from.
@@ -59,22 +60,32 @@ struct List {
 }
 
 /// What is drawn for some tasks. Items ascend in each list.
-#[derive(Default)]
-struct Block {
+struct Block<'w> {
     lists: Vec<List>,
-    items: Vec<u32>,
-    scores: Vec<f32>,
+    /// Room for the lists of these tasks, and how much of it is taken.
+    items: &'w mut [u32],
+    scores: &'w mut [f32],
+    taken: usize,
     /// Users who end here, and those of them with fewer candidates than negatives.
     users: u64,
     short: u64,
 }
 
-impl Block {
-    /// Adds a list: the negatives from `start`, ascending, get the held-out item among them.
-    fn end_list(&mut self, user: u32, positive: u32, start: usize) {
-        let own = start + self.items[start..].partition_point(|item| *item < positive);
-        self.items.insert(own, positive);
-        self.lists.push(List { user, own, end: self.items.len(), scored: start });
+impl<'w> Block<'w> {
+    fn new(lists: usize, items: &'w mut [u32], scores: &'w mut [f32]) -> Self {
+        Self { lists: Vec::with_capacity(lists), items, scores, taken: 0, users: 0, short: 0 }
+    }
+
+    /// Adds a list: the held-out item among its `negatives`, which ascend.
+    fn add(&mut self, user: u32, positive: u32, negatives: &[u32]) {
+        let (start, end) = (self.taken, self.taken + negatives.len() + 1);
+        let (below, above) = negatives.split_at(negatives.partition_point(|item| *item < positive));
+        let own = start + below.len();
+        self.items[start..own].copy_from_slice(below);
+        self.items[own] = positive;
+        self.items[own + 1..end].copy_from_slice(above);
+        self.taken = end;
+        self.lists.push(List { user, own, end, scored: start });
     }
 }
 
@@ -101,8 +112,8 @@ impl<'a> Plan<'a> {
         let drawn = negatives.min(items);
         let seen = |user: u32| dataset.parts().map(|(_, p)| p.user(user).items.len()).sum::<usize>();
         let most_seen = cases.users().map(seen).max().unwrap_or(0);
-        // What is seen, which may grow by doubling, and the ranks of negatives.
-        let a_thread = drawn * 4 + most_seen * 8;
+        // What is seen, which may grow by doubling, the negatives and their ranks.
+        let a_thread = drawn * 8 + most_seen * 8;
         let taken = subject.taken() + held + a_thread * ctx.threads();
         let fixed = program_bytes(ctx.threads()).saturating_add(taken);
         let kept = subject.shape().ranking_bytes(subject.slices.most_of_a_user(1));
@@ -116,7 +127,7 @@ impl<'a> Plan<'a> {
         let room = (budget / 2).checked_sub(fixed).map(|room| room / list).filter(|wave| *wave > 0);
         let most = if paging.region(scorer).is_some() { WAVE_FROM_DISK } else { WAVE };
         let wave = room.unwrap_or((budget - fixed) / list).min(most);
-        Ok(Self { subject, source, wave })
+        Ok(Self { subject, source, wave, room: drawn + 1 })
     }
 
     /// What is to be said of the list that negatives come from.
@@ -137,6 +148,13 @@ impl<'a> Plan<'a> {
         let stage = ctx.stage(self.subject.name, Some(total), Unit::Users);
         let pool = workers(ctx)?;
         let (mut sums, mut short) = (Sums::new(self.subject.shape()), 0);
+        // Of the whole wave, and kept from wave to wave: many small ones would leave the heaps of all threads full of holes.
+        let lists = match &self.source {
+            Source::Listed(list) => list.len(),
+            _ => cases.interactions,
+        };
+        let all = self.wave.min(usize::try_from(lists).unwrap_or(usize::MAX)) * self.room;
+        let (mut items, mut scores) = (vec![0u32; all], vec![0f32; all]);
         let mut tasks = self.tasks().peekable();
         let mut rows = match &self.source {
             Source::Listed(list) => Some(list.rows()?),
@@ -146,20 +164,19 @@ impl<'a> Plan<'a> {
             let (mut blocks, ends) = match &mut rows {
                 Some(rows) => {
                     let (mut blocks, mut ends) = (Vec::new(), (u32::MAX, 0));
+                    let size = BLOCK * self.room;
+                    let mut free = items.chunks_mut(size).zip(scores.chunks_mut(size));
                     for at in 0..self.wave {
                         let Some(row) = rows.next().transpose()? else { break };
                         if at.is_multiple_of(BLOCK) {
                             ctx.check()?;
-                            blocks.push(Block::default());
+                            blocks.extend(free.next().map(|(items, scores)| Block::new(BLOCK, items, scores)));
                         }
                         let Some(block) = blocks.last_mut() else { break };
-                        let start = block.items.len();
-                        block.items.extend(row.negatives);
-                        block.end_list(row.user, row.positive, start);
+                        block.add(row.user, row.positive, &row.negatives);
                         block.users += 1;
                         ends = (ends.0.min(row.user), ends.1.max(row.user));
                     }
-                    blocks.iter_mut().for_each(|block: &mut Block| block.scores.resize(block.items.len(), 0.0));
                     (blocks, ends)
                 }
                 None => {
@@ -169,19 +186,31 @@ impl<'a> Plan<'a> {
                         wave.push(task);
                     }
                     let ends = (wave.first().map_or(0, |t| t.user), wave.last().map_or(0, |t| t.user));
-                    let draw = |tasks: &[Task]| ctx.check().map(|()| self.draw_block(tasks));
+                    let (mut free, mut free_scores) = (&mut items[..], &mut scores[..]);
+                    let blocks: Vec<_> = wave
+                        .chunks(BLOCK)
+                        .map(|tasks| {
+                            let lists = tasks.iter().map(|task| (task.to - task.from) as usize).sum();
+                            let (own, rest) = std::mem::take(&mut free).split_at_mut(lists * self.room);
+                            let (own_scores, rest_scores) =
+                                std::mem::take(&mut free_scores).split_at_mut(lists * self.room);
+                            (free, free_scores) = (rest, rest_scores);
+                            (tasks, Block::new(lists, own, own_scores))
+                        })
+                        .collect();
+                    let draw = |(tasks, block)| ctx.check().map(|()| self.draw_block(tasks, block));
                     if !wave.is_empty() {
                         paging.ask(scorer, ends, wave.len());
                     }
                     let drawn =
-                        pool.install(|| wave.par_chunks(BLOCK).map(draw).collect::<Result<Vec<_>, Interrupted>>());
+                        pool.install(|| blocks.into_par_iter().map(draw).collect::<Result<Vec<_>, Interrupted>>());
                     (drawn.map_err(RankError::from)?, ends)
                 }
             };
             if blocks.is_empty() {
                 break;
             }
-            let rows = blocks.iter().map(|block| block.items.len() as u64).sum();
+            let rows = blocks.iter().map(|block| block.taken as u64).sum();
             paging.by_regions(scorer, paging.region(scorer), rows, |region| {
                 pool.install(|| blocks.par_iter_mut().for_each(|block| self.score(block, &region)));
                 Ok(ctx.check()?)
@@ -211,16 +240,13 @@ impl<'a> Plan<'a> {
         })
     }
 
-    fn draw_block(&self, tasks: &[Task]) -> Block {
+    fn draw_block<'w>(&self, tasks: &[Task], mut block: Block<'w>) -> Block<'w> {
         let Subject { cases, dataset, options, .. } = *self.subject;
         let negatives = match &self.source {
             Source::Uniform(negatives) | Source::Popular(negatives, _) => *negatives,
             Source::Listed(_) => 0,
         };
-        let count: usize = tasks.iter().map(|task| (task.to - task.from) as usize).sum();
-        let room = count * (negatives.min(dataset.items().len() as usize) + 1);
-        let mut block = Block { lists: Vec::with_capacity(count), items: Vec::with_capacity(room), ..Block::default() };
-        let mut seen: Vec<u32> = Vec::new();
+        let (mut seen, mut drawn): (Vec<u32>, Vec<u32>) = (Vec::new(), Vec::with_capacity(self.room));
         for task in tasks {
             let user = task.user;
             let mut rng = Xoshiro256PlusPlus::seed_from_u64(user_seed(options.seed, user));
@@ -231,31 +257,28 @@ impl<'a> Plan<'a> {
             seen.dedup();
             let mut short = false;
             for (at, positive) in cases.held_out.user(user).items[..task.to as usize].iter().enumerate() {
-                let start = block.items.len();
+                drawn.clear();
                 match &self.source {
-                    Source::Popular(_, popular) => popular.draw(negatives, &seen, &mut rng, &mut block.items),
+                    Source::Popular(_, popular) => popular.draw(negatives, &seen, &mut rng, &mut drawn),
                     _ => {
                         let candidates = dataset.items().len() - seen.len() as u32;
-                        draw(candidates, negatives.min(candidates as usize), &seen, &mut rng, &mut block.items);
+                        draw(candidates, negatives.min(candidates as usize), &seen, &mut rng, &mut drawn);
                     }
                 }
-                short |= block.items.len() - start < negatives;
-                if at < task.from as usize {
-                    // Of an earlier task: drawn for what follows to be the same.
-                    block.items.truncate(start);
-                    continue;
+                short |= drawn.len() < negatives;
+                // Those of an earlier task are drawn for what follows to be the same.
+                if at >= task.from as usize {
+                    block.add(user, positive.to_native(), &drawn);
                 }
-                block.end_list(user, positive.to_native(), start);
             }
             block.users += u64::from(task.ends);
             block.short += u64::from(task.ends && short);
         }
-        block.scores.resize(block.items.len(), 0.0);
         block
     }
 
     /// Scores the items of `region`; those below it are scored.
-    fn score(&self, block: &mut Block, region: &Range<u32>) {
+    fn score(&self, block: &mut Block<'_>, region: &Range<u32>) {
         for list in &mut block.lists {
             let rest = &block.items[list.scored..list.end];
             let end = list.scored + rest.partition_point(|item| *item < region.end);
@@ -268,7 +291,7 @@ impl<'a> Plan<'a> {
     }
 
     /// One ranking for each list.
-    fn finish(&self, block: &Block) -> Result<Tally<'a>, RankError> {
+    fn finish(&self, block: &Block<'_>) -> Result<Tally<'a>, RankError> {
         let Subject { cases, dataset, options, slices, .. } = *self.subject;
         let mut tally = Tally::new(self.subject.shape());
         let mut start = 0;

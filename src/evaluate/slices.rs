@@ -3,13 +3,14 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::by_attribute::ByAttribute;
 use super::cases::Cases;
 use super::{EvaluateError, EvaluateOptions};
 use crate::context::Context;
 use crate::dataset::{Contexts, Dataset, UserItems};
 use crate::nearest::did_you_mean;
 
-/// Values of a context column that are slices of their own; the rest is one slice.
+/// Values of a context column or an attribute that are slices of their own; the rest is one slice.
 const VALUES: usize = 12;
 /// Windows of time unless their number is given.
 const WINDOWS: usize = 4;
@@ -71,6 +72,8 @@ impl FromStr for SliceBy {
 pub(super) struct Slices<'a> {
     dataset: &'a Dataset,
     pub(super) axes: Vec<Axis<'a>>,
+    /// Bytes of attributes.
+    held: usize,
 }
 
 /// Slices of one kind, which share out users or interactions.
@@ -97,12 +100,13 @@ enum Kind<'a> {
         column: usize,
         of: Vec<u16>,
     },
+    Attribute(ByAttribute),
 }
 
 impl<'a> Slices<'a> {
     /// None but everybody.
     pub(super) fn none(dataset: &'a Dataset) -> Self {
-        Self { dataset, axes: Vec::new() }
+        Self { dataset, axes: Vec::new(), held: 0 }
     }
 
     /// Those that `options` ask for. Goes through the users once for each; O(interactions) time.
@@ -118,6 +122,18 @@ impl<'a> Slices<'a> {
             let first = slices.groups();
             slices.axes.push(Axis { by: by.to_string(), first, names, kind });
         }
+        for (column, attribute) in options.attributes.iter().flat_map(|a| a.columns().iter().enumerate()) {
+            let by = format!("item.{}", attribute.name);
+            let attributes = options.attributes.as_ref().filter(|a| a.items() == dataset.items().len() as usize);
+            let Some(attributes) = attributes else {
+                let reason = "these attributes were read for the items of another dataset".into();
+                return Err(EvaluateError::Slice { by, reason });
+            };
+            let (kind, names) = ByAttribute::new(attributes, column, cases, VALUES, ctx)?;
+            let first = slices.groups();
+            slices.held = attributes.bytes();
+            slices.axes.push(Axis { by, first, names, kind: Kind::Attribute(kind) });
+        }
         Ok(slices)
     }
 
@@ -131,16 +147,13 @@ impl<'a> Slices<'a> {
         match by {
             SliceBy::Activity => {
                 let mut counts = Counts::new();
-                by_user(cases, ctx, |user| counts.add(dataset.train().user(user).items.len() as u32))?;
+                cases.each_user(ctx, |user| counts.add(dataset.train().user(user).items.len() as u32))?;
                 let (bounds, names) = counts.quarters();
                 Ok((Kind::Activity(bounds), names))
             }
             SliceBy::Popularity => {
                 let mut counts = Counts::new();
-                by_user(cases, ctx, |user| {
-                    let items = cases.held_out.user(user).items;
-                    items.iter().for_each(|i| counts.add(dataset.popularity()[i.to_native() as usize].to_native()));
-                })?;
+                cases.each_item(ctx, |item| counts.add(dataset.popularity()[item as usize].to_native()))?;
                 let (bounds, names) = counts.quarters();
                 Ok((Kind::Popularity(bounds), names))
             }
@@ -182,7 +195,7 @@ impl<'a> Slices<'a> {
                 };
                 let mut counts = vec![0u32; contexts.summary().columns[column].values as usize];
                 let mut codes = Vec::new();
-                by_user(cases, ctx, |user| {
+                cases.each_user(ctx, |user| {
                     if let Some(value) = dominant(dataset, contexts, column, user, &mut codes) {
                         counts[value as usize] += 1;
                     }
@@ -207,8 +220,12 @@ impl<'a> Slices<'a> {
 
     /// Bytes held.
     pub(super) fn bytes(&self) -> usize {
-        let of = |axis: &Axis<'_>| if let Kind::Context { of, .. } = &axis.kind { of.len() * 2 } else { 0 };
-        self.axes.iter().map(of).sum()
+        let of = |axis: &Axis<'_>| match &axis.kind {
+            Kind::Context { of, .. } => of.len() * 2,
+            Kind::Attribute(by) => by.bytes(),
+            _ => 0,
+        };
+        self.held + self.axes.iter().map(of).sum::<usize>()
     }
 
     /// How many of them a user's rankings may count in.
@@ -240,13 +257,15 @@ impl<'a> Slices<'a> {
 
     /// For each axis of interactions, the slice of the `at`-th of `held_out`.
     pub(super) fn of_interaction(&self, held_out: &UserItems<'_>, at: usize) -> impl Iterator<Item = usize> + '_ {
-        let popularity = self.dataset.popularity()[held_out.items[at].to_native() as usize].to_native();
+        let item = held_out.items[at].to_native();
+        let popularity = self.dataset.popularity()[item as usize].to_native();
         let (time, event) = (held_out.times.get(at).map(|t| t.to_native()), held_out.events.get(at).copied());
         self.axes.iter().filter_map(move |axis| {
             let at = match &axis.kind {
                 Kind::Popularity(bounds) => place(bounds, popularity),
                 Kind::Time { start, length } => (((time? - start) / length).max(0) as usize).min(axis.names.len() - 1),
                 Kind::Event => usize::from(event?).min(axis.names.len() - 1),
+                Kind::Attribute(by) => by.place(item),
                 _ => return None,
             };
             Some(axis.first + at)
@@ -258,16 +277,6 @@ impl Axis<'_> {
     fn is_of_users(&self) -> bool {
         matches!(self.kind, Kind::Activity(_) | Kind::Context { .. })
     }
-}
-
-fn by_user(cases: &Cases<'_>, ctx: &Context, mut each: impl FnMut(u32)) -> Result<(), EvaluateError> {
-    for (n, user) in cases.users().enumerate() {
-        if n.is_multiple_of(1 << 12) {
-            ctx.check()?;
-        }
-        each(user);
-    }
-    Ok(())
 }
 
 /// The value of the column that most of the user's train interactions have; of equals the first in the order of values.

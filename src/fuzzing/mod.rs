@@ -42,6 +42,7 @@ pub static TARGETS: &[Target] = &[
     Target { name: "model_manifest", run: models::manifest, seeds: models::manifest_seeds },
     Target { name: "factors", run: models::factors, seeds: models::factors_seeds },
     Target { name: "delimited", run: crate::ingest::fuzzing::delimited, seeds: crate::ingest::fuzzing::csv_seeds },
+    Target { name: "table", run: crate::ingest::fuzzing::table, seeds: crate::ingest::fuzzing::table_seeds },
     Target { name: "ndjson", run: crate::ingest::fuzzing::ndjson, seeds: crate::ingest::fuzzing::ndjson_seeds },
     Target { name: "parquet", run: crate::ingest::fuzzing::parquet, seeds: crate::ingest::fuzzing::parquet_seeds },
     Target {

@@ -11,7 +11,9 @@ use serde_json::Value;
 use tempfile::TempDir;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::read::{BadRow, Block, Limits, Position, ReadError, Row, RowSink, Scratch, Source, open, open_at, sources};
+use super::read::{
+    BadRow, Block, Limits, Position, ReadError, Row, RowSink, Scratch, Source, Table, open, open_at, sources,
+};
 use super::{
     Column, Format, IngestOptions, IngestRun, Input, Inputs, Leftover, OnError, ReadOptions, TimeUnit, ingest,
 };
@@ -114,6 +116,31 @@ pub(crate) fn delimited(input: &[u8]) {
 
 pub(crate) fn ndjson(input: &[u8]) {
     text(Format::Ndjson, input);
+}
+
+/// A table of attributes: its records are the same in blocks of every size.
+pub(crate) fn table(input: &[u8]) {
+    let Some((size, bytes)) = input.split_first() else { return };
+    let source = source_of("table.csv", bytes, &ReadOptions::default());
+    let Some(path) = source.path() else { return };
+    let read = |block_bytes| {
+        let mut records: Vec<Vec<String>> = Vec::new();
+        let read = Table::open(path, Limits { block_bytes, record_bytes: 1 << 20 }).and_then(|table| {
+            let ids = table.item_column(Some("item"));
+            table.read::<ReadError>(|fields| {
+                records.push(fields.iter().map(ToString::to_string).collect());
+                Ok(if fields[ids].is_empty() { Err("the item id is empty".into()) } else { Ok(()) })
+            })
+        });
+        (records, read.map_err(|error| error.to_string()))
+    };
+    assert_eq!(read(usize::from(*size) + 1), read(1 << 20));
+}
+
+pub(crate) fn table_seeds() -> Vec<Vec<u8>> {
+    let texts =
+        ["item,name,year\ni1,\"a, \"\"b\"\"\nc\",1999\r\n\ni2,,\n", "name\titem\nx\ti1\n", "a;item;b\n1.5;i1;\"\"\n"];
+    texts.map(|text| [&[7], text.as_bytes()].concat()).into()
 }
 
 /// Compressed or not: the first bytes tell.

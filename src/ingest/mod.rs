@@ -40,6 +40,7 @@ pub use options::{IngestOptions, IngestRun, Inputs, Leftover, OnError};
 pub use pipeline::ingest;
 pub use plan::{IngestPlan, plan_ingest};
 pub use read::{Column, Compression, Delimiter, Format, Input, ReadError, ReadOptions, Role, TimeUnit};
+pub(crate) use read::{Limits, Table};
 pub use split::Split;
 pub use summary::{IngestCounts, IngestSummary, Thresholds};
 pub use survey::{Survey, survey};

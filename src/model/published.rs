@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::versions::{manifest_of, no_version, split_version, there_are};
+use super::versions::{current_of, manifest_of, no_version, split_version, there_are};
 use super::{Calibration, Factors, MODEL_FORMAT_VERSION, ModelError, ModelManifest};
 use crate::dataset::{Dataset, Dictionary};
 use crate::storage::{FileRecord, NewVersion, VersionsLock, read_manifest, replace_manifest, version_name};
@@ -119,22 +119,28 @@ impl Model {
         &self.item_ids
     }
 
-    /// Keeps `calibration` in the manifest of the current version of the model at `path`, in place of one that is there, and
-    /// nothing else of it changes; `None` removes it. The manifest is replaced in one step.
+    /// Keeps `calibration` in the manifest of this version, current or not, in place of one that is there, and nothing else
+    /// of the model changes; `None` removes it. The manifest is replaced in one step. What is open here stays as it was.
     ///
     /// # Errors
-    /// If there is no model, its manifest cannot be read or written, or another process is writing the model.
-    pub fn keep_calibration(path: impl AsRef<Path>, calibration: Option<Calibration>) -> Result<(), ModelError> {
-        let path = path.as_ref();
-        // That it is a model at all, before a lock is put into it.
-        read_manifest::<ModelManifest>(path, FORMAT, MODEL_FORMAT_VERSION)?;
+    /// If the version is no more, its manifest cannot be read or written, or another process is writing the model.
+    pub fn keep_calibration(&self, calibration: Option<Calibration>) -> Result<(), ModelError> {
+        let (path, number) = (&self.path, self.version());
+        // That it is still a model, before a lock is put into it.
+        current_of(path)?;
         let lock = VersionsLock::take(path)?;
         lock.keep_first()?;
-        let mut manifest: ModelManifest = read_manifest(path, FORMAT, MODEL_FORMAT_VERSION)?;
+        let mut manifest = manifest_of(path, number)?;
+        // A model that was trained anew by --force has the same numbers again.
+        if manifest.fingerprint() != self.manifest.fingerprint() {
+            return Err(no_version(path, number)?);
+        }
         manifest.calibration = calibration;
-        let own = path.join(version_name(manifest.model_version));
-        replace_manifest(&own, FORMAT, MODEL_FORMAT_VERSION, &manifest)?;
-        Ok(lock.make_current(manifest.model_version)?)
+        replace_manifest(&path.join(version_name(number)), FORMAT, MODEL_FORMAT_VERSION, &manifest)?;
+        if current_of(path)? == number {
+            lock.make_current(number)?;
+        }
+        Ok(())
     }
 
     /// Makes sure that `dataset` is the one that this model was trained on.

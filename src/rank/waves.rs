@@ -87,7 +87,6 @@ impl Ranking<'_> {
         ctx: &Context,
         mut consume: impl FnMut(O::Outcome) -> Result<(), X>,
     ) -> Result<(), X> {
-        return_large_buffers();
         let pool = workers(ctx)?;
         let stopped = &AtomicBool::new(false);
         // Without room: one wave is consumed, one may wait, one is being ranked.
@@ -228,8 +227,9 @@ impl Ranking<'_> {
     }
 }
 
-/// The pool that blocks are ranked in.
+/// The pool that blocks are ranked in. What is ranked is given back to the system when it is freed, from here on.
 pub(crate) fn workers(ctx: &Context) -> Result<rayon::ThreadPool, RankError> {
+    return_large_buffers();
     let threads = ctx.threads();
     rayon::ThreadPoolBuilder::new()
         .num_threads(threads)

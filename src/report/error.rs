@@ -1,5 +1,6 @@
 //! What can go wrong with a report.
 
+use crate::attributes::AttributesError;
 use crate::context::Interrupted;
 use crate::dataset::DatasetError;
 use crate::evaluate::EvaluateError;
@@ -24,6 +25,9 @@ pub enum ReportError {
     /// Users could not be given recommendations.
     #[error(transparent)]
     Recommend(#[from] RecommendError),
+    /// The attributes of items could not be read.
+    #[error(transparent)]
+    Attributes(#[from] AttributesError),
     /// The run log of a model could not be read.
     #[error(transparent)]
     RunLog(#[from] RunLogError),

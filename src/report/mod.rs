@@ -22,16 +22,18 @@ pub use error::ReportError;
 
 use std::io::Write as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::attributes::Attributes;
 use crate::context::{Context, Unit};
 use crate::dataset::{Dataset, Part};
 use crate::evaluate::{EvaluateOptions, Protocol, SliceBy, evaluate};
 use crate::model::Model;
-use crate::runlog::{RunLog, RunLogError};
-use crate::storage::{AtomicFile, IoContext};
+use crate::runlog::RunLog;
+use crate::storage::{AtomicFile, IoContext, version_numbers};
 use run::Run;
 
 /// Windows of held-out time to slice by.
@@ -48,6 +50,8 @@ pub struct ReportOptions {
     pub k: Vec<usize>,
     /// Evaluate a uniform sample of that many users. Default: all.
     pub users: Option<usize>,
+    /// What is known of the dataset's items: slices by it, and colours and names on the map.
+    pub attributes: Option<Arc<Attributes>>,
 }
 
 /// What [`save_report`] has written.
@@ -83,7 +87,8 @@ pub fn report(
     let names = names(&models);
     let mut runs = Vec::new();
     for (model, name) in models.iter().zip(&names) {
-        runs.push(Run::of(model, run_log(model)?.as_ref(), name.clone()));
+        let log = RunLog::listed(model.path(), &model.manifest().files)?;
+        runs.push(Run::of(model, log.as_ref(), name.clone()));
     }
     let mut evaluations = Vec::new();
     let mut left_out = Vec::new();
@@ -100,6 +105,7 @@ pub fn report(
                 k: if options.k.is_empty() { Protocol::Full.cut_offs(dataset) } else { options.k.clone() },
                 users: options.users,
                 slices: if at == 0 { slices(dataset) } else { Vec::new() },
+                attributes: options.attributes.clone().filter(|_| at == 0),
                 ..EvaluateOptions::default()
             };
             // Baselines depend on the dataset alone.
@@ -108,7 +114,8 @@ pub fn report(
             evaluations.push((name.clone(), json!(evaluation)));
         }
     }
-    let page = page::Page::new(&models, &runs, dataset, part, &evaluations, &left_out, ctx)?;
+    let page =
+        page::Page::new(&models, &runs, (dataset, part, options.attributes.as_deref()), &evaluations, &left_out, ctx)?;
     let (text, summary, plots) = page.finish();
     let evaluations = evaluations.into_iter().map(|(_, evaluation)| evaluation).collect();
     let summary = ReportSummary { bytes: text.len() as u64, summary, plots, evaluations };
@@ -158,22 +165,22 @@ fn slices(dataset: &Dataset) -> Vec<SliceBy> {
     all
 }
 
-/// The run log of `model`; none where an earlier version trained it.
-fn run_log(model: &Model) -> Result<Option<RunLog>, ReportError> {
-    match RunLog::open(model.path()) {
-        Ok(log) => Ok(Some(log)),
-        Err(RunLogError::None { .. }) => Ok(None),
-        Err(other) => Err(other.into()),
-    }
-}
-
-/// What the page calls the models: the names of their folders, or their paths where two have the same.
+/// What the page calls the models: the names of their folders, or their paths where two have the same, and which version
+/// it is where there are several.
 fn names(models: &[&Model]) -> Vec<String> {
-    let of = |model: &&Model| model.path().file_name().map(|name| name.to_string_lossy().into_owned());
-    let short: Vec<String> = models.iter().map(|m| of(m).unwrap_or_else(|| m.path().display().to_string())).collect();
+    let version = |model: &Model| match version_numbers(model.path()) {
+        Ok(numbers) if numbers == [model.version()] => String::new(),
+        _ => format!("@{}", model.version()),
+    };
+    let of = |model: &&Model| {
+        let name = model.path().file_name().map_or_else(|| model.path().as_os_str(), |name| name).to_string_lossy();
+        name.into_owned() + &version(model)
+    };
+    let short: Vec<String> = models.iter().map(of).collect();
     let is_alone = |name: &String| short.iter().filter(|other| *other == name).count() == 1;
-    let named = short.iter().zip(models).map(|(name, model)| {
-        html::shown(&if is_alone(name) { name.clone() } else { model.path().display().to_string() }, 40)
+    let named = short.iter().zip(models).map(|(name, model)| match is_alone(name) {
+        true => html::shown(name, 40),
+        false => html::shown(&format!("{}{}", model.path().display(), version(model)), 40),
     });
     named.collect()
 }

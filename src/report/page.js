@@ -172,7 +172,7 @@
   }
 
   // The map: zoom by buttons, keys, pinch and, once it has the focus, the wheel; drag to move.
-  function map(svg, all) {
+  function map(svg, plot, all) {
     const whole = svg.viewBox.baseVal;
     const [width, height] = [whole.width, whole.height];
     let view = { x: 0, y: 0, scale: 1 };
@@ -235,6 +235,18 @@
     for (const end of ['pointerup', 'pointercancel', 'pointerleave']) {
       svg.addEventListener(end, (event) => held.delete(event.pointerId));
     }
+    const colour = document.getElementById('colour');
+    const classes = plot.choices.flatMap((choice) => choice.classes.map(([name]) => name));
+    colour?.addEventListener('change', () => {
+      const choice = plot.choices[colour.value - 1];
+      all.forEach((mark, i) => {
+        mark.classList.remove(...classes);
+        if (choice) mark.classList.add(choice.classes[choice.of[i]][0]);
+      });
+      svg.closest('figure').querySelectorAll('[data-legend]').forEach((key) => {
+        key.hidden = key.dataset.legend !== colour.value;
+      });
+    });
     const find = document.getElementById('find');
     const found = document.getElementById('found');
     find.addEventListener('input', () => {
@@ -255,7 +267,7 @@
     if (!plot) continue;
     if (plot.kind === 'lines') { lines(svg, plot); continue; }
     const all = marks(svg);
-    if (plot.kind === 'scatter') map(svg, all);
+    if (plot.kind === 'scatter') map(svg, plot, all);
   }
 
   for (const button of document.querySelectorAll('[data-copy]')) {

@@ -13,6 +13,7 @@ use super::reproduce::{commands, toml};
 use super::run::Run;
 use super::slices::slices;
 use super::{map, summary, training};
+use crate::attributes::Attributes;
 use crate::context::Context;
 use crate::dataset::{Dataset, Part};
 use crate::model::Model;
@@ -37,8 +38,7 @@ impl Page {
     pub(super) fn new(
         models: &[&Model],
         runs: &[Run],
-        dataset: Option<&Dataset>,
-        part: Option<Part>,
+        (dataset, part, attributes): (Option<&Dataset>, Option<Part>, Option<&Attributes>),
         evaluations: &[(String, Value)],
         left_out: &[String],
         ctx: &Context,
@@ -95,7 +95,7 @@ impl Page {
             section("popularity", "Popularity", "Whether recommendations go where interactions go.", grid(popularity));
             section("users", "Users", "Some of them, from those with little history to those with much.", users);
         }
-        let map = map::map(model, dataset, &mut plots, ctx)?;
+        let map = map::map(model, dataset, attributes, &mut plots, ctx)?;
         section("map", "Items", "What the embeddings hold to be alike.", map);
         let configs: Vec<String> = models.iter().map(|model| toml(&model.manifest().config)).collect();
         section(

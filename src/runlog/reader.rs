@@ -63,10 +63,8 @@ impl RunLog {
         }
         if path.join("manifest.json").is_file() {
             let listing: Listing = read_manifest(path, "peccary-model", MODEL_FORMAT_VERSION)?;
-            let is_log = |file: &&FileRecord| Path::new(&file.path).file_name().is_some_and(|name| name == NAME);
-            if let Some(record) = listing.files.iter().find(is_log) {
-                check_plain(path, record)?;
-                return Self::read(&path.join(&record.path));
+            if let Some(log) = Self::listed(path, &listing.files)? {
+                return Ok(log);
             }
         }
         let found = [path.join(NAME), partial].into_iter().find(|candidate| candidate.is_file());
@@ -80,6 +78,14 @@ impl RunLog {
                 Err(RunLogError::None { path: path.to_path_buf(), reason })
             }
         }
+    }
+
+    /// The log among the `files` of a version of the model at `path`; none where an earlier build trained it.
+    pub(crate) fn listed(path: &Path, files: &[FileRecord]) -> Result<Option<Self>, RunLogError> {
+        let is_log = |file: &&FileRecord| Path::new(&file.path).file_name().is_some_and(|name| name == NAME);
+        let Some(record) = files.iter().find(is_log) else { return Ok(None) };
+        check_plain(path, record)?;
+        Self::read(&path.join(&record.path)).map(Some)
     }
 
     fn read(path: &Path) -> Result<Self, RunLogError> {

@@ -113,7 +113,26 @@ try {
     const map = page.locator('svg[data-plot="map"]');
     await map.scrollIntoViewIfNeeded();
     await map.locator('circle').last().hover({ force: true });
-    assert.match(await tip(page).textContent(), /: [\d]+ train interactions$/);
+    assert.match(await tip(page).textContent(), /: [\d]+ train interactions(\n|$)/);
+    const colours = () => map.evaluate((svg) => [...svg.querySelectorAll('g circle')].map((dot) => getComputedStyle(dot).fill));
+    const keys = () => page.evaluate(() => [...document.querySelectorAll('[data-legend]')].filter((key) => key.checkVisibility())
+      .map((key) => key.dataset.legend));
+    const byPopularity = await colours();
+    assert.deepEqual(await keys(), ['0']);
+    for (const [at, choice] of data.plots.map.choices.entries()) {
+      await page.locator('#colour').selectOption(String(at + 1));
+      assert.deepEqual(await keys(), [String(at + 1)]);
+      const seen = await colours();
+      // Equal classes have equal colours, different ones different colours.
+      const pairs = new Set(choice.of.map((of, dot) => of + ' ' + seen[dot]));
+      assert.equal(pairs.size, new Set(choice.of).size, choice.name);
+      assert.equal(new Set(seen).size, pairs.size, choice.name);
+    }
+    if (data.plots.map.choices.length) {
+      if (shots) await page.locator('#map').screenshot({ path: shots + '-map-coloured.png' });
+      await page.locator('#colour').selectOption('0');
+    }
+    assert.deepEqual(await colours(), byPopularity);
     await page.locator('[data-zoom="in"]').click();
     assert.notEqual(await map.getAttribute('viewBox'), '0 0 1000 620');
     await page.locator('[data-zoom="all"]').click();

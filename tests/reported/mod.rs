@@ -82,3 +82,18 @@ pub fn data_of(page: &str) -> Value {
     let (_, rest) = text.split_once("<script type=\"application/json\" id=\"data\">").unwrap();
     serde_json::from_str(rest.split_once("</script>").unwrap().0).unwrap()
 }
+
+/// A table of the items but for some, with values that try to be markup.
+pub fn attributes(case: &Case) -> String {
+    let dataset = peccary::Dataset::open(&case.dataset).unwrap();
+    let quoted = |text: &str| format!("\"{}\"", text.replace('"', "\"\""));
+    let mut text = "item,kind,price,title\n".to_string();
+    for item in (0..dataset.items().len()).filter(|item| item % 7 > 0) {
+        let id = quoted(dataset.items().id(item).unwrap());
+        let (kind, title) = (quoted(NASTY[(item % 8) as usize]), quoted(&format!("{} {item}", NASTY[0])));
+        text += &format!("{id},{kind},{},{title}\n", f64::from(item) / 2.0);
+    }
+    let path = case.path("items.csv");
+    std::fs::write(&path, text).unwrap();
+    path
+}

@@ -115,7 +115,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
     let ctx = globals.context();
     let state = match () {
         () if globals.json => wait(&mut watched, &ctx, |_| Ok(()))?,
-        () if io::stdout().is_terminal() => on_terminal(&mut watched)?,
+        () if io::stdout().is_terminal() => on_terminal(&mut watched, &ctx)?,
         () => plain(&mut watched, &ctx)?,
     };
     if ctx.cancelled() {
@@ -181,20 +181,33 @@ fn plain(watched: &mut Watched, ctx: &Context) -> anyhow::Result<State> {
 }
 
 /// Shows the run on the whole terminal until it has ended, or the user leaves. One that had ended before stays.
-fn on_terminal(watched: &mut Watched) -> anyhow::Result<State> {
+fn on_terminal(watched: &mut Watched, ctx: &Context) -> anyhow::Result<State> {
+    end_without_terminal(ctx.clone());
     let mut terminal =
         ratatui::try_init().context("cannot draw on the terminal; redirect the output for plain lines")?;
-    let shown = show(watched, &mut terminal);
+    let shown = show(watched, &mut terminal, ctx);
     ratatui::restore();
     shown
 }
 
-fn show(watched: &mut Watched, terminal: &mut ratatui::DefaultTerminal) -> anyhow::Result<State> {
+/// Ends the process when it was told to and does not: keys of a terminal that was closed are waited for without end, and
+/// busily, in crossterm.
+fn end_without_terminal(ctx: Context) {
+    std::thread::spawn(move || {
+        while !ctx.cancelled() {
+            std::thread::sleep(TICK);
+        }
+        std::thread::sleep(8 * TICK);
+        std::process::exit(0);
+    });
+}
+
+fn show(watched: &mut Watched, terminal: &mut ratatui::DefaultTerminal, ctx: &Context) -> anyhow::Result<State> {
     let ended_before = watched.look()? == State::Ended;
     loop {
         let state = watched.look()?;
         terminal.draw(|frame| view::draw(frame, &watched.log, state == State::Gone))?;
-        if state != State::Running && !ended_before {
+        if state != State::Running && !ended_before || ctx.cancelled() {
             return Ok(state);
         }
         if event::poll(TICK)?

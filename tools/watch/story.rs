@@ -68,7 +68,8 @@ pub fn recipe(header: &RunHeader) -> String {
     let loss = text(config.get("loss").and_then(|loss| loss.get("kind")));
     let dimensions = text(config.get("dimensions"));
     let negatives = text(config.get("negatives").and_then(|negatives| negatives.get("count")));
-    format!("{loss}, {dimensions} dimensions, {negatives} negatives, {} threads", header.threads)
+    let threads = if header.threads == 1 { "1 thread".to_string() } else { format!("{} threads", header.threads) };
+    format!("{loss}, {dimensions} dimensions, {negatives} negatives, {threads}")
 }
 
 /// An epoch in a line.

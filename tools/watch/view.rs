@@ -144,7 +144,10 @@ fn metric(frame: &mut Frame<'_>, area: Rect, log: &RunLog) {
     let Some(last) = validations.last() else {
         let moments = log.moments();
         let points: Vec<_> = moments.iter().filter_map(|m| Some((m.epochs, m.gradient?))).collect();
-        let now = points.last().map_or(String::new(), |(_, norm)| format!(" {norm:.3e}"));
+        let now = points.last().map_or(String::new(), |(_, norm)| match *norm >= 0.001 {
+            true => format!(" {norm:.3}"),
+            false => format!(" {norm:.3e}"),
+        });
         return curve(frame, area, (&format!("gradient norm{now}"), "epoch"), &points, None, Color::Yellow);
     };
     let points: Vec<_> = validations.iter().map(|v| (f64::from(v.epoch), v.value)).collect();

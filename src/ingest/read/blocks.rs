@@ -89,10 +89,17 @@ enum Content {
 
 /// Bytes that return to the reader when dropped.
 #[derive(Debug)]
-struct Buffer {
+pub(super) struct Buffer {
     bytes: Vec<u8>,
     length: usize,
     home: Sender<Vec<u8>>,
+}
+
+impl Buffer {
+    /// The records.
+    pub(super) fn records(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
 }
 
 impl Drop for Buffer {
@@ -113,11 +120,11 @@ impl Block {
         let name = &self.info.name;
         match &self.content {
             Content::Delimited(buffer, layout) => {
-                let bytes = &buffer.bytes[..buffer.length];
+                let bytes = buffer.records();
                 delimited::parse(layout, bytes, BadRows::new(name, bytes, self.first), scratch, sink)
             }
             Content::Ndjson(buffer, layout) => {
-                let bytes = &buffer.bytes[..buffer.length];
+                let bytes = buffer.records();
                 ndjson::parse(layout, bytes, BadRows::new(name, bytes, self.first), scratch, sink)
             }
             Content::Parquet(table) => table.parse(name, self.first, sink),
@@ -289,7 +296,7 @@ impl Iterator for Blocks {
 }
 
 /// Cuts text at record boundaries.
-struct Text {
+pub(super) struct Text {
     bytes: Bytes,
     /// Bytes read before and not yet cut, from `taken` on.
     ahead: Vec<u8>,
@@ -304,14 +311,14 @@ struct Text {
 }
 
 impl Text {
-    fn new(bytes: Bytes, ahead: Vec<u8>, line: u64, limits: Limits, quoting: Option<u8>) -> Self {
+    pub(super) fn new(bytes: Bytes, ahead: Vec<u8>, line: u64, limits: Limits, quoting: Option<u8>) -> Self {
         let (home, returned) = bounded(64);
         let name = bytes.name().clone();
         Self { bytes, ahead, taken: 0, line, limits, quoting, home, returned, name }
     }
 
     /// A block's bytes and the number of their first line.
-    fn next(&mut self) -> Option<Result<(Buffer, u64), ReadError>> {
+    pub(super) fn next(&mut self) -> Option<Result<(Buffer, u64), ReadError>> {
         // Buffers that had to grow are not kept, lest one long record cost memory for ever.
         let kept = self.returned.try_iter().find(|bytes| bytes.len() == self.limits.block_bytes);
         let mut bytes = kept.unwrap_or_else(|| vec![0; self.limits.block_bytes]);

@@ -172,6 +172,33 @@ fn parse_with<D: Separator, S: RowSink>(
     Ok(count)
 }
 
+/// Finds the first `fields.len()` fields of the record at the start of `bytes`; returns where the next one begins, and how
+/// many there are, or `None` where a quoted field never ends. They stand in `text`.
+pub(super) fn record(
+    delimiter: &Delimiter,
+    bytes: &[u8],
+    text: &mut Vec<u8>,
+    fields: &mut [(usize, usize)],
+) -> (usize, Option<usize>) {
+    let end = memchr(b'\n', bytes).unwrap_or(bytes.len());
+    let line = &bytes[..end];
+    match quoting(delimiter, true) {
+        Some(byte) if memchr(b'"', line).is_some() => {
+            let split = quote::split(bytes, byte, text, fields);
+            (split.next, (!split.unclosed).then_some(split.found))
+        }
+        _ => {
+            text.clear();
+            text.extend_from_slice(line.strip_suffix(b"\r").unwrap_or(line));
+            let found = match delimiter.as_bytes() {
+                &[byte] => split(byte, text, fields),
+                several => split(several, text, fields),
+            };
+            ((end + 1).min(bytes.len()), Some(found))
+        }
+    }
+}
+
 /// Finds the first `fields.len()` fields of a line without quotes; returns how many there are of them.
 #[inline]
 fn split<D: Separator>(delimiter: D, line: &[u8], fields: &mut [(usize, usize)]) -> usize {

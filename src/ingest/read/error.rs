@@ -85,6 +85,22 @@ pub enum ReadError {
         /// What the decompressor said.
         source: io::Error,
     },
+    /// Not a delimited table with a header.
+    #[error("{name}: this is no table: write delimited text (CSV, TSV), whose first line names the columns")]
+    NoTable {
+        /// The source.
+        name: String,
+    },
+    /// A record of a table that does not fit its header.
+    #[error("{name}, line {line}: {reason}")]
+    Record {
+        /// The source.
+        name: String,
+        /// The line where the record begins.
+        line: u64,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The data is not text.
     #[error("{name}: this is not text ({what}); {remedy}")]
     Binary {

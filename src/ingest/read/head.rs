@@ -18,6 +18,18 @@ const DELIMITER_LINES: usize = 10;
 /// Lines among which an object is looked for to know its keys.
 const KEY_LINES: usize = 100;
 
+/// What the head of a table shows.
+pub(super) struct TableHead {
+    /// The bytes read so far, from the first record behind the header on.
+    pub(super) bytes: Vec<u8>,
+    /// The 1-based line number of that record.
+    pub(super) line: u64,
+    /// What stands between fields.
+    pub(super) delimiter: Delimiter,
+    /// The names of the columns.
+    pub(super) names: Vec<String>,
+}
+
 /// What the head of a source shows.
 pub(super) struct Head {
     /// The bytes read so far, from the first record on.
@@ -58,14 +70,7 @@ pub(super) fn examine(
             None => parquet(source, bytes.compression()),
         };
     }
-    if let Some((what, remedy)) = binary(&head) {
-        return Err(ReadError::Binary { name: name.into(), what, remedy });
-    }
-    // A byte order mark and blank lines come before the first record.
-    let mut start = if head.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
-    start += head[start..].iter().take_while(|b| matches!(b, b'\n' | b'\r')).count();
-    let line = 1 + newlines(&head[..start]);
-    head.drain(..start);
+    let line = first_text(name, &mut head)?;
     if head.is_empty() && complete {
         return Ok(Head { bytes: head, line, body: Body::Empty, header: false, columns: None });
     }
@@ -79,6 +84,39 @@ pub(super) fn examine(
         None if opening.starts_with(b"{") => json(name, head, line, options),
         format => text(name, head, complete, line, format, options),
     }
+}
+
+/// Reads the head of a table: delimited text whose first record names the columns.
+pub(super) fn table(source: &Source, bytes: &mut Bytes, limits: Limits) -> Result<TableHead, ReadError> {
+    let name = source.name();
+    let (mut head, complete) = first_bytes(name, bytes, limits)?;
+    if matches!(source.format, Some(Format::Parquet | Format::Ndjson)) || head.starts_with(b"PAR1") {
+        return Err(ReadError::NoTable { name: name.into() });
+    }
+    let line = first_text(name, &mut head)?;
+    let lines = first_lines(&head, complete, DELIMITER_LINES);
+    let delimiter = match source.format {
+        Some(Format::Tsv) => Some(Delimiter::literal("\t")),
+        format => delimited::detect_delimiter(&lines, format.map(|_| ","), true),
+    };
+    let delimiter = delimiter.ok_or_else(|| ReadError::NoTable { name: name.into() })?;
+    let (names, length) = first_record(&head, &delimiter, delimited::quoting(&delimiter, true));
+    let line = line + newlines(&head[..length]);
+    head.drain(..length);
+    Ok(TableHead { bytes: head, line, delimiter, names })
+}
+
+/// Takes a byte order mark and blank lines off, which come before the first record; returns its line. Refuses what is no
+/// text.
+fn first_text(name: &str, head: &mut Vec<u8>) -> Result<u64, ReadError> {
+    if let Some((what, remedy)) = binary(head) {
+        return Err(ReadError::Binary { name: name.into(), what, remedy });
+    }
+    let mut start = if head.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
+    start += head[start..].iter().take_while(|b| matches!(b, b'\n' | b'\r')).count();
+    let line = 1 + newlines(&head[..start]);
+    head.drain(..start);
+    Ok(line)
 }
 
 fn parquet(source: &Source, compression: Compression) -> Result<Head, ReadError> {

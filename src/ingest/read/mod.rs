@@ -26,6 +26,7 @@ mod parquet;
 mod quote;
 mod row;
 mod source;
+mod table;
 mod timestamp;
 
 pub use blocks::{Block, Limits, Position, Scratch, SourceInfo, open, open_at};
@@ -35,6 +36,7 @@ pub use error::ReadError;
 pub use options::{Column, Delimiter, Format, MAX_CONTEXT, ReadOptions, TimeUnit};
 pub use row::{BadRow, ContextKey, Place, Reason, Row, RowSink};
 pub use source::{Input, Source, sources};
+pub(crate) use table::Table;
 
 /// Milliseconds since 1970 of a date in text, if it is one.
 pub(super) fn date(text: &str) -> Option<i64> {

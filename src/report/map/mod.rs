@@ -1,5 +1,6 @@
 //! The map of items: a sample of their embeddings in two dimensions.
 
+mod colours;
 mod pca;
 
 use bhtsne::{Neighbor, tSNE};
@@ -8,10 +9,13 @@ use super::ReportError;
 use super::html::{Html, html, shown};
 use super::number::{count, percent};
 use super::plot::{CLASSES, Data, Dot, Frame, Scatter, table};
+use crate::attributes::Attributes;
+use crate::attributes::Described;
 use crate::context::Context;
 use crate::dataset::Dataset;
 use crate::model::Model;
 use crate::rank::{Tops, sample};
+use colours::choices;
 use pca::{Components, principal};
 
 /// Items on the map, at most.
@@ -29,13 +33,17 @@ const THETA: f32 = 0.5;
 const SEED: u64 = 11;
 /// Characters of a name.
 const NAME: usize = 60;
+/// Attributes that are said of an item, and characters of each.
+const SAID: usize = 6;
+const VALUE: usize = 40;
 /// Items that the table names.
 const NAMED: usize = 25;
 
-/// The map of `model`'s items, coloured by their train interactions where there is a dataset.
+/// The map of `model`'s items, coloured by their train interactions where there is a dataset, or by their attributes.
 pub(super) fn map(
     model: &Model,
     dataset: Option<&Dataset>,
+    attributes: Option<&Attributes>,
     data: &mut Data,
     ctx: &Context,
 ) -> Result<Html, ReportError> {
@@ -56,7 +64,16 @@ pub(super) fn map(
     let near = neighbours(&found, ctx)?;
     let places = places(&found, &near)?;
     let popularity = |item: u32| dataset.map_or(0, |d| u64::from(d.popularity()[item as usize].to_native()));
-    let name = |item: u32| shown(model.item_ids().id(item).unwrap_or_default(), NAME);
+    let described = match (dataset, attributes) {
+        (Some(dataset), Some(attributes)) => attributes.describe(dataset, &items, SAID, ctx)?,
+        _ => vec![Described::default(); items.len()],
+    };
+    let choices = attributes.filter(|_| dataset.is_some()).map_or(Vec::new(), |a| choices(a, &items));
+    let name = |item: u32| {
+        let id = shown(model.item_ids().id(item).unwrap_or_default(), NAME);
+        let title = items.binary_search(&item).ok().and_then(|at| described[at].title.as_deref());
+        title.map_or(id.clone(), |title| format!("{} ({id})", shown(title, NAME)))
+    };
     let values: Vec<u64> = items.iter().map(|item| popularity(*item)).collect();
     let classes = Classes::of(&values);
     let dot = |(at, item): (usize, &u32)| Dot {
@@ -65,7 +82,14 @@ pub(super) fn map(
         class: dataset.map_or(2, |_| classes.of_value(values[at])),
         name: name(*item),
         value: values[at],
+        more: described[at]
+            .values
+            .iter()
+            .map(|(name, value)| format!("{}: {}", shown(name, VALUE), shown(value, VALUE)))
+            .collect(),
+        chosen: choices.iter().map(|choice| choice.of[at]).collect(),
     };
+    let dots = items.iter().enumerate().map(dot).collect();
     let mut order: Vec<usize> = (0..items.len()).collect();
     order.sort_by_key(|at| std::cmp::Reverse(values[*at]));
     let row = |at: &usize| {
@@ -75,9 +99,10 @@ pub(super) fn map(
     };
     let heads = ["item", "train interactions", "nearest items of the map"].map(String::from);
     let scatter = Scatter {
-        dots: items.iter().enumerate().map(dot).collect(),
+        dots,
         what: "train interactions".into(),
         classes: if dataset.is_some() { classes.names() } else { Vec::new() },
+        choices,
         table: table(&heads, order.iter().take(NAMED).map(row)),
     };
     let caption = format!(
@@ -90,13 +115,23 @@ pub(super) fn map(
         found.components,
         percent(found.explained),
     );
+    let colours = match scatter.choices.is_empty() {
+        true => Html::default(),
+        false => {
+            let names = std::iter::once(&scatter.what).chain(scatter.choices.iter().map(|choice| &choice.name));
+            let option = |(at, name): (usize, &String)| html!("<option value=\"{}\">{}</option>", at, name);
+            let options = names.enumerate().map(option).collect::<Html>();
+            html!("<label>Colour by <select id=\"colour\" autocomplete=\"off\">{}</select></label>", options)
+        }
+    };
     let figure = scatter.draw(&Frame { id: "map", title: "Map of items", caption: &caption }, data);
     Ok(html!(
         "<div class=\"map\"><div class=\"tools\"><label>Find an item <input type=\"search\" id=\"find\" \
-         autocomplete=\"off\" spellcheck=\"false\"></label><output id=\"found\"></output><span class=\"zoom\">\
+         autocomplete=\"off\" spellcheck=\"false\"></label><output id=\"found\"></output>{}<span class=\"zoom\">\
          <button type=\"button\" data-zoom=\"in\" aria-label=\"Zoom in\">+</button>\
          <button type=\"button\" data-zoom=\"out\" aria-label=\"Zoom out\">−</button>\
          <button type=\"button\" data-zoom=\"all\">All</button></span></div>{}</div>",
+        colours,
         figure
     ))
 }

@@ -9,7 +9,7 @@ mod scatter;
 pub(super) use axis::{Axis, Form};
 pub(super) use bars::Bars;
 pub(super) use lines::{Band, Lines, Mark, Series};
-pub(super) use scatter::{CLASSES, Dot, Scatter};
+pub(super) use scatter::{CLASSES, Choice, Dot, HUES, OTHER, Scatter, UNKNOWN};
 
 use serde_json::{Map, Value};
 
