@@ -169,14 +169,7 @@ impl RunLog {
 
     /// Whether a process has it open for writing. False also where the file system has no locks.
     pub fn is_being_written(&self) -> bool {
-        match self.file.try_lock_shared() {
-            Ok(()) => {
-                // A lock that is not returned is let go of with the file.
-                let _ = self.file.unlock();
-                false
-            }
-            Err(error) => io::Error::from(error).kind() == io::ErrorKind::WouldBlock,
-        }
+        is_locked(&self.file)
     }
 
     /// What was measured at intervals, of the run as it went on: what was lost is left out.
@@ -237,6 +230,22 @@ impl RunLog {
             }
         }
         kept
+    }
+}
+
+/// Whether a process has the log at `path` open for writing.
+pub(crate) fn is_being_written(path: &Path) -> bool {
+    File::open(path).is_ok_and(|file| is_locked(&file))
+}
+
+fn is_locked(file: &File) -> bool {
+    match file.try_lock_shared() {
+        Ok(()) => {
+            // A lock that is not returned is let go of with the file.
+            let _ = file.unlock();
+            false
+        }
+        Err(error) => io::Error::from(error).kind() == io::ErrorKind::WouldBlock,
     }
 }
 

@@ -27,6 +27,7 @@ fn data(folder: &Path) -> Dataset {
 fn origin(data: &Dataset) -> Origin {
     let config = TrainConfig { dimensions: 3, ..TrainConfig::default() };
     Origin {
+        run: Origin::new_run(),
         peccary: "0".into(),
         dataset: data.path().into(),
         fingerprint: data.fingerprint().into(),
