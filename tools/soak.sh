@@ -48,6 +48,8 @@ attempt() {
         # The shell's own note of the killing is no news.
         { wait "$child" || code=$?; } 2> kill.log
     fi
+    # An update has nothing to do where nothing was appended since, or where the one before was killed behind its end.
+    if [ "$code" = 1 ] && [ "$1" = update ] && grep -q "nothing has been appended" out.log; then return 0; fi
     if [ "$code" != 0 ] && [ "$code" != 137 ]; then
         fail "peccary $* ended with $code: $(cat out.log)"
     fi
@@ -60,7 +62,9 @@ quietly() {
 
 # Distinct pairs in the dataset $1, all parts together.
 count() {
-    "$peccary" inspect --json --quiet "$1" | grep -o '"interactions":[0-9]*' | cut -d: -f2 | awk '{ n += $1 } END { print n + 0 }'
+    # Changes have counts of interactions, too.
+    "$peccary" inspect --json --quiet "$1" | sed 's/.*"parts":\(.*\),"columns":.*/\1/' |
+        grep -o '"interactions":[0-9]*' | cut -d: -f2 | awk '{ n += $1 } END { print n + 0 }'
 }
 
 # A new log of some thousand rows, by users and items that are partly new: its name is in $log.
