@@ -135,6 +135,8 @@ step_forget() {
     [ -s pairs.next ] || return 0
     until attempt forget data.pec --user "$user"; do
         quietly verify data.pec
+        # It may have been killed behind the rename.
+        [ "$(count data.pec)" != "$(wc -l < pairs.next)" ] || break
     done
     mv pairs.next pairs
 }
@@ -182,6 +184,14 @@ for command in compact forget update versions; do
     if has "$command"; then steps_there+=("$command" "$command"); else echo "left out: $command"; fi
 done
 
+# Says what was done.
+tell() {
+    local step summary=
+    for step in "${!done_steps[@]}"; do summary+=" ${done_steps[$step]} $step"; done
+    echo "$1 $steps steps and $kills kills in $SECONDS s (seed $seed):$summary"
+}
+
+trap 'tell "told to stop after"; cd / && rm -rf "$work"; exit 130' INT TERM
 step_ingest
 check_dataset
 while ((SECONDS < minutes * 60)); do
@@ -194,7 +204,5 @@ while ((SECONDS < minutes * 60)); do
     check_model
     done_steps[$step]=$((${done_steps[$step]:-0} + 1))
 done
-summary=
-for step in "${!done_steps[@]}"; do summary+=" ${done_steps[$step]} $step"; done
-echo "survived $steps steps and $kills kills in $SECONDS s (seed $seed):$summary"
+tell survived
 cd / && rm -rf "$work"

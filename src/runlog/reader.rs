@@ -176,7 +176,7 @@ impl RunLog {
     pub fn moments(&self) -> Vec<&RunMoment> {
         self.kept(
             |record| if let RunRecord::Now(moment) = record { Some(moment) } else { None },
-            |moment, place| moment.triples <= place.triples,
+            |moment, (_, triples)| moment.triples <= triples,
         )
     }
 
@@ -184,7 +184,7 @@ impl RunLog {
     pub fn epochs(&self) -> Vec<&RunEpoch> {
         self.kept(
             |record| if let RunRecord::Epoch(epoch) = record { Some(&**epoch) } else { None },
-            |epoch, place| f64::from(epoch.epoch) <= place.epochs,
+            |epoch, (epochs, _)| f64::from(epoch.epoch) <= epochs,
         )
     }
 
@@ -192,7 +192,7 @@ impl RunLog {
     pub fn validations(&self) -> Vec<&RunValidation> {
         self.kept(
             |record| if let RunRecord::Valid(validation) = record { Some(validation) } else { None },
-            |validation, place| f64::from(validation.epoch) <= place.epochs,
+            |validation, (epochs, _)| f64::from(validation.epoch) <= epochs,
         )
     }
 
@@ -214,21 +214,24 @@ impl RunLog {
         }
     }
 
-    /// Records of a kind, without those that were lost when the run went on from a place before them.
+    /// Records of a kind, without those that were lost when the run went on from a place before them: `survives` has the
+    /// first place of all that it went on from later. O(records).
     fn kept<'a, T>(
         &'a self,
         of: impl Fn(&'a RunRecord) -> Option<&'a T>,
-        survives: impl Fn(&T, &RunEvent) -> bool,
+        survives: impl Fn(&T, (f64, u64)) -> bool,
     ) -> Vec<&'a T> {
         let mut kept = Vec::new();
-        for record in &self.records {
+        let (mut epochs, mut triples) = (f64::INFINITY, u64::MAX);
+        for record in self.records.iter().rev() {
             match record {
                 RunRecord::Event(event) if matches!(event.what, RunHappening::Resumed | RunHappening::Rollback) => {
-                    kept.retain(|seen: &&T| survives(seen, event));
+                    (epochs, triples) = (epochs.min(event.epochs), triples.min(event.triples));
                 }
-                other => kept.extend(of(other)),
+                other => kept.extend(of(other).filter(|seen| survives(seen, (epochs, triples)))),
             }
         }
+        kept.reverse();
         kept
     }
 }
