@@ -20,7 +20,7 @@ use crate::dataset::Dataset;
 use crate::model::InstructionSet;
 use crate::runlog::{NAME, RunHappening, RunLog, RunLogWriter};
 use crate::storage::{CheckedWriter, FileRecord, HEADER_LEN, write_manifest};
-use crate::train::{CheckpointEvery, Schedule, TrainCheckpoint, TrainConfig, ValidationConfig, train};
+use crate::train::{CheckpointEvery, Schedule, TrainCheckpoint, TrainConfig, TrainError, ValidationConfig, train};
 
 /// What depends on the machine, the build or the moment, and has a name in seeds.
 const NAMES: [&str; 5] = ["@peccary@", "@dataset@", "@set@", "@tables@", "@best@"];
@@ -74,7 +74,7 @@ impl Kept {
         ingested(root.path());
         let dataset = Dataset::open(root.path().join("log.pec")).expect("the dataset is opened");
         // No validation is an improvement by so much: behind the second one a plateau is told, and that ends the run.
-        let validation = ValidationConfig { min_delta: 1e9, ..ValidationConfig::default() };
+        let validation = ValidationConfig { metric: "ndcg@5".into(), min_delta: 1e9, ..ValidationConfig::default() };
         let mut config =
             TrainConfig { dimensions: 3, epochs: 4, validation: Some(validation), ..TrainConfig::default() };
         config.optimizer.schedule = Schedule::Plateau;
@@ -83,7 +83,8 @@ impl Kept {
         let stop = Arc::new(AtomicBool::new(false));
         let ctx = context().with_cancel(stop.clone()).with_progress(Arc::new(StopAtMessage(stop)));
         let output = root.path().join("kept.model");
-        train(&dataset, &config, &output, false, &ctx).expect_err("the training is interrupted");
+        let error = train(&dataset, &config, &output, false, &ctx).expect_err("the training is interrupted");
+        assert!(matches!(error, TrainError::Kept { .. }), "{error}");
         let mut files = BTreeMap::new();
         read_below(&root.path().join("kept.model.partial"), "", &mut files);
         let manifest = files.keys().find_map(|path| path.strip_suffix(MANIFEST)).expect("there is a checkpoint");
