@@ -20,7 +20,9 @@ use crate::dataset::Dataset;
 use crate::model::InstructionSet;
 use crate::runlog::{NAME, RunHappening, RunLog, RunLogWriter};
 use crate::storage::{CheckedWriter, FileRecord, HEADER_LEN, write_manifest};
-use crate::train::{CheckpointEvery, Schedule, TrainCheckpoint, TrainConfig, TrainError, ValidationConfig, train};
+use crate::train::{
+    CheckpointEvery, OptimizerKind, Schedule, TrainCheckpoint, TrainConfig, TrainError, ValidationConfig, train,
+};
 
 /// What depends on the machine, the build or the moment, and has a name in seeds.
 const NAMES: [&str; 5] = ["@peccary@", "@dataset@", "@set@", "@tables@", "@best@"];
@@ -77,6 +79,8 @@ impl Kept {
         let validation = ValidationConfig { metric: "ndcg@5".into(), min_delta: 1e9, ..ValidationConfig::default() };
         let mut config =
             TrainConfig { dimensions: 3, epochs: 4, validation: Some(validation), ..TrainConfig::default() };
+        // With a state of its own, so that the tables are not the best ones.
+        config.optimizer.kind = OptimizerKind::Adagrad;
         config.optimizer.schedule = Schedule::Plateau;
         config.optimizer.patience = Some(1);
         config.checkpoint.every = CheckpointEvery::Triples(1 << 40);
@@ -163,10 +167,10 @@ impl Kept {
         self.write(content);
     }
 
-    /// Goes on with whatever is there, to its end or to an error.
-    fn go_on(&self) {
+    /// Goes on with whatever is there, to its end or to an error; whether that is the end.
+    fn go_on(&self) -> bool {
         let output = self.root.path().join("kept.model");
-        let Ok(mut checkpoint) = TrainCheckpoint::open(&output) else { return };
+        let Ok(mut checkpoint) = TrainCheckpoint::open(&output) else { return false };
         let _ = (checkpoint.dataset().is_dir(), checkpoint.position());
         let config = checkpoint.config().clone();
         let _ = checkpoint.reconfigure(&config);
@@ -180,9 +184,10 @@ impl Kept {
                 let _ = is_done.recv_timeout(ENOUGH);
                 stop.store(true, Ordering::Relaxed);
             });
-            let _ = checkpoint.resume(&dataset, &ctx);
+            let resumed = checkpoint.resume(&dataset, &ctx);
             drop(done);
-        });
+            resumed.is_ok()
+        })
     }
 
     fn best_name(&self) -> &str {
@@ -199,6 +204,10 @@ impl Kept {
 
 /// The manifest, among files as they were written.
 pub(super) fn manifest(input: &[u8]) {
+    go_on_with_manifest(input);
+}
+
+fn go_on_with_manifest(input: &[u8]) -> bool {
     with_kept(|kept| {
         kept.restore();
         let mut text = input.to_vec();
@@ -208,8 +217,8 @@ pub(super) fn manifest(input: &[u8]) {
         let end = format!("{CHECKSUM}{:016x}\"\n}}\n", xxh3_64(&text));
         text.extend_from_slice(end.as_bytes());
         fs::write(kept.partial().join(kept.path_of_manifest()), text).expect("a manifest is written");
-        kept.go_on();
-    });
+        kept.go_on()
+    })
 }
 
 /// As it was left, between two epochs; in the middle of an epoch, with windows that are open; and of a deterministic run, in the
@@ -317,4 +326,26 @@ pub(super) fn run_log_seeds() -> Vec<Vec<u8>> {
         other.pop();
         vec![log, other]
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_seeds_are_gone_on_with_to_the_end() {
+        for (number, seed) in manifest_seeds().iter().enumerate() {
+            assert!(go_on_with_manifest(seed), "seed {number}");
+        }
+        for end in ["tables", "best"] {
+            let path =
+                with_kept(|kept| if end == "best" { kept.best_name().into() } else { format!("{}/tables", kept.slot) });
+            let name = if end == "best" { path.clone() } else { "tables".to_string() };
+            let payload = with_kept(|kept| kept.payload(&path));
+            assert!(with_kept(|kept| {
+                kept.doctor((&path, &name, end), &payload);
+                kept.go_on()
+            }));
+        }
+    }
 }
