@@ -229,7 +229,8 @@ impl Contexts {
         }
         let mut index = Vec::new();
         for place in stream.places(|file| opened[file].chunks.len()) {
-            let (file, c) = place.ok_or_else(|| inconsistent("the index lists chunks that are not there".into()))?;
+            let (file, c) =
+                place.ok_or_else(|| inconsistent("the index lists chunks that are not there, or one twice".into()))?;
             if index.len().is_multiple_of(CHECKED) {
                 opened[file as usize].file().let_go();
             }

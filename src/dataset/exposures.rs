@@ -157,7 +157,8 @@ impl Exposures {
         }
         let (mut index, mut next_user, mut exposures) = (Vec::new(), 0u32, 0u64);
         for place in stream.places(|file| opened[file].chunks.len()) {
-            let (file, c) = place.ok_or_else(|| inconsistent("the index lists chunks that are not there".into()))?;
+            let (file, c) =
+                place.ok_or_else(|| inconsistent("the index lists chunks that are not there, or one twice".into()))?;
             if index.len().is_multiple_of(CHECKED) {
                 opened[file as usize].file().let_go();
             }

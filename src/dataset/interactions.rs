@@ -68,7 +68,8 @@ impl Interactions {
             file.release(0..file.bytes().len());
         };
         for place in stream.places(|file| shards[file].interactions.chunks.len()) {
-            let (shard, c) = place.ok_or_else(|| inconsistent("the index lists chunks that are not there".into()))?;
+            let (shard, c) =
+                place.ok_or_else(|| inconsistent("the index lists chunks that are not there, or one twice".into()))?;
             let path = &stream.files[shard as usize];
             let Shard { interactions: rows, positives } = &shards[shard as usize];
             let (chunk, bitmaps) = (Chunk { root: &rows.chunks[c as usize] }, &positives.chunks[c as usize]);

@@ -3,6 +3,7 @@
 //! A dataset has several streams of chunks: the interactions of each part, the context of the train part, the exposures.
 //! Chunk *k* of each is of the same users.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use rkyv::{Archive, Serialize};
@@ -76,12 +77,14 @@ impl Stream {
         }
     }
 
-    /// Files and chunks in order; `chunks` says how many a file has. `None` at a run that is not there.
+    /// Files and chunks in order; `chunks` says how many a file has. `None` at a run that is not there, and where there are
+    /// more than all files have: chunks without users could else be repeated without end.
     pub(super) fn places<'a>(
         &'a self,
         chunks: impl Fn(usize) -> usize + 'a,
     ) -> impl Iterator<Item = Option<(u32, u32)>> + 'a {
-        self.runs.iter().flat_map(move |run| {
+        let most: usize = (0..self.files.len()).map(&chunks).sum();
+        let places = self.runs.iter().flat_map(move |run| {
             let held = if (run.file as usize) < self.files.len() { chunks(run.file as usize) } else { 0 };
             let end = match run.count {
                 u32::MAX => Some(held as u64),
@@ -91,7 +94,8 @@ impl Stream {
             let file = run.file;
             let places = u64::from(run.first)..end.unwrap_or_default();
             wrong.into_iter().chain(places.map(move |chunk| Some((file, chunk as u32))))
-        })
+        });
+        places.enumerate().map(move |(number, place)| place.filter(|_| number < most))
     }
 }
 
@@ -142,7 +146,14 @@ impl LiveChunks {
                 })
                 .collect(),
         };
-        Ok(Self { streams: archive.streams.iter().map(stream).collect() })
+        let streams: Vec<Stream> = archive.streams.iter().map(stream).collect();
+        // Each is opened, and compared with its checksum, as often as it is listed.
+        let listed: Vec<&String> = streams.iter().flat_map(|s| &s.files).collect();
+        if listed.iter().collect::<HashSet<_>>().len() < listed.len() {
+            let reason = "it lists a file twice".to_string();
+            return Err(StorageError::Damaged { path: folder.join(&record.path), reason });
+        }
+        Ok(Self { streams })
     }
 
     /// Writes the index.
@@ -170,4 +181,54 @@ pub(super) fn record<'a>(folder: &Path, files: &'a [FileRecord], path: &str) -> 
         path: folder.to_path_buf(),
         reason: format!("the manifest does not list {path}"),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::interactions::Interactions;
+    use super::*;
+    use crate::rank::fixture;
+
+    const SHARD: &str = "train/00000.shard";
+
+    fn stream(count: u32, times: usize) -> Stream {
+        Stream { name: "train".into(), files: vec![SHARD.into()], runs: vec![Run { file: 0, first: 0, count }; times] }
+    }
+
+    #[test]
+    fn chunks_without_users_cannot_be_repeated() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("d");
+        // A chunk without users, and one with two.
+        for (users, runs, is_sound) in [(vec![], 1, true), (vec![], 2, false), (vec![vec![0], vec![1]], 1, true)] {
+            let _ = std::fs::remove_dir_all(&path);
+            let counts = (users.len() as u32, 3);
+            let data = fixture::dataset(&path, 3, &[(Part::Train, users)]);
+            let (files, summary) = (&data.manifest().files, data.train().summary());
+            let opened = Interactions::open(&path, files, &stream(1, runs), counts, summary);
+            assert_eq!(opened.is_ok(), is_sound, "{counts:?} {runs}");
+        }
+    }
+
+    #[test]
+    fn no_more_places_are_looked_at_than_there_are_chunks() {
+        // Billions of them in a few bytes.
+        let lies = stream(u32::MAX - 1, 1000);
+        assert_eq!(lies.places(|_| u32::MAX as usize).take_while(Option::is_some).take(1 << 20).count(), 1 << 20);
+        assert_eq!(stream(2, 1000).places(|_| 2).take_while(Option::is_some).count(), 2);
+        assert_eq!(stream(3, 1).places(|_| 2).next(), Some(None));
+    }
+
+    #[test]
+    fn an_index_that_lists_a_file_twice_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        for (files, is_sound) in [(vec!["a", "b"], true), (vec!["a", "b", "a"], false)] {
+            let files = files.into_iter().map(String::from).collect();
+            let streams = vec![Stream { files, ..stream(1, 1) }, Stream::new("test")];
+            let path = folder.path().join("chunks.pec");
+            let record = LiveChunks { streams }.write(&path, "chunks.pec").unwrap();
+            assert_eq!(LiveChunks::open(folder.path(), &record).is_ok(), is_sound);
+            std::fs::remove_file(&path).unwrap();
+        }
+    }
 }

@@ -17,7 +17,7 @@ fn state(root: &Path) -> Result<String, Box<dyn Error>> {
     Ok(format!("{} in {}", dataset.fingerprint(), names.join(" ")))
 }
 
-fn append(log: &Path, root: &Path) -> Result<(), Box<dyn Error>> {
+pub(super) fn append(log: &Path, root: &Path) -> Result<(), Box<dyn Error>> {
     let path = root.join("out.pec");
     let mut options = append_options(&path)?;
     options.on_error = OnError::Skip;

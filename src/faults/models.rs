@@ -1,14 +1,17 @@
-//! Training and publishing a model.
+//! Training, publishing and updating a model.
 
 use std::error::Error;
 use std::path::Path;
 
+use super::changes::append;
+use super::datasets::{logs, run as ingest};
 use super::trial::{Trial, Tried};
 use crate::context::{ByteSize, Context};
 use crate::dataset::{Dataset, Part};
+use crate::ingest::Leftover;
 use crate::model::{Model, rollback, versions};
 use crate::rank::fixture;
-use crate::train::{CheckpointEvery, TrainCheckpoint, TrainConfig, TrainError, TrainRun, train};
+use crate::train::{CheckpointEvery, TrainCheckpoint, TrainConfig, TrainError, TrainRun, UpdateOptions, train, update};
 
 pub(super) fn ctx() -> Context {
     Context::new(1, ByteSize(256 << 20))
@@ -69,6 +72,24 @@ fn training_survives_faults() {
     train_trial(true, Tried::Fault);
 }
 
+/// What every update begins with: what a run that is over has left beside the model goes. This one ends behind that.
+fn tidy(dataset: &Dataset, root: &Path) -> Result<(), Box<dyn Error>> {
+    match update(&root.join("out.model"), dataset, &UpdateOptions::default(), &ctx()) {
+        Err(TrainError::NothingNew { .. }) => Ok(()),
+        other => Err(format!("{other:?}").into()),
+    }
+}
+
+/// Whether version `number` is there. It may be whole, and not yet the current one: then it is made that.
+fn made(root: &Path, number: u32) -> Result<bool, Box<dyn Error>> {
+    let output = root.join("out.model");
+    let is_there = output.exists() && versions(&output)?.iter().any(|version| version.number == number);
+    if is_there {
+        rollback(&output, Some(number))?;
+    }
+    Ok(is_there)
+}
+
 /// The next version of a model that is there.
 fn version_trial(tried: Tried) {
     let folder = tempfile::tempdir().unwrap();
@@ -77,17 +98,7 @@ fn version_trial(tried: Tried) {
         prepare: &|root| run(&dataset, root, 1, false).unwrap(),
         act: &|root| run(&dataset, root, 2, false),
         state: &|root| state(&root.join("out.model")),
-        again: &|root| {
-            let output = root.join("out.model");
-            // It may be whole, and not yet the current one.
-            if versions(&output)?.iter().any(|version| version.number == 2) {
-                rollback(&output, Some(2))?;
-                // What the run kept beside the model goes with the next training, or by --restart where it is a checkpoint.
-                let _ = std::fs::remove_dir_all(root.join("out.model.partial"));
-                return Ok(());
-            }
-            run(&dataset, root, 2, false)
-        },
+        again: &|root| if made(root, 2)? { tidy(&dataset, root) } else { run(&dataset, root, 2, false) },
     };
     let count = trial.run(tried);
     assert!(count > 10, "{count}");
@@ -104,34 +115,43 @@ fn further_versions_survive_faults() {
 }
 
 /// Trains with a checkpoint after each epoch.
-fn run_kept(dataset: &Dataset, root: &Path, run: TrainRun) -> Result<(), Box<dyn Error>> {
+fn run_kept(dataset: &Dataset, root: &Path) -> Result<(), Box<dyn Error>> {
     let mut config = TrainConfig { epochs: 4, dimensions: 4, deterministic: true, ..TrainConfig::default() };
     config.checkpoint.every = CheckpointEvery::Epoch;
-    train(dataset, &config, &root.join("out.model"), run, &ctx())?;
+    train(dataset, &config, &root.join("out.model"), TrainRun::default(), &ctx())?;
     Ok(())
 }
 
-/// Goes on from the last checkpoint, and begins anew where there is none, or the model is there already.
-fn go_on(dataset: &Dataset, root: &Path) -> Result<(), Box<dyn Error>> {
-    let output = root.join("out.model");
-    if output.exists() {
-        return run_kept(dataset, root, TrainRun { force: true, restart: true });
+/// Goes on from the last checkpoint until there is version `number`, and begins anew where there is none. Where it was published
+/// before its checkpoints were removed, that is said, or an update follows, as `resumes` has it: nothing is in the way.
+fn go_on(dataset: &Dataset, root: &Path, number: u32, resumes: bool) -> Result<(), Box<dyn Error>> {
+    let is_made = made(root, number)?;
+    if is_made && !resumes {
+        return tidy(dataset, root);
     }
-    match TrainCheckpoint::open(&output) {
-        Ok(checkpoint) => checkpoint.resume(dataset, &ctx()).map(|_| ()).map_err(Into::into),
-        Err(TrainError::NothingToResume { .. }) => run_kept(dataset, root, TrainRun::default()),
+    match TrainCheckpoint::open(root.join("out.model")) {
+        Ok(_) if is_made => Err("it can be gone on with, and is published".into()),
+        Ok(checkpoint) => Ok(drop(checkpoint.resume(dataset, &ctx())?)),
+        Err(TrainError::Published { number: its, current: true, .. }) if is_made && its == number => Ok(()),
+        // Where there was no checkpoint, or no more.
+        Err(TrainError::NothingToResume { .. }) if is_made => tidy(dataset, root),
+        Err(TrainError::NothingToResume { .. }) => run_kept(dataset, root),
         Err(error) => Err(error.into()),
     }
 }
 
-fn checkpoint_trial(tried: Tried) {
+fn checkpoint_trial(tried: Tried, older: bool, resumes: bool) {
     let folder = tempfile::tempdir().unwrap();
     let dataset = dataset(folder.path());
     let trial = Trial {
-        prepare: &|_| {},
-        act: &|root| run_kept(&dataset, root, TrainRun::default()),
+        prepare: &|root| {
+            if older {
+                run(&dataset, root, 1, false).unwrap();
+            }
+        },
+        act: &|root| run_kept(&dataset, root),
         state: &|root| state(&root.join("out.model")),
-        again: &|root| go_on(&dataset, root),
+        again: &|root| go_on(&dataset, root, 1 + u32::from(older), resumes),
     };
     let count = trial.run(tried);
     assert!(count > 40, "{count}");
@@ -139,10 +159,44 @@ fn checkpoint_trial(tried: Tried) {
 
 #[test]
 fn checkpoints_survive_crashes() {
-    checkpoint_trial(Tried::Crash);
+    checkpoint_trial(Tried::Crash, false, true);
+    checkpoint_trial(Tried::Crash, true, false);
 }
 
 #[test]
 fn checkpoints_survive_faults() {
-    checkpoint_trial(Tried::Fault);
+    checkpoint_trial(Tried::Fault, true, true);
+    checkpoint_trial(Tried::Fault, false, false);
+}
+
+/// An update by what was appended.
+fn update_trial(tried: Tried) {
+    let (folder, [one, two]) = logs();
+    ingest(&one, folder.path(), false, Leftover::Refuse).unwrap();
+    let old = Dataset::open(folder.path().join("out.pec")).unwrap();
+    append(&two, folder.path()).unwrap();
+    let grown = Dataset::open(folder.path().join("out.pec")).unwrap();
+    let options = UpdateOptions { epochs: 2, ..UpdateOptions::default() };
+    let act = |root: &Path| -> Result<(), Box<dyn Error>> {
+        update(&root.join("out.model"), &grown, &options, &ctx())?;
+        Ok(())
+    };
+    let trial = Trial {
+        prepare: &|root| run(&old, root, 1, false).unwrap(),
+        act: &act,
+        state: &|root| state(&root.join("out.model")),
+        again: &|root| if made(root, 2)? { tidy(&grown, root) } else { act(root) },
+    };
+    let count = trial.run(tried);
+    assert!(count > 10, "{count}");
+}
+
+#[test]
+fn updates_survive_crashes() {
+    update_trial(Tried::Crash);
+}
+
+#[test]
+fn updates_survive_faults() {
+    update_trial(Tried::Fault);
 }

@@ -166,11 +166,11 @@ impl Trial<'_> {
         (self.again)(&around.root).unwrap_or_else(|e| panic!("{}: then: {e}", what()));
         let state = (self.state)(&around.root).unwrap_or_else(|e| panic!("{}: then: {e}", what()));
         assert_eq!(state, around.new, "{}: then", what());
-        // A run log may be missing: no training fails for it.
-        let is_log = |path: &PathBuf| path.file_name().is_some_and(|name| name == "run.ndjson");
+        // A run log may be missing: no training fails for it. A lock stays with whoever had to take it.
+        let may_differ = |path: &PathBuf| path.file_name().is_some_and(|name| name == "run.ndjson" || name == ".lock");
         let names: BTreeSet<PathBuf> =
-            Disk::scan(&around.root).crash(0).into_keys().filter(|path| !is_log(path)).collect();
-        let wanted: BTreeSet<PathBuf> = around.names.iter().filter(|path| !is_log(path)).cloned().collect();
+            Disk::scan(&around.root).crash(0).into_keys().filter(|path| !may_differ(path)).collect();
+        let wanted: BTreeSet<PathBuf> = around.names.iter().filter(|path| !may_differ(path)).cloned().collect();
         assert_eq!(names, wanted, "{}: left behind", what());
     }
 }

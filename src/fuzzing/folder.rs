@@ -17,8 +17,8 @@ use crate::ingest::{
 use crate::storage::{CheckedWriter, HEADER_LEN, write_manifest};
 use crate::train::{TrainConfig, train};
 
-const MANIFEST: &str = "manifest.json";
-const CHECKSUM: &str = "  \"checksum\": \"";
+pub(super) const MANIFEST: &str = "manifest.json";
+pub(super) const CHECKSUM: &str = "  \"checksum\": \"";
 
 /// A folder, and its files as they were.
 pub(super) struct Folder {
@@ -58,24 +58,7 @@ impl Folder {
     fn new(name: &'static str) -> Self {
         let root = scratch();
         let path = |name: &str| root.path().join(name);
-        fs::write(path("log.csv"), log()).expect("the log is written");
-        let column = |name: &str| Some(Column::Name(name.into()));
-        let context_columns = vec![Column::Name("device".into())];
-        let read = ReadOptions {
-            weight: column("weight"),
-            event: column("event"),
-            context: context_columns,
-            ..ReadOptions::default()
-        };
-        let options = IngestOptions {
-            read,
-            exposure_events: vec!["view".into()],
-            split: "random:0.1".parse().expect("a split"),
-            valid_split: "random:0.1".parse().expect("a split"),
-            ..IngestOptions::default()
-        };
-        let inputs = Inputs::from(vec![Input::Path(path("log.csv"))]);
-        ingest(&inputs, &options, &path("log.pec"), false, &context()).expect("the log is ingested");
+        let (inputs, options) = ingested(root.path());
         let dataset = Dataset::open(path("log.pec")).expect("the dataset is opened");
         let config = TrainConfig { dimensions: 3, epochs: 2, deterministic: true, ..TrainConfig::default() };
         train(&dataset, &config, &path("log.model"), false, &context()).expect("a model is trained");
@@ -229,7 +212,31 @@ impl Folder {
     }
 }
 
-fn read_below(folder: &Path, prefix: &str, files: &mut BTreeMap<String, Vec<u8>>) {
+/// Ingests the small log into `log.pec` in `root`; what of, and how.
+pub(super) fn ingested(root: &Path) -> (Inputs, IngestOptions) {
+    let path = |name: &str| root.join(name);
+    fs::write(path("log.csv"), log()).expect("the log is written");
+    let column = |name: &str| Some(Column::Name(name.into()));
+    let context_columns = vec![Column::Name("device".into())];
+    let read = ReadOptions {
+        weight: column("weight"),
+        event: column("event"),
+        context: context_columns,
+        ..ReadOptions::default()
+    };
+    let options = IngestOptions {
+        read,
+        exposure_events: vec!["view".into()],
+        split: "random:0.1".parse().expect("a split"),
+        valid_split: "random:0.1".parse().expect("a split"),
+        ..IngestOptions::default()
+    };
+    let inputs = Inputs::from(vec![Input::Path(path("log.csv"))]);
+    ingest(&inputs, &options, &path("log.pec"), false, &context()).expect("the log is ingested");
+    (inputs, options)
+}
+
+pub(super) fn read_below(folder: &Path, prefix: &str, files: &mut BTreeMap<String, Vec<u8>>) {
     for entry in folder.read_dir().expect("the folder is listed") {
         let entry = entry.expect("the folder is listed");
         let name = format!("{prefix}{}", entry.file_name().to_string_lossy());

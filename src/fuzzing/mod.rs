@@ -4,6 +4,7 @@
 //! Checksums would keep a fuzzer out of what lies behind them, so what is to be parsed is put into a frame with the right
 //! ones. After a successful open everything is used: nothing may panic, however little it makes sense.
 
+mod checkpoints;
 mod datasets;
 mod folder;
 mod models;
@@ -41,6 +42,10 @@ pub static TARGETS: &[Target] = &[
     Target { name: "grown_dictionary", run: datasets::grown_dictionary, seeds: || datasets::grown_seeds("kind:dict") },
     Target { name: "model_manifest", run: models::manifest, seeds: models::manifest_seeds },
     Target { name: "factors", run: models::factors, seeds: models::factors_seeds },
+    Target { name: "checkpoint_manifest", run: checkpoints::manifest, seeds: checkpoints::manifest_seeds },
+    Target { name: "checkpoint_tables", run: checkpoints::tables, seeds: checkpoints::tables_seeds },
+    Target { name: "checkpoint_best", run: checkpoints::best, seeds: checkpoints::best_seeds },
+    Target { name: "run_log", run: checkpoints::run_log, seeds: checkpoints::run_log_seeds },
     Target { name: "delimited", run: crate::ingest::fuzzing::delimited, seeds: crate::ingest::fuzzing::csv_seeds },
     Target { name: "table", run: crate::ingest::fuzzing::table, seeds: crate::ingest::fuzzing::table_seeds },
     Target { name: "ndjson", run: crate::ingest::fuzzing::ndjson, seeds: crate::ingest::fuzzing::ndjson_seeds },

@@ -40,6 +40,9 @@ pub struct ModelManifest {
     /// When it was published: milliseconds since 1970. Models of the older layout do not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub published: Option<i64>,
+    /// Identifies the run that trained it: a checkpoint of that run is of no more use. Random; updates have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<String>,
     /// Fingerprint of the dataset it was trained on.
     pub dataset: String,
     /// Rows of the user table.

@@ -37,8 +37,8 @@ pub(crate) use regularization::{Dropout, Regularization};
 pub(crate) use scan::{count_above_and_equal, first_not_below};
 pub(crate) use scores::{Rows, dot_products};
 pub(crate) use shared::SharedTable;
-pub(crate) use versions::split_version;
 pub use versions::{ModelVersion, prune, rollback, versions};
+pub(crate) use versions::{split_version, version_of_run};
 
 /// Version of the model format that this build writes, and the newest that it reads.
 pub const MODEL_FORMAT_VERSION: u32 = 1;

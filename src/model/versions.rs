@@ -109,6 +109,15 @@ pub fn prune(path: impl AsRef<Path>, keep: u32) -> Result<Vec<u32>, ModelError> 
     Ok(gone)
 }
 
+/// The version of the model at `path` that `run` has trained, and whether it is the current one; `None` if there is none that
+/// can be read. Reads manifests alone.
+pub(crate) fn version_of_run(path: &Path, run: &str) -> Option<(u32, bool)> {
+    let current = current_of(path).ok()?;
+    let is_of = |number: &u32| manifest_of(path, *number).is_ok_and(|m| m.run.as_deref() == Some(run));
+    let number = there_are(path).ok()?.into_iter().rev().find(is_of)?;
+    Some((number, number == current))
+}
+
 /// `MODEL@N` as a path and a version; all of it as a path if it names something, or does not end so.
 pub(crate) fn split_version(name: &Path) -> (PathBuf, Option<u32>) {
     let whole = || (name.to_path_buf(), None);

@@ -90,6 +90,7 @@ pub(crate) fn model(
         model_version: 1,
         updated_from: None,
         published: None,
+        run: None,
         dataset: dataset.fingerprint().into(),
         users: dataset.users().len(),
         items: dataset.items().len(),

@@ -16,6 +16,7 @@ pub use error::RunLogError;
 pub use machine::RunMachine;
 pub(crate) use machine::resident_bytes;
 pub use reader::RunLog;
+pub(crate) use reader::is_being_written;
 pub use record::{
     RunBest, RunDataset, RunEnd, RunEnded, RunEpoch, RunEvent, RunHappening, RunHeader, RunMoment, RunRecord, RunStage,
     RunValidation,

@@ -175,21 +175,14 @@ impl RunLog {
 
     /// Whether a process has it open for writing. False also where the file system has no locks.
     pub fn is_being_written(&self) -> bool {
-        match self.file.try_lock_shared() {
-            Ok(()) => {
-                // A lock that is not returned is let go of with the file.
-                let _ = self.file.unlock();
-                false
-            }
-            Err(error) => io::Error::from(error).kind() == io::ErrorKind::WouldBlock,
-        }
+        is_locked(&self.file)
     }
 
     /// What was measured at intervals, of the run as it went on: what was lost is left out.
     pub fn moments(&self) -> Vec<&RunMoment> {
         self.kept(
             |record| if let RunRecord::Now(moment) = record { Some(moment) } else { None },
-            |moment, place| moment.triples <= place.triples,
+            |moment, (_, triples)| moment.triples <= triples,
         )
     }
 
@@ -197,7 +190,7 @@ impl RunLog {
     pub fn epochs(&self) -> Vec<&RunEpoch> {
         self.kept(
             |record| if let RunRecord::Epoch(epoch) = record { Some(&**epoch) } else { None },
-            |epoch, place| f64::from(epoch.epoch) <= place.epochs,
+            |epoch, (epochs, _)| f64::from(epoch.epoch) <= epochs,
         )
     }
 
@@ -205,7 +198,7 @@ impl RunLog {
     pub fn validations(&self) -> Vec<&RunValidation> {
         self.kept(
             |record| if let RunRecord::Valid(validation) = record { Some(validation) } else { None },
-            |validation, place| f64::from(validation.epoch) <= place.epochs,
+            |validation, (epochs, _)| f64::from(validation.epoch) <= epochs,
         )
     }
 
@@ -227,22 +220,41 @@ impl RunLog {
         }
     }
 
-    /// Records of a kind, without those that were lost when the run went on from a place before them.
+    /// Records of a kind, without those that were lost when the run went on from a place before them: `survives` has the
+    /// first place of all that it went on from later. O(records).
     fn kept<'a, T>(
         &'a self,
         of: impl Fn(&'a RunRecord) -> Option<&'a T>,
-        survives: impl Fn(&T, &RunEvent) -> bool,
+        survives: impl Fn(&T, (f64, u64)) -> bool,
     ) -> Vec<&'a T> {
         let mut kept = Vec::new();
-        for record in &self.records {
+        let (mut epochs, mut triples) = (f64::INFINITY, u64::MAX);
+        for record in self.records.iter().rev() {
             match record {
                 RunRecord::Event(event) if matches!(event.what, RunHappening::Resumed | RunHappening::Rollback) => {
-                    kept.retain(|seen: &&T| survives(seen, event));
+                    (epochs, triples) = (epochs.min(event.epochs), triples.min(event.triples));
                 }
-                other => kept.extend(of(other)),
+                other => kept.extend(of(other).filter(|seen| survives(seen, (epochs, triples)))),
             }
         }
+        kept.reverse();
         kept
+    }
+}
+
+/// Whether a process has the log at `path` open for writing.
+pub(crate) fn is_being_written(path: &Path) -> bool {
+    File::open(path).is_ok_and(|file| is_locked(&file))
+}
+
+fn is_locked(file: &File) -> bool {
+    match file.try_lock_shared() {
+        Ok(()) => {
+            // A lock that is not returned is let go of with the file.
+            let _ = file.unlock();
+            false
+        }
+        Err(error) => io::Error::from(error).kind() == io::ErrorKind::WouldBlock,
     }
 }
 

@@ -57,6 +57,13 @@ pub(super) struct Decision {
 }
 
 impl ControlState {
+    /// Whether it can be what `epochs` have led to.
+    pub(super) fn is_sound(&self, epochs: u32) -> bool {
+        let validations = self.history.len();
+        let counted = [self.lowered, self.plateau.waited, self.stopping.waited];
+        validations <= epochs as usize && counted.into_iter().all(|count| count as usize <= validations)
+    }
+
     /// What `plateau` has multiplied the learning rate by so far.
     pub(super) fn scale(&self, config: &TrainConfig) -> f64 {
         config.optimizer.factor().powi(self.lowered as i32)

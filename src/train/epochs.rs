@@ -164,7 +164,7 @@ impl Epochs<'_> {
             validator.go_on_from(Some(&saved))?;
         }
         self.state = saved.state;
-        self.state.checkpoints.resumed += 1;
+        self.state.checkpoints.resumed = self.state.checkpoints.resumed.saturating_add(1);
         let (_, config, plan) = self.run;
         let at = self.state.describe(config.epochs, plan.counts.interactions);
         self.ctx.message(&format!("going on from a checkpoint: {at}"));
@@ -278,7 +278,7 @@ impl Epochs<'_> {
     /// After a divergence: the tables become those of the last checkpoint, or of the start, and the learning rate falls.
     /// Deterministic runs go back to their start: when checkpoints are taken depends on the time.
     fn go_back(&mut self, error: TrainError, stage: &Gauges<'_>) -> Result<(), TrainError> {
-        let (_, config, plan) = self.run;
+        let (dataset, config, plan) = self.run;
         let TrainError::Diverged { epoch, learning_rate, row, .. } = &error else { return Err(error) };
         let most = config.divergence.rollbacks;
         if self.state.rollbacks.len() as u32 >= most {
@@ -293,6 +293,7 @@ impl Epochs<'_> {
         }
         self.state = match saved {
             Some(saved) => {
+                saved.check(dataset, config, plan)?;
                 saved.read_tables(self.tables.tables_mut())?;
                 saved.state
             }

@@ -143,6 +143,23 @@ pub enum TrainError {
         /// Why there is nothing.
         why: &'static str,
     },
+    /// The training was interrupted when its model was published already.
+    #[error(
+        "{}: this training is over: it is version {number} of the model, and what was left of its checkpoints has been \
+         removed{}", model.display(), if *current {
+            String::new()
+        } else {
+            format!("; run peccary rollback {} --to {number} to make it the current version", model.display())
+        }
+    )]
+    Published {
+        /// The model.
+        model: PathBuf,
+        /// The version that it has become.
+        number: u32,
+        /// Whether that is the current one.
+        current: bool,
+    },
     /// The interrupted training was another one.
     #[error(
         "{}: cannot resume, because something is not what it was: {what}; leave out what differs, or begin anew with \

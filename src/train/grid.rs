@@ -48,6 +48,36 @@ impl Grid {
         grid
     }
 
+    /// Whether `done` are steps that [`Grid::steps_done`] can give: all that has to come before a step is done when that is.
+    /// From anywhere else the grid might stand still.
+    pub(super) fn is_place(done: &[usize], blocks: usize, rounds: usize) -> bool {
+        let steps = 1 + blocks;
+        let Some(finished) = done.iter().min().map(|least| least / steps) else { return false };
+        let grid = Self {
+            blocks,
+            rounds,
+            done: done.to_vec(),
+            busy: Vec::new(),
+            again: Vec::new(),
+            dealt: finished,
+            dealing: false,
+        };
+        let (start, end) = (finished.saturating_mul(steps), rounds.saturating_mul(steps));
+        done.iter().enumerate().all(|(stratum, done)| match done - start {
+            _ if *done > end => false,
+            // The last of its cells; those before have what they need where this has.
+            trained @ 2.. if trained <= steps => grid.comes_after_others(stratum, trained - 2, finished),
+            // Of the round that follows it can only have been read.
+            ahead => ahead <= steps + 1,
+        })
+    }
+
+    /// Whether the cell of `stratum` at `step` of `round` has those behind it that share its block.
+    fn comes_after_others(&self, stratum: usize, step: usize, round: usize) -> bool {
+        let before = self.before(stratum, step);
+        before.is_none_or(|(other, its_step)| self.done[other] > round * self.steps() + 1 + its_step)
+    }
+
     /// Steps that each stratum has finished, when nobody is at work.
     pub(super) fn steps_done(&self) -> &[usize] {
         &self.done
@@ -95,10 +125,7 @@ impl Grid {
             return (round < self.dealt).then_some(Task::Read { round, stratum });
         };
         // The items are dealt anew, so that a cell shares rows with nearly all of the round before.
-        let free = finished == round
-            && self
-                .before(stratum, step)
-                .is_none_or(|(other, its_step)| self.done[other] > round * self.steps() + 1 + its_step);
+        let free = finished == round && self.comes_after_others(stratum, step, round);
         free.then(|| Task::Train { round, stratum, block: (stratum + step) % self.blocks })
     }
 
@@ -182,6 +209,19 @@ mod tests {
 
     proptest! {
         #[test]
+        fn from_whatever_is_taken_for_a_place_the_grid_gets_to_its_end(
+            blocks in 1usize..4, rounds in 1usize..4, done in proptest::collection::vec(0usize..14, 1..4),
+        ) {
+            let strata = done.len().min(blocks);
+            let done = &done[..strata];
+            if Grid::is_place(done, blocks, rounds) {
+                let mut grid = Grid::new(done.to_vec(), blocks, rounds);
+                simulate(&mut grid, 2, 1);
+                prop_assert!(grid.is_over());
+            }
+        }
+
+        #[test]
         fn cells_that_share_rows_come_one_after_the_other_and_in_the_same_order_for_any_workers(
             strata in 1usize..7, more in 0usize..4, rounds in 0usize..4, workers in 1usize..9, seed: u64,
         ) {
@@ -206,6 +246,7 @@ mod tests {
                 stopped.finish(task);
                 cells.push(task);
             }
+            prop_assert!(Grid::is_place(stopped.steps_done(), blocks, rounds));
             let rest = simulate(&mut Grid::new(stopped.steps_done().to_vec(), blocks, rounds), workers, seed);
             cells.extend(rest.iter().map(|(task, ..)| *task));
             cells.retain(|task| matches!(task, Task::Train { .. }));

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use super::error::TrainError;
 use super::keeping::Origin;
-use super::run::{Stopped, TrainReport, with_defaults};
+use super::publishing::with_defaults;
+use super::run::{Stopped, TrainReport};
 use crate::context::Context;
 use crate::dataset::Dataset;
 use crate::runlog::{

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::error::TrainError;
-use super::keeping::{Origin, Partial, Saved};
+use super::keeping::{Origin, Partial, Saved, check_origin};
 use super::run::carry_out;
 use super::{CheckpointConfig, DivergenceConfig, TrainConfig, TrainReport};
 use crate::context::Context;
@@ -78,7 +78,7 @@ impl TrainCheckpoint {
     pub fn resume(self, dataset: &Dataset, ctx: &Context) -> Result<(ModelManifest, TrainReport), TrainError> {
         let Self { output, partial, saved } = self;
         let mut changes = Vec::new();
-        let Origin { peccary, fingerprint, config, plan, force, instruction_set, .. } = &saved.origin;
+        let Origin { run, peccary, fingerprint, config, plan, force, instruction_set, .. } = &saved.origin;
         let mut compare = |what: &str, then: &str, now: &str| {
             if then != now {
                 changes.push(format!("{what} was {then} and is {now}"));
@@ -93,7 +93,11 @@ impl TrainCheckpoint {
             let folder = partial.folder().to_path_buf();
             return Err(TrainError::Changed { folder, what: changes.join("; ") });
         }
+        let folder = partial.folder().to_path_buf();
+        let refused = |source| TrainError::Checkpoint { folder: folder.clone(), source };
+        check_origin(&saved.origin, dataset).map_err(|reason| refused(saved.damaged(reason)))?;
         let origin = Origin {
+            run: run.clone(),
             peccary: peccary.clone(),
             dataset: std::path::absolute(dataset.path()).unwrap_or_else(|_| dataset.path().to_path_buf()),
             fingerprint: fingerprint.clone(),
@@ -102,6 +106,7 @@ impl TrainCheckpoint {
             force: *force,
             instruction_set: instruction_set.clone(),
         };
+        saved.check(dataset, &config.in_force(), &origin.plan).map_err(refused)?;
         carry_out(dataset, origin, &output, (Some(partial), Some(saved)), None, ctx)
     }
 }

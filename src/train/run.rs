@@ -24,19 +24,17 @@ use super::objective::{Margins, kernel_loss};
 use super::paging::{ExactReading, Paging};
 use super::place::{Cut, OpenWindow, Place, Position};
 use super::plan::{SHARING, TablePlace, TrainPlan, plan_beside, windows_of};
+use super::publishing::{Lineage, publish_tables};
 use super::strata::Strata;
 use super::update::{Selection, Start, Warm};
-use super::validation::{ValidationReport, published_row};
+use super::validation::ValidationReport;
 use crate::context::Context;
 use crate::dataset::Dataset;
-use crate::model::{InstructionSet, ModelManifest, Side, Similarity, Tables, publish};
+use crate::model::{InstructionSet, ModelManifest, Side, Similarity, Tables};
 use crate::negatives::{Auditor, NegativesReport, Sampling, Watch};
-use crate::runlog::{NAME, RunLogWriter};
+use crate::runlog::RunLogWriter;
 use crate::storage::{NewVersion, check_in_use, return_large_buffers};
 use crate::stream::{Partition, Window, plan as windows};
-
-/// Rows after which those of a file are let go of behind the writer of a model.
-const BEHIND: usize = 1 << 14;
 
 /// What training measured in one epoch.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -179,6 +177,7 @@ pub fn train_audited(
         _ => Some(Partial::begin(output, restart, ctx)?),
     };
     let origin = Origin {
+        run: Origin::new_run(),
         peccary: env!("CARGO_PKG_VERSION").to_string(),
         dataset: std::path::absolute(dataset.path()).unwrap_or_else(|_| dataset.path().to_path_buf()),
         fingerprint: dataset.fingerprint().to_string(),
@@ -199,7 +198,7 @@ pub(super) fn carry_out(
     audit: Option<&AuditOptions>,
     ctx: &Context,
 ) -> Result<(ModelManifest, TrainReport), TrainError> {
-    let (given, plan, force) = (origin.config.clone(), origin.plan.clone(), origin.force);
+    let (given, plan, force, run) = (origin.config.clone(), origin.plan.clone(), origin.force, origin.run.clone());
     let config = &*given.in_force();
     let folder = partial.as_ref().map_or_else(|| folder_of(output), |partial| partial.folder().to_path_buf());
     let header = header(dataset, &origin, output, ctx);
@@ -210,7 +209,7 @@ pub(super) fn carry_out(
     let listening = log.clone();
     let ctx = &ctx.overheard(move |text| listening.message(text));
     let mut keeper = Keeper::new(partial, origin, resumed, log.clone());
-    let mut trained = || {
+    let trained = || {
         let version = NewVersion::begin(output, force, "peccary-model")?;
         let mut audit = audit.map(|options| Audit::new(dataset, config, options, (output, force))).transpose()?;
         let looks = (audit.as_mut(), &mut keeper, None);
@@ -220,7 +219,7 @@ pub(super) fn carry_out(
         // What was cut off a file is learnt from as zeros, where it raised no signal.
         check_in_use(dataset.path())?;
         end(&log, &report);
-        let manifest = publish_tables(version, dataset, config, tables, (&report, None, Some(&log)))?;
+        let manifest = publish_tables(version, dataset, config, tables, (&report, Lineage::Run(run), Some(&log)))?;
         if let Some((file, _)) = audited {
             file.publish()?;
         }
@@ -411,6 +410,22 @@ pub(super) fn rate(config: &TrainConfig, done: f64) -> f32 {
     config.learning_rate() * config.optimizer.rate_factor(done, config.epochs) as f32
 }
 
+/// The seed of epoch `epoch`, from 0.
+fn epoch_seed(config: &TrainConfig, epoch: u32) -> u64 {
+    stream_seed(config.seed, 2 + u64::from(epoch))
+}
+
+/// The windows of epoch `epoch`, from 0, as they were `cut`. O(chunks).
+pub(super) fn windows_in(dataset: &Dataset, config: &TrainConfig, epoch: u32, cut: Cut) -> Vec<Vec<u32>> {
+    let mut rng = Xoshiro256PlusPlus::seed_from_u64(epoch_seed(config, epoch));
+    let (sizes, lanes) = windows_of(config, dataset.items().len().into(), cut.window, cut.lanes);
+    let mut windows = windows(dataset.train(), sizes, lanes, &mut rng);
+    if cut.sorted {
+        windows.iter_mut().for_each(|window| window.sort_unstable());
+    }
+    windows
+}
+
 /// The work of epoch `epoch`, from 0.
 pub(super) fn epoch<'a>(
     dataset: &'a Dataset,
@@ -419,21 +434,15 @@ pub(super) fn epoch<'a>(
     (tables, around): (&'a Tables, &'a Around<'a>),
     (ctx, stage): (&'a Context, &'a Gauges<'a>),
 ) -> Epoch<'a> {
-    let seed = stream_seed(config.seed, 2 + u64::from(epoch));
-    let (sizes, lanes) = windows_of(config, plan.counts.items, cut.window, cut.lanes);
-    let mut windows = windows(dataset.train(), sizes, lanes, &mut Xoshiro256PlusPlus::seed_from_u64(seed));
-    if cut.sorted {
-        windows.iter_mut().for_each(|window| window.sort_unstable());
-    }
     Epoch {
         interactions: dataset.train(),
-        windows,
+        windows: windows_in(dataset, config, epoch, cut),
         next: AtomicUsize::new(0),
         open: Mutex::default(),
         from: Position::default(),
         halt: Halt::when_cancelled(ctx),
         alarm: Alarm::new(config),
-        seed,
+        seed: epoch_seed(config, epoch),
         tables,
         paging: Paging::new(dataset.train(), tables, plan),
         lanes: plan.threads,
@@ -548,56 +557,4 @@ pub(super) fn initialize<'a>(
             row.iter_mut().for_each(|x| *x /= norm);
         }
     });
-}
-
-/// The configuration with what its defaults amount to: equal for equal runs.
-pub(crate) fn with_defaults(config: &TrainConfig) -> TrainConfig {
-    let config = &*config.in_force();
-    let mut used = config.clone();
-    used.biases = Some(config.biases());
-    used.similarity = Some(config.similarity());
-    used.l2 = Some(config.l2());
-    used.loss = config.numbers();
-    used.negatives.count = Some(config.negatives());
-    used.negatives.shared_by = config.shares_negatives().then(|| config.shared_by());
-    used.init_deviation = Some(config.init_deviation());
-    used.optimizer.learning_rate = Some(config.learning_rate());
-    used
-}
-
-pub(super) fn publish_tables(
-    version: NewVersion,
-    dataset: &Dataset,
-    config: &TrainConfig,
-    mut tables: Tables,
-    (report, updated_from, log): (&impl Serialize, Option<u32>, Option<&RunLogWriter>),
-) -> Result<ModelManifest, TrainError> {
-    let json = |value: serde_json::Result<serde_json::Value>| value.unwrap_or(serde_json::Value::Null);
-    let used = with_defaults(config);
-    let manifest = ModelManifest {
-        peccary: env!("CARGO_PKG_VERSION").to_string(),
-        model_version: version.number(),
-        updated_from,
-        published: None,
-        dataset: dataset.fingerprint().to_string(),
-        users: dataset.users().len(),
-        items: dataset.items().len(),
-        dimensions: config.dimensions,
-        biases: config.biases(),
-        similarity: config.similarity(),
-        config: json(serde_json::to_value(&used)),
-        history: json(serde_json::to_value(report)),
-        calibration: None,
-        files: log.and_then(|log| log.publish(version.path(), &version.relative(NAME))).into_iter().collect(),
-    };
-    let width = tables.width;
-    let unit = config.similarity() == Similarity::Cosine;
-    let Tables { users, items, .. } = &mut tables;
-    let row = |side: &mut Side, i: usize, out: &mut [f32]| {
-        published_row(&side.rows(), i, unit, out);
-        if i % BEHIND == BEHIND - 1 {
-            side.let_go(i + 1 - BEHIND..i + 1);
-        }
-    };
-    Ok(publish(version, manifest, dataset, width, |i, out| row(users, i, out), |i, out| row(items, i, out))?)
 }

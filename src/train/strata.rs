@@ -20,7 +20,7 @@ use crate::stream::{Buckets, Partition, Portion, divide};
 /// Strata that every catalogue but a tiny one is worth.
 const FEW: usize = 16;
 /// Strata at most.
-const MANY: usize = 64;
+pub(super) const MANY: usize = 64;
 /// A cell has at least about this many interactions, so that handing it out costs nothing.
 const CELL: u64 = 4096;
 /// A block has at least this many items, and this many for each negative.
@@ -35,6 +35,12 @@ pub(super) fn block_items(items: u32, fitting: u32, negatives: usize) -> u32 {
 /// Strata of a window: they depend on the dataset and the configuration, and never on the machine.
 fn strata_of(blocks: usize, window: u64) -> usize {
     ((window / (blocks as u64 * CELL)) as usize).clamp(FEW, MANY).min(blocks)
+}
+
+/// How many strata and blocks deterministic training as planned divides a dataset of so many items into.
+pub(super) fn strata_in(items: u32, plan: &TrainPlan) -> (usize, usize) {
+    let blocks = Partition::new(items, plan.block_items).blocks();
+    (strata_of(blocks, plan.window), blocks)
 }
 
 /// A round's blocks, and the users of its strata.

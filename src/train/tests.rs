@@ -7,7 +7,8 @@ use rand::{RngExt, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
 use super::plan::{TablePlace, plan_train};
-use super::run::{EpochReport, TrainReport, initialize, publish_tables, rate};
+use super::publishing::{Lineage, publish_tables};
+use super::run::{EpochReport, TrainReport, initialize, rate};
 use super::{TrainConfig, train};
 use crate::context::{ByteSize, Context};
 use crate::dataset::Dataset;
@@ -105,7 +106,7 @@ fn recalls(dataset: &Dataset, folder: &Path, (seed, epochs): (u64, u32)) -> [f64
     let tables = fully_shuffled(dataset, &config);
     let report = TrainReport { epochs: Vec::<EpochReport>::new(), ..report };
     let version = NewVersion::begin(&reference, true, "peccary-model").unwrap();
-    publish_tables(version, dataset, &config, tables, (&report, None, None)).unwrap();
+    publish_tables(version, dataset, &config, tables, (&report, Lineage::Run("test".into()), None)).unwrap();
     [reference, output].map(|path| {
         let options = EvaluateOptions::accuracy();
         let ctx = Context::new(2, ByteSize(1 << 30));

@@ -7,6 +7,7 @@ mod keeper;
 mod partial;
 mod report;
 mod saved;
+mod sound;
 #[cfg(test)]
 mod tests;
 
@@ -15,3 +16,4 @@ pub(super) use keeper::{BestTables, Keeper};
 pub(super) use partial::{Partial, folder_of};
 pub use report::{CheckpointReport, Rollback};
 pub(super) use saved::{Origin, RunState, Saved};
+pub(super) use sound::check_origin;

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use super::saved::{Saved, is_best, remove};
 use crate::context::{ByteSize, Context};
+use crate::model::version_of_run;
 use crate::storage::disk::{self, DiskFile};
 use crate::storage::{IoContext, StorageError};
 use crate::train::TrainError;
@@ -49,11 +50,17 @@ impl Partial {
             disk::create_folders(&folder).at(&folder, "create")?;
         }
         let partial = Self::claim(folder)?;
-        if !restart && partial.holds_checkpoint() {
+        let published = partial.published(output);
+        if !restart && partial.holds_checkpoint() && published.is_none() {
             let held = partial.bytes();
             return Err(TrainError::Leftover { folder: partial.folder.clone(), model: output.to_path_buf(), held });
         }
-        if there && !restart {
+        if let Some((number, _)) = published {
+            ctx.message(&format!(
+                "{}: removing what is left of the training that is version {number} of the model",
+                partial.folder.display()
+            ));
+        } else if there && !restart {
             ctx.message(&format!(
                 "{}: removing what an earlier training left before its first checkpoint",
                 partial.folder.display()
@@ -79,6 +86,10 @@ impl Partial {
             return Err(TrainError::NothingToResume { folder, why });
         }
         let partial = Self::claim(folder)?;
+        if let Some((number, current)) = partial.published(output) {
+            partial.clear()?;
+            return Err(TrainError::Published { model: output.to_path_buf(), number, current });
+        }
         match partial.newest(&[]) {
             Ok(Some(saved)) => Ok((partial, saved)),
             Ok(None) => {
@@ -103,6 +114,10 @@ impl Partial {
         match lock.try_lock() {
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Err(TrainError::Busy { folder }),
             other => other.at(&path, "lock")?,
+        }
+        // A training without checkpoints, and an update, have nothing here but their log.
+        if crate::runlog::is_being_written(&folder.join(LOG)) {
+            return Err(TrainError::Busy { folder });
         }
         Ok(Self { folder, _lock: lock })
     }
@@ -140,6 +155,12 @@ impl Partial {
 
     fn manifest(&self, slot: &str) -> PathBuf {
         self.folder.join(slot).join("manifest.json")
+    }
+
+    /// The version of the model at `output` that the run has become whose checkpoints these are, if it was stopped between
+    /// publishing that and removing them; and whether it is the current one.
+    fn published(&self, output: &Path) -> Option<(u32, bool)> {
+        SLOTS.iter().filter_map(|slot| Saved::run(&self.folder, slot)).find_map(|run| version_of_run(output, &run))
     }
 
     /// Whether there is a checkpoint.

@@ -2,14 +2,18 @@
 //!
 //! `docs/checkpoints.md` has the layout.
 
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::exact::{from_exact, to_exact};
-use super::{CheckpointReport, Rollback};
+use super::{CheckpointReport, Rollback, sound};
+use crate::dataset::Dataset;
+use crate::mix::mix;
 use crate::model::SharedTable;
 use crate::storage::{
     CheckedFile, CheckedWriter, FileRecord, HEADER_LEN, IoContext, StorageError, disk, read_manifest, replace_manifest,
@@ -30,6 +34,9 @@ const MANIFEST: &str = "manifest.json";
 /// What a run is: the same from its start to its end.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(in crate::train) struct Origin {
+    /// Identifies it; the model that it publishes has the same.
+    #[serde(default)]
+    pub(in crate::train) run: String,
     /// Version of the program.
     pub(in crate::train) peccary: String,
     /// Where the dataset was, and what identifies it.
@@ -44,6 +51,13 @@ pub(in crate::train) struct Origin {
 }
 
 impl Origin {
+    /// A name for a run that begins, which no other has.
+    pub(in crate::train) fn new_run() -> String {
+        let random = RandomState::new().build_hasher().finish();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64);
+        format!("{:016x}", mix(random ^ mix(now)))
+    }
+
     /// Negatives of a positive.
     pub(in crate::train) fn negatives(&self) -> u64 {
         let (config, items) = (&self.config, self.plan.counts.items as usize);
@@ -102,6 +116,7 @@ struct Content {
 
 /// A checkpoint whose every byte has been compared with its checksum.
 pub(in crate::train) struct Saved {
+    manifest: PathBuf,
     pub(in crate::train) number: u64,
     pub(in crate::train) origin: Origin,
     pub(in crate::train) state: RunState,
@@ -119,17 +134,42 @@ impl Saved {
         if tables.path != TABLES || best.as_ref().is_some_and(|best| !is_best(&best.path)) {
             return Err(damaged("it names files that a checkpoint does not have"));
         }
+        if !sound::counts(&state) {
+            return Err(damaged("a count is out of range"));
+        }
         let origin = from_exact(origin).map_err(|e| damaged(&e.to_string()))?;
         let state = from_exact(state).map_err(|e| damaged(&e.to_string()))?;
+        sound::alone(number, &state).map_err(damaged)?;
         let tables = CheckedFile::open(&own, &tables, KIND, VERSION)?;
         let best = best.map(|record| CheckedFile::open(folder, &record, KIND, VERSION).map(|file| (record, file)));
-        Ok(Self { number, origin, state, tables, best: best.transpose()? })
+        Ok(Self { manifest: own.join(MANIFEST), number, origin, state, tables, best: best.transpose()? })
+    }
+
+    /// Makes sure that a run that goes on with `config` and `plan` can be where this is.
+    pub(in crate::train) fn check(
+        &self,
+        dataset: &Dataset,
+        config: &TrainConfig,
+        plan: &TrainPlan,
+    ) -> Result<(), StorageError> {
+        sound::check_state(&self.state, dataset, config, plan).map_err(|reason| self.damaged(reason))
+    }
+
+    /// That it is none, and why.
+    pub(in crate::train) fn damaged(&self, reason: &str) -> StorageError {
+        StorageError::Damaged { path: self.manifest.clone(), reason: reason.to_string() }
     }
 
     /// The name of the file of best tables that the checkpoint in `slot` needs, as its manifest says; nothing is checked.
     pub(super) fn needs(folder: &Path, slot: &str) -> Option<String> {
         let content: Content = read_manifest(&folder.join(slot), FORMAT, VERSION).ok()?;
         content.best.map(|best| best.path)
+    }
+
+    /// The run that the checkpoint in `slot` is of, as its manifest says; nothing is checked.
+    pub(super) fn run(folder: &Path, slot: &str) -> Option<String> {
+        let content: Content = read_manifest(&folder.join(slot), FORMAT, VERSION).ok()?;
+        content.origin.get("run")?.as_str().filter(|run| !run.is_empty()).map(String::from)
     }
 
     /// Puts the tables of the run into `tables`, which have the same shapes, in their order.

@@ -6,14 +6,20 @@ use std::sync::atomic::AtomicBool;
 use rustix::io::Errno;
 
 use super::saved::{Best, Writing, Written};
+use super::sound::{check_origin, check_state};
 use super::{CheckpointEvery, Origin, Partial, RunState, Saved};
 use crate::context::{ByteSize, Context};
 use crate::dataset::{Dataset, Part};
 use crate::model::{Optimizer, Precision, SharedTable, Tables};
+use crate::negatives::NegativesReport;
 use crate::rank::fixture::dataset;
 use crate::storage::StorageError;
 use crate::storage::double::{Fault, Watched};
-use crate::train::{TrainConfig, TrainError, plan_train, train};
+use crate::train::lane::Done;
+use crate::train::place::{Cut, OpenWindow, Place, Position};
+use crate::train::run::EpochReport;
+use crate::train::validation::Validated;
+use crate::train::{TrainConfig, TrainError, ValidationConfig, plan_train, train};
 
 fn ctx() -> Context {
     Context::new(2, ByteSize(64 << 20))
@@ -27,6 +33,7 @@ fn data(folder: &Path) -> Dataset {
 fn origin(data: &Dataset) -> Origin {
     let config = TrainConfig { dimensions: 3, ..TrainConfig::default() };
     Origin {
+        run: Origin::new_run(),
         peccary: "0".into(),
         dataset: data.path().into(),
         fingerprint: data.fingerprint().into(),
@@ -183,4 +190,117 @@ fn a_disk_that_is_full_costs_checkpoints_and_nothing_else() {
     std::fs::write(root.path().join("m.partial/journal"), "x").unwrap();
     let refused = train(&data, &config, &output, true, &ctx());
     assert!(matches!(refused, Err(TrainError::NotPartial { .. })));
+}
+
+/// A state in the second epoch of a run as `origin` says, at `position`.
+fn state(origin: &Origin, position: Position) -> RunState {
+    let report = EpochReport {
+        epoch: 1,
+        loss: 0.5,
+        learning_rate: 0.1,
+        triples: 600,
+        skipped: 0,
+        negatives: NegativesReport::default(),
+        seconds: 0.1,
+        triples_per_second: 1.0,
+    };
+    let cut = Some(Cut::new(&origin.plan, origin.config.deterministic));
+    RunState {
+        epoch: 1,
+        epochs: vec![report],
+        place: Place { cut, position, ..Place::default() },
+        ..RunState::default()
+    }
+}
+
+type Lie = fn(&mut RunState);
+
+#[test]
+fn a_run_does_not_go_on_from_where_no_run_can_be() {
+    let root = tempfile::tempdir().unwrap();
+    let data = data(root.path());
+    let racing = origin(&data);
+    let mut deterministic = racing.clone();
+    deterministic.config.deterministic = true;
+    deterministic.config.stream.block_items = Some(10);
+    deterministic.plan = plan_train(&data, &deterministic.config, &ctx()).unwrap();
+    let check = |origin: &Origin, state: &RunState| check_state(state, &data, &origin.config, &origin.plan);
+    let in_window = Position { next: 1, open: vec![OpenWindow { number: 0, trained: 3 }], steps: Vec::new() };
+    let in_grid = Position { steps: vec![2; 5], ..Position::default() };
+    for (origin, position) in [(&racing, Position::default()), (&racing, in_window.clone()), (&deterministic, in_grid)]
+    {
+        assert_eq!(check(origin, &state(origin, position)), Ok(()));
+    }
+    assert_eq!(check(&racing, &RunState::default()), Ok(()));
+    let lies: [Lie; 15] = [
+        |s| s.epoch = 2,
+        |s| s.epoch = u32::MAX,
+        |s| s.epochs.clear(),
+        |s| s.epochs[0].epoch = 7,
+        |s| s.epochs[0].triples = 1 << 50,
+        |s| s.to_validate = true,
+        |s| s.place.parts = vec![Done { positives: 1 << 50, ..Done::default() }],
+        |s| s.place.cut = None,
+        |s| s.place.cut.as_mut().unwrap().lanes = 0,
+        |s| s.place.cut.as_mut().unwrap().lanes = 1 << 63,
+        |s| s.place.cut.as_mut().unwrap().window += 1,
+        |s| s.place.position.next = 1 << 40,
+        |s| s.place.position.open[0].number = 1,
+        |s| s.place.position.open.push(OpenWindow { number: 0, trained: 0 }),
+        |s| s.place.position.steps = vec![0; 3],
+    ];
+    for (number, lie) in lies.into_iter().enumerate() {
+        let mut state = state(&racing, in_window.clone());
+        lie(&mut state);
+        assert!(check(&racing, &state).is_err(), "lie {number}");
+    }
+    for steps in [vec![2; 4], vec![9, 0, 0, 0, 0], vec![3, 1, 2, 2, 2], vec![1 << 40; 5], vec![usize::MAX; 5]] {
+        let position = Position { steps, ..Position::default() };
+        assert!(check(&deterministic, &state(&deterministic, position.clone())).is_err(), "{position:?}");
+    }
+    // With a validation there is something to be done.
+    let mut validated = racing.clone();
+    validated.config.validation = Some(ValidationConfig::default());
+    let due = RunState { to_validate: true, ..state(&validated, Position::default()) };
+    assert_eq!(check(&validated, &due), Ok(()));
+    assert!(check(&validated, &RunState { to_validate: true, ..RunState::default() }).is_err());
+
+    assert_eq!(check_origin(&racing, &data), Ok(()));
+    let lies: [fn(&mut Origin); 8] = [
+        |o| o.plan.counts.users = 1 << 50,
+        |o| o.plan.counts.items += 1,
+        |o| o.plan.counts.interactions = u64::MAX,
+        |o| o.plan.window = 0,
+        |o| o.plan.window = u64::MAX,
+        |o| o.plan.sampled_share = f64::NAN,
+        |o| o.plan.sampled_share = -1.0,
+        |o| o.config.dimensions = 0,
+    ];
+    for (number, lie) in lies.into_iter().enumerate() {
+        let mut origin = racing.clone();
+        lie(&mut origin);
+        assert!(check_origin(&origin, &data).is_err(), "lie {number}");
+    }
+}
+
+#[test]
+fn a_checkpoint_whose_counts_are_out_of_all_bounds_is_none() {
+    let root = tempfile::tempdir().unwrap();
+    let data = data(root.path());
+    let origin = origin(&data);
+    let seen = Validated { epoch: 1, value: 0.1, learning_rate: 0.1, seconds: 0.0 };
+    let lies: [&dyn Fn(&mut RunState); 4] =
+        [&|_| {}, &|s| s.validated_on.0 = u64::MAX, &|s| s.place.parts = vec![Done::default(); 65], &|s| {
+            s.control.history = vec![seen.clone(); 2]
+        }];
+    for (number, lie) in lies.into_iter().enumerate() {
+        let partial = Partial::begin(&root.path().join("m"), true, &ctx()).unwrap();
+        let mut state = state(&origin, Position::default());
+        lie(&mut state);
+        let stop = &AtomicBool::new(false);
+        let folder = partial.folder();
+        let writing = Writing { folder, slot: "a", number: 2, origin: &origin, state: &state, stop };
+        writing.write(tables(1.0).tables_mut(), Best::None).unwrap().unwrap();
+        assert_eq!(partial.newest(&[]).is_ok(), number == 0, "lie {number}");
+    }
 }

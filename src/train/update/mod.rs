@@ -15,7 +15,8 @@ use super::error::TrainError;
 use super::keeping::{Keeper, Origin, Partial, folder_of};
 use super::logged::{end, fail, header};
 use super::plan::{TrainPlan, plan_beside};
-use super::run::{Stopped, TrainReport, filled_tables, publish_tables, train_tables};
+use super::publishing::{Lineage, publish_tables};
+use super::run::{Stopped, TrainReport, filled_tables, train_tables};
 use super::{Schedule, ValidationConfig};
 use crate::context::Context;
 use crate::dataset::{Dataset, Part};
@@ -133,6 +134,7 @@ pub fn update(
     // Those that an epoch trains on.
     plan.counts.interactions = warm.selection.expected(dataset.train().len());
     let origin = Origin {
+        run: Origin::new_run(),
         peccary: env!("CARGO_PKG_VERSION").to_string(),
         dataset: std::path::absolute(dataset.path()).unwrap_or_else(|_| dataset.path().to_path_buf()),
         fingerprint: dataset.fingerprint().to_string(),
@@ -167,7 +169,8 @@ pub fn update(
         training,
     };
     // The model's own configuration, so that the next update starts from that, too.
-    let manifest = publish_tables(version, dataset, &base, tables, (&report, Some(model.version()), Some(&log)))?;
+    let manifest =
+        publish_tables(version, dataset, &base, tables, (&report, Lineage::Update(model.version()), Some(&log)))?;
     Ok((manifest, report))
 }
 

@@ -1,0 +1,4 @@
+//! Fuzzes the target `checkpoint_tables` of src/fuzzing.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| peccary::fuzzing::run("checkpoint_tables", input));
