@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use peccary::{Baseline, ComparedMetric, Comparison, Context, Dataset, Model, Scorer, Verdict, compare};
+use peccary::{
+    Baseline, COMPARE_MARGIN, ComparedMetric, Comparison, Context, Dataset, Model, Scorer, Verdict, compare,
+};
 
 use crate::common::Globals;
 use crate::evaluate::{RankingArgs, columns, explain, number};
@@ -11,13 +13,15 @@ use crate::numbers::grouped;
 
 const EXAMPLES: &str = "\
 Both rank the same held-out items for the same users. A difference counts when the randomization test of the users' \
-differences, corrected for the number of metrics (Holm), says so at 95 %. docs/metrics.md has the details.
+differences, corrected for the number of metrics (Holm), says at 95 % that it is larger than the margin: the seed of a \
+training alone makes about one percent. docs/metrics.md has the details.
 
 Instead of a model, name a baseline: popularity, recent, item_knn or random.
 
 Examples:
   peccary compare new.model old.model clicks.pec
   peccary compare clicks.model popularity clicks.pec --k 10
+  peccary compare new.model old.model clicks.pec --margin 0        # whether these two models differ at all
   peccary compare new.model old.model clicks.pec --split valid --users 10000 --json";
 
 /// Tell which of two models is better on held-out interactions, by how much, or that it cannot be told
@@ -32,8 +36,16 @@ pub struct Args {
     b: PathBuf,
     /// The dataset that they were trained on
     dataset: PathBuf,
+    /// The share of the smaller mean that a difference must exceed; 0 asks whether there is any
+    #[arg(long, value_name = "SHARE", default_value_t = COMPARE_MARGIN, value_parser = margin)]
+    margin: f64,
     #[command(flatten)]
     ranking: RankingArgs,
+}
+
+fn margin(text: &str) -> Result<f64, String> {
+    let share = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| "must be a share from 0 to 1, such as 0.01".to_string())
 }
 
 /// Runs the command.
@@ -43,7 +55,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
     let options = args.ranking.options(&dataset);
     let a = scorer(&args.a, &dataset, options.seed, &ctx)?;
     let b = scorer(&args.b, &dataset, options.seed, &ctx)?;
-    let comparison = compare(&*a, &*b, &dataset, &options, &ctx).map_err(explain)?;
+    let comparison = compare(&*a, &*b, &dataset, &options, args.margin, &ctx).map_err(explain)?;
     let names = [&args.a, &args.b].map(|path| path.display().to_string());
     let mut report = serde_json::to_value(&comparison)?;
     report["a"] = names[0].as_str().into();
@@ -105,11 +117,17 @@ fn summary(comparison: &Comparison, [a, b]: &[String; 2]) -> String {
         }
         Verdict::CannotBeTold => {
             format!(
-                "it cannot be told which is better: no difference is significant at 95 % on these {} users",
+                "it cannot be told which is better: no difference {} is significant at 95 % on these {} users",
+                beyond(comparison.margin),
                 grouped(comparison.users)
             )
         }
     }
+}
+
+/// Which differences count.
+fn beyond(margin: f64) -> String {
+    if margin > 0.0 { format!("of more than {} %", 100.0 * margin) } else { "at all".into() }
 }
 
 fn text(comparison: &Comparison, names: &[String; 2]) -> String {
@@ -145,5 +163,6 @@ fn text(comparison: &Comparison, names: &[String; 2]) -> String {
         text += line.trim_end();
         text.push('\n');
     }
-    text + "\n" + &summary(comparison, names)
+    text += &format!("\nwhat counts: a difference {}\n", beyond(comparison.margin));
+    text + &summary(comparison, names)
 }

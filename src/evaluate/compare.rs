@@ -15,7 +15,7 @@ use crate::context::Context;
 use crate::dataset::{Dataset, Part};
 use crate::rank::{Paging, Scorer};
 
-/// Differences whose corrected p-value is below are taken for real.
+/// Differences beyond the margin whose corrected p-value is below are taken for real.
 const LEVEL: f64 = 0.05;
 
 /// Which of two is better.
@@ -45,13 +45,17 @@ pub struct ComparedMetric {
     pub difference: f64,
     /// The 95 % interval of the difference, by resampling users.
     pub interval: [f64; 2],
-    /// By the randomization test of the users' differences.
+    /// By the randomization test of the users' differences, beyond the margin.
     pub p_value: f64,
     /// After Holm's correction for the number of metrics.
     pub p_corrected: f64,
     /// By `p_corrected`, at 0.05.
     pub verdict: Verdict,
 }
+
+/// The share of the smaller mean that a difference must exceed, unless another is asked for: what the seed of a training alone
+/// makes of difference stays below, as a rule (docs/metrics.md has measurements).
+pub const COMPARE_MARGIN: f64 = 0.01;
 
 /// What [`compare`] found.
 #[derive(Clone, Debug, Serialize)]
@@ -65,6 +69,8 @@ pub struct Comparison {
     pub k: Vec<usize>,
     /// Seed of ties, negatives and the sample of users.
     pub seed: u64,
+    /// The share of the smaller mean that a difference must exceed.
+    pub margin: f64,
     /// Users that were ranked.
     pub users: u64,
     /// Their held-out interactions.
@@ -77,7 +83,8 @@ pub struct Comparison {
 
 /// Ranks the same held-out interactions with two scorers and tests whether they differ: for each metric the difference of
 /// means over users, its bootstrap interval, and a two-sided paired randomization test over users with 4,095 random
-/// flips (Smucker, Allan & Carterette 2007), corrected over metrics by Holm's method (1979).
+/// flips (Smucker, Allan & Carterette 2007), corrected over metrics by Holm's method (1979). What is tested is whether the
+/// larger mean is above 1 + `margin` times the smaller one; with a margin of 0, whether they differ at all.
 ///
 /// Of `options` baselines, slices and what is beyond accuracy do not count. The result has the same bits for any number
 /// of threads and any memory budget. Takes the time of two evaluations, and holds nothing of the users.
@@ -89,6 +96,7 @@ pub fn compare(
     b: &dyn Scorer,
     dataset: &Dataset,
     options: &EvaluateOptions,
+    margin: f64,
     ctx: &Context,
 ) -> Result<Comparison, EvaluateError> {
     check_shape(a, dataset)?;
@@ -128,7 +136,7 @@ pub fn compare(
             continue;
         };
         let of_both = a.sums.replicates(0, place).into_iter().zip(b.sums.replicates(0, place));
-        let p_value = flips.p_value(others);
+        let p_value = flips.p_value(others, margin);
         metrics.push(ComparedMetric {
             metric: name.to_string(),
             a: of_a,
@@ -161,6 +169,7 @@ pub fn compare(
         protocol: options.protocol.clone(),
         k: options.k.clone(),
         seed: options.seed,
+        margin,
         users: cases.users,
         interactions: cases.interactions,
         verdict,

@@ -46,11 +46,19 @@ impl Flips {
     /// The two-sided p-value of the difference between two: how often flipped differences are as large as the observed
     /// one, which counts as one of them (Fisher 1935; Smucker, Allan & Carterette 2007, "A Comparison of Statistical
     /// Significance Tests for Information Retrieval Evaluation").
-    pub(super) fn p_value(&self, other: &Self) -> f64 {
-        let observed = (self.total - other.total).abs();
+    ///
+    /// With a `margin`, of the difference between the larger and 1 + `margin` times the smaller: 1 if it is not that large.
+    pub(super) fn p_value(&self, other: &Self, margin: f64) -> f64 {
+        let (high, low) = if self.total >= other.total { (self, other) } else { (other, self) };
+        // Whole numbers as they are: without a margin nothing is rounded.
+        let enlarged = |sum: i64| sum + (sum as f64 * margin).round() as i64;
+        let observed = high.total - enlarged(low.total);
+        if observed < 0 {
+            return 1.0;
+        }
         // The last assignment is left out: the observed one takes its place.
-        let flipped = self.signed.iter().zip(&other.signed).take(FLIPS - 1);
-        let as_large = flipped.filter(|(a, b)| (*a - *b).abs() >= observed).count();
+        let flipped = high.signed.iter().zip(&low.signed).take(FLIPS - 1);
+        let as_large = flipped.filter(|(high, low)| (*high - enlarged(**low)).abs() >= observed).count();
         (as_large + 1) as f64 / FLIPS as f64
     }
 }
@@ -94,9 +102,9 @@ mod tests {
             let sum: i64 = values.iter().enumerate().map(|(user, value)| sign(user) * value).sum();
             assert_eq!(flips.signed[at], sum);
         }
-        assert_eq!(flips.p_value(&flips), 1.0);
+        assert_eq!(flips.p_value(&flips, 0.0), 1.0);
         // |±5 ±3 ±11 ±7| ≥ 20, the sum: of the 16 ways, +5 −3 +11 +7, its negative, and all of one sign.
-        let p = flips.p_value(&zero);
+        let p = flips.p_value(&zero, 0.0);
         assert!((p - 4.0 / 16.0).abs() < 0.03, "{p}");
     }
 
@@ -113,10 +121,30 @@ mod tests {
                 a.add(&signs, noise(experiment * 10_000 + u64::from(user) * 2));
                 b.add(&signs, noise(experiment * 10_000 + u64::from(user) * 2 + 1));
             }
-            found += u32::from(a.p_value(&b) < 0.05);
-            at_half += u32::from(a.p_value(&b) < 0.5);
+            found += u32::from(a.p_value(&b, 0.0) < 0.05);
+            at_half += u32::from(a.p_value(&b, 0.0) < 0.5);
         }
         // 20 and 200 expected; deviations of 4.4 and 10.
         assert!((5..=38).contains(&found) && (160..=240).contains(&at_half), "{found} {at_half}");
+    }
+
+    #[test]
+    fn a_margin_asks_for_a_difference_that_is_larger() {
+        // Of 400 users one scorer has 1.03 ± .25 each, the other 1 ± .25: the difference has a deviation of some .02.
+        let noise = |n: u64| (mix(n.wrapping_mul(GOLDEN)) >> 44) as i64 / 2;
+        let (mut a, mut b) = (Flips::new(), Flips::new());
+        for user in 0..40_000u32 {
+            let signs = signs(user);
+            a.add(&signs, 1_030_000 + noise(2 * u64::from(user)));
+            b.add(&signs, 1_000_000 + noise(2 * u64::from(user) + 1));
+        }
+        // Means are some 1.29 and 1.26, of deviations of .0015 each: 2.4 % of difference, known to .2 %.
+        let p = |margin| (a.p_value(&b, margin), b.p_value(&a, margin));
+        for (margin, tells) in [(0.0, true), (0.01, true), (0.02, true), (0.0235, false), (0.03, false)] {
+            let (one, other) = p(margin);
+            assert_eq!(one, other, "whichever is asked");
+            assert_eq!(one < 0.05, tells, "{margin}: {one}");
+        }
+        assert_eq!(p(0.05).0, 1.0);
     }
 }

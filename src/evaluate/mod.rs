@@ -31,7 +31,7 @@ pub(crate) use bootstrap::interval;
 pub use calibration::{
     CalibrationMethod, CalibrationOptions, CalibrationReport, Reliability, ReliabilityBin, calibrate, calibration,
 };
-pub use compare::{ComparedMetric, Comparison, Verdict, compare};
+pub use compare::{COMPARE_MARGIN, ComparedMetric, Comparison, Verdict, compare};
 pub use error::EvaluateError;
 pub use metrics::{MetricAt, Metrics};
 pub use options::{EvaluateOptions, Protocol};

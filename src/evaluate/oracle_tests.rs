@@ -231,7 +231,7 @@ fn seeds_are_told_apart_as_seldom_as_promised_and_what_is_better_is_found() {
     let folder = tempfile::tempdir().unwrap();
     let dataset = timed(folder.path());
     let options = EvaluateOptions::accuracy();
-    let of = |a: &Matrix, b: &Matrix| compare(a, b, &dataset, &options, &context(2)).unwrap();
+    let of = |a: &Matrix, b: &Matrix| compare(a, b, &dataset, &options, 0.0, &context(2)).unwrap();
     let pairs = 20;
     let told = (0..pairs)
         .filter(|pair| of(&noisy(2 * pair, 0.3), &noisy(2 * pair + 1, 0.3)).verdict != Verdict::CannotBeTold)
