@@ -131,7 +131,10 @@ fn go_on(dataset: &Dataset, root: &Path, number: u32, resumes: bool) -> Result<(
     }
     match TrainCheckpoint::open(root.join("out.model")) {
         Ok(_) if is_made => Err("it can be gone on with, and is published".into()),
-        Ok(checkpoint) => Ok(drop(checkpoint.resume(dataset, &ctx())?)),
+        Ok(checkpoint) => {
+            checkpoint.resume(dataset, &ctx())?;
+            Ok(())
+        }
         Err(TrainError::Published { number: its, current: true, .. }) if is_made && its == number => Ok(()),
         // Where there was no checkpoint, or no more.
         Err(TrainError::NothingToResume { .. }) if is_made => tidy(dataset, root),
