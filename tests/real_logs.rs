@@ -236,20 +236,20 @@ fn after_seven_daily_updates_a_model_is_as_good_as_one_trained_anew() {
     let Some(log) = log("gowalla-checkins/checkins.csv.gz") else { return };
     let days = seven_days(&log, "1", 7..=7);
     let ([r, n, _], [r_anew, n_anew, _]) = days[0];
-    // Seeds alone make a hundredth or two of difference: docs/update.md has the mean of five.
+    // Seeds alone make a hundredth or two of difference: docs/update.md has the mean of three.
     assert!(r > 0.96 * r_anew && n > 0.96 * n_anew, "{days:?}");
 }
 
 #[test]
-#[ignore = "trains 45 models: cargo test --release --test real_logs daily_table -- --ignored --nocapture"]
+#[ignore = "trains 27 models: cargo test --release --test real_logs daily_table -- --ignored --nocapture"]
 fn daily_table() {
     let Some(log) = log("gowalla-checkins/checkins.csv.gz") else { return };
-    let seeds: Vec<_> = (0..5).map(|seed: u32| seven_days(&log, &seed.to_string(), 1..=7)).collect();
+    let seeds: Vec<_> = (0..3).map(|seed: u32| seven_days(&log, &seed.to_string(), 1..=7)).collect();
     println!("day   updated: recall@20  ndcg@20  seconds   anew: recall@20  ndcg@20  seconds   ratios");
     let mut sums = [0.0; 3];
     for day in 0..7 {
         let mean =
-            |of: &dyn Fn(&([f64; 3], [f64; 3])) -> f64| seeds.iter().map(|days| of(&days[day])).sum::<f64>() / 5.0;
+            |of: &dyn Fn(&([f64; 3], [f64; 3])) -> f64| seeds.iter().map(|days| of(&days[day])).sum::<f64>() / 3.0;
         let [updated, anew] = [0, 1]
             .map(|side| [0, 1, 2].map(|number| mean(&|both| if side == 0 { both.0[number] } else { both.1[number] })));
         let ratios = [0, 1, 2].map(|number| updated[number] / anew[number]);
