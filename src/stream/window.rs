@@ -270,7 +270,7 @@ mod tests {
         let data = crate::rank::fixture::dataset(&folder.path().join("d"), 60, &parts);
         let chunks: Vec<u32> = (0..data.train().chunks() as u32).collect();
         for block_items in [7, 60] {
-            let keeps = |user: u32, item: u32| (user + item) % 13 == 0;
+            let keeps = |user: u32, item: u32| (user + item).is_multiple_of(13);
             let [mut whole, mut window] = [(); 2].map(|()| Window::new(60, block_items));
             for window in [&mut whole, &mut window] {
                 window.fill(data.train(), &chunks, &mut Xoshiro256PlusPlus::seed_from_u64(3));
