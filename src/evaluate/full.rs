@@ -67,7 +67,6 @@ pub(super) fn ranking<'a>(subject: &'a Subject<'a>, ctx: &Context) -> Result<Ran
             + subject.shape().ranking_bytes(groups),
         // While its items are scored they are held too; the ranks of hits are no more than these.
         largest: cases.most * POSITIVE_BYTES,
-        by_user: scorer.by_user(),
     };
     let tiling = Tiling::new(&needs, paging.region(scorer), ctx)?;
     Ok(Ranking { scorer, dataset, seen: &cases.seen, paging, k, seed: options.seed, tiling })

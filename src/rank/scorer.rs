@@ -87,12 +87,6 @@ pub trait Scorer: Sync {
         None
     }
 
-    /// Whether its scores cost least for one user and many items at a time, rather than for many users: few users are then
-    /// ranked together, in larger tiles of items.
-    fn by_user(&self) -> bool {
-        false
-    }
-
     /// Scores every item of `items` for each of `users`, into the row-major `out` (users × items).
     fn score(&self, users: &[u32], items: Range<u32>, out: &mut [f32]);
 

@@ -7,9 +7,6 @@ use crate::context::{ByteSize, Context};
 const BLOCK: usize = 512;
 const TILE: usize = 256;
 const SMALLEST_TILE: usize = 32;
-/// The same for scorers that go user by user: as many scores.
-const FEW_USERS: usize = 16;
-const LONG_TILE: usize = 8192;
 /// Blocks a thread in a wave: enough that threads end together. Where the item table has to be read from the disk
 /// again for each wave, more.
 const BLOCKS: usize = 16;
@@ -39,8 +36,6 @@ pub(crate) struct Needs {
     pub(crate) user_bytes: usize,
     /// The most that one user may take in addition.
     pub(crate) largest: usize,
-    /// Whether few users are to be ranked together, over many items: [`super::Scorer::by_user`].
-    pub(crate) by_user: bool,
 }
 
 /// Sizes of waves, blocks and tiles. A wave is all users who are ranked in one pass over the items.
@@ -74,11 +69,10 @@ impl Tiling {
         let soft = budget / 2;
         let most = usize::try_from(needs.users).unwrap_or(usize::MAX).max(1);
         // Some blocks a thread, so that the last ones end together.
-        let (most_users, most_items) = if needs.by_user { (FEW_USERS, LONG_TILE) } else { (BLOCK, TILE) };
-        let mut block = most.div_ceil(threads * 4).clamp(1, most_users);
+        let mut block = most.div_ceil(threads * 4).clamp(1, BLOCK);
         let largest_wave = most.min(block * threads * if region.is_some() { BLOCKS_FROM_DISK } else { BLOCKS });
         let mut wave = largest_wave;
-        let mut tile = most_items;
+        let mut tile = TILE;
         loop {
             let (limit, room) = if wave > block * threads { (soft, soft + budget / 8) } else { (budget, budget) };
             let now = needed(wave, block, tile);
@@ -114,9 +108,9 @@ mod tests {
         #[test]
         fn the_smallest_budget_is_named_exactly_and_every_larger_one_will_do(
             users in 1u64..3_000_000, k in 1usize..5000, taken in 0usize..1 << 24, user_bytes in 0usize..4096,
-            largest in 0usize..1 << 24, threads in 1usize..70, by_user: bool, more in (1u64..1 << 34, 0u32..34).prop_map(|(more, shift)| more >> shift),
+            largest in 0usize..1 << 24, threads in 1usize..70, more in (1u64..1 << 34, 0u32..34).prop_map(|(more, shift)| more >> shift),
         ) {
-            let needs = Needs { users, k, taken, user_bytes, largest, by_user };
+            let needs = Needs { users, k, taken, user_bytes, largest };
             let tiling = |bytes| Tiling::new(&needs, Some(16_384), &Context::new(threads, ByteSize(bytes)));
             let Err(RankError::Memory { needed, .. }) = tiling(1) else { panic!("one byte will not do") };
             prop_assert!(tiling(needed.0 - 1).is_err());
@@ -124,7 +118,7 @@ mod tests {
             prop_assert_eq!((least.wave, least.block, least.tile), (1, 1, SMALLEST_TILE));
             let ample = tiling(needed.0 + more).unwrap();
             // Where half of the budget does not hold the least, no room for another user is left over.
-            let most = (users as usize).min(threads * if by_user { FEW_USERS } else { BLOCK } * BLOCKS_FROM_DISK);
+            let most = (users as usize).min(threads * BLOCK * BLOCKS_FROM_DISK);
             let spare = ample.extra - largest;
             prop_assert!(more >= needed.0 || ample.wave == most || spare < Tops::bytes(k) + user_bytes, "{:?}", ample);
             prop_assert!(ample.wave >= 1 && ample.block <= ample.wave && ample.extra >= largest);

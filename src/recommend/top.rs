@@ -127,7 +127,6 @@ pub(super) fn recommend_beside(
             + seen.parts() * size_of::<&[u32_le]>()
             + 2 * size_of::<u32>(),
         largest: 0,
-        by_user: scorer.by_user(),
     };
     let tiling = Tiling::new(&needs, paging.region(scorer), ctx)?;
     let is_warm = |user: &u32| !dataset.train().user(*user).items.is_empty();

@@ -173,7 +173,7 @@ fn names(models: &[&Model]) -> Vec<String> {
         _ => format!("@{}", model.version()),
     };
     let of = |model: &&Model| {
-        let name = model.path().file_name().map_or_else(|| model.path().as_os_str(), |name| name).to_string_lossy();
+        let name = model.path().file_name().unwrap_or(model.path().as_os_str()).to_string_lossy();
         name.into_owned() + &version(model)
     };
     let short: Vec<String> = models.iter().map(of).collect();

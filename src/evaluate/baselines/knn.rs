@@ -229,11 +229,6 @@ impl Scorer for ItemKnn<'_> {
         size_of_val(&*self.offsets) + size_of_val(&*self.neighbours)
     }
 
-    /// Each of a user's lists is looked up once a tile, and lies anywhere in memory.
-    fn by_user(&self) -> bool {
-        true
-    }
-
     fn score(&self, users: &[u32], items: Range<u32>, out: &mut [f32]) {
         out.fill(0.0);
         for (row, user) in out.chunks_exact_mut(items.len().max(1)).zip(users) {
