@@ -88,7 +88,7 @@ pub fn attributes(case: &Case) -> String {
     let dataset = peccary::Dataset::open(&case.dataset).unwrap();
     let quoted = |text: &str| format!("\"{}\"", text.replace('"', "\"\""));
     let mut text = "item,kind,price,title\n".to_string();
-    for item in (0..dataset.items().len()).filter(|item| item % 7 > 0) {
+    for item in (0..dataset.items().len()).filter(|item| !item.is_multiple_of(7)) {
         let id = quoted(dataset.items().id(item).unwrap());
         let (kind, title) = (quoted(NASTY[(item % 8) as usize]), quoted(&format!("{} {item}", NASTY[0])));
         text += &format!("{id},{kind},{},{title}\n", f64::from(item) / 2.0);
