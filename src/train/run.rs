@@ -176,16 +176,7 @@ pub fn train_audited(
         CheckpointEvery::Off => Partial::check(output, restart, ctx).map(|()| None)?,
         _ => Some(Partial::begin(output, restart, ctx)?),
     };
-    let origin = Origin {
-        run: Origin::new_run(),
-        peccary: env!("CARGO_PKG_VERSION").to_string(),
-        dataset: std::path::absolute(dataset.path()).unwrap_or_else(|_| dataset.path().to_path_buf()),
-        fingerprint: dataset.fingerprint().to_string(),
-        config: given.clone(),
-        plan,
-        force,
-        instruction_set: InstructionSet::detect().name().to_string(),
-    };
+    let origin = Origin::new(dataset, given.clone(), plan, force);
     carry_out(dataset, origin, output, (partial, None), audit, ctx)
 }
 

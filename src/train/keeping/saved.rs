@@ -14,7 +14,7 @@ use super::exact::{from_exact, to_exact};
 use super::{CheckpointReport, Rollback, sound};
 use crate::dataset::Dataset;
 use crate::mix::mix;
-use crate::model::SharedTable;
+use crate::model::{InstructionSet, SharedTable};
 use crate::storage::{
     CheckedFile, CheckedWriter, FileRecord, HEADER_LEN, IoContext, StorageError, disk, read_manifest, replace_manifest,
     sync_folder,
@@ -51,6 +51,20 @@ pub(in crate::train) struct Origin {
 }
 
 impl Origin {
+    /// Of a run that begins here and now.
+    pub(in crate::train) fn new(dataset: &Dataset, config: TrainConfig, plan: TrainPlan, force: bool) -> Self {
+        Self {
+            run: Self::new_run(),
+            peccary: env!("CARGO_PKG_VERSION").to_string(),
+            dataset: std::path::absolute(dataset.path()).unwrap_or_else(|_| dataset.path().to_path_buf()),
+            fingerprint: dataset.fingerprint().to_string(),
+            config,
+            plan,
+            force,
+            instruction_set: InstructionSet::detect().name().to_string(),
+        }
+    }
+
     /// A name for a run that begins, which no other has.
     pub(in crate::train) fn new_run() -> String {
         let random = RandomState::new().build_hasher().finish();

@@ -133,16 +133,7 @@ pub fn update(
     let mut plan = plan_beside(warm.bytes(), dataset, config, ctx)?;
     // Those that an epoch trains on.
     plan.counts.interactions = warm.selection.expected(dataset.train().len());
-    let origin = Origin {
-        run: Origin::new_run(),
-        peccary: env!("CARGO_PKG_VERSION").to_string(),
-        dataset: std::path::absolute(dataset.path()).unwrap_or_else(|_| dataset.path().to_path_buf()),
-        fingerprint: dataset.fingerprint().to_string(),
-        config: given.clone(),
-        plan: plan.clone(),
-        force: false,
-        instruction_set: InstructionSet::detect().name().to_string(),
-    };
+    let origin = Origin::new(dataset, given.clone(), plan.clone(), false);
     let log = RunLogWriter::create(&folder_of(path), header(dataset, &origin, path, ctx), ctx);
     let listening = log.clone();
     let ctx = &ctx.overheard(move |text| listening.message(text));
@@ -165,7 +156,7 @@ pub fn update(
         new_items: items.saturating_sub(model.manifest().items),
         folded_users: warm.users.len() as u64,
         folded_items: warm.items.len() as u64,
-        forgotten_users: warm.forgotten,
+        forgotten_users: warm.forgotten.len() as u64,
         training,
     };
     // The model's own configuration, so that the next update starts from that, too.

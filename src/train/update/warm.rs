@@ -69,9 +69,8 @@ pub(in crate::train) struct Warm<'a> {
     /// Rows of those whose interactions all are new.
     pub(super) users: RowsById,
     pub(super) items: RowsById,
-    /// Whether a user is forgotten: the dataset has a hole there.
-    is_forgotten: Vec<u32>,
-    pub(super) forgotten: u64,
+    /// Users who are forgotten, ascending: the dataset has holes there.
+    pub(super) forgotten: Vec<u32>,
 }
 
 impl<'a> Warm<'a> {
@@ -88,7 +87,7 @@ impl<'a> Warm<'a> {
         let stride = stride_of(model.users().width());
         let room = (ctx.memory().0 / MEMORY / (stride as u64 * 4)) as usize;
         let cold_user = |user: u32| user >= known_users || train.user(user).items.len() == selection.of(user).len();
-        let is_forgotten: Vec<u32> = dataset.users().forgotten().take_while(|user| *user < known_users).collect();
+        let forgotten: Vec<u32> = dataset.users().forgotten().take_while(|user| *user < known_users).collect();
 
         // New interactions by item: those of an item that has no others make its row.
         let mut counts = vec![0u32; dataset.items().len() as usize];
@@ -136,18 +135,17 @@ impl<'a> Warm<'a> {
         };
         let users = RowsById::folded(cold, stride, fold);
         ctx.check()?;
-        let forgotten = is_forgotten.len() as u64;
-        Ok(Self { model, selection, users, items, is_forgotten, forgotten })
+        Ok(Self { model, selection, users, items, forgotten })
     }
 
     /// Bytes of what is held while training goes on.
     pub(super) fn bytes(&self) -> u64 {
-        self.selection.held() + self.users.bytes() + self.items.bytes() + 4 * self.is_forgotten.len() as u64
+        self.selection.held() + self.users.bytes() + self.items.bytes() + 4 * self.forgotten.len() as u64
     }
 
     /// The row that a user starts from; `None` where it is to begin at random.
     pub(in crate::train) fn user(&self, user: usize) -> Option<Start<'_>> {
-        if self.is_forgotten.binary_search(&(user as u32)).is_ok() {
+        if self.forgotten.binary_search(&(user as u32)).is_ok() {
             return Some(Start::Nothing);
         }
         let own = || (user < self.model.users().rows()).then(|| self.model.users().row(user));
