@@ -13,12 +13,7 @@ pub(crate) enum Base {
     Logistic(Logistic),
     Focal(Focal),
     Hinge(Hinge),
-    Softmax(Softmax),
-    Bsl(Bsl),
-    Ccl(Ccl),
-    Tanh(Psl<Tanh>),
-    Atan(Psl<Atan>),
-    Relu(Psl<Relu>),
+    Listwise(AnyListwise),
 }
 
 /// A listwise loss, whichever it is.
@@ -30,21 +25,6 @@ pub(crate) enum AnyListwise {
     Tanh(Psl<Tanh>),
     Atan(Psl<Atan>),
     Relu(Psl<Relu>),
-}
-
-impl Base {
-    /// The loss, if it is listwise.
-    pub(crate) fn listwise(self) -> Option<AnyListwise> {
-        match self {
-            Self::Softmax(loss) => Some(AnyListwise::Softmax(loss)),
-            Self::Bsl(loss) => Some(AnyListwise::Bsl(loss)),
-            Self::Ccl(loss) => Some(AnyListwise::Ccl(loss)),
-            Self::Tanh(loss) => Some(AnyListwise::Tanh(loss)),
-            Self::Atan(loss) => Some(AnyListwise::Atan(loss)),
-            Self::Relu(loss) => Some(AnyListwise::Relu(loss)),
-            Self::Bpr(_) | Self::Logistic(_) | Self::Focal(_) | Self::Hinge(_) => None,
-        }
-    }
 }
 
 /// A loss with what goes with any of them.
@@ -65,12 +45,12 @@ macro_rules! each {
             Base::Logistic($loss) => $plain,
             Base::Focal($loss) => $plain,
             Base::Hinge($loss) => $plain,
-            Base::Softmax($loss) => $list,
-            Base::Bsl($loss) => $list,
-            Base::Ccl($loss) => $list,
-            Base::Tanh($loss) => $list,
-            Base::Atan($loss) => $list,
-            Base::Relu($loss) => $list,
+            Base::Listwise(AnyListwise::Softmax($loss)) => $list,
+            Base::Listwise(AnyListwise::Bsl($loss)) => $list,
+            Base::Listwise(AnyListwise::Ccl($loss)) => $list,
+            Base::Listwise(AnyListwise::Tanh($loss)) => $list,
+            Base::Listwise(AnyListwise::Atan($loss)) => $list,
+            Base::Listwise(AnyListwise::Relu($loss)) => $list,
         }
     };
 }
@@ -144,13 +124,13 @@ mod tests {
             Base::Logistic(Logistic { inverse_temperature, smoothing: 0.2 }),
             Base::Focal(Focal { inverse_temperature, gamma: 2.0 }),
             Base::Hinge(Hinge { margin: 9.0 }),
-            Base::Softmax(Softmax { inverse_temperature, entropy }),
-            Base::Bsl(Bsl { inverse_temperature, exponent: 1.3, entropy }),
+            Base::Listwise(AnyListwise::Softmax(Softmax { inverse_temperature, entropy })),
+            Base::Listwise(AnyListwise::Bsl(Bsl { inverse_temperature, exponent: 1.3, entropy })),
             // The margin is where no score comes near: there is no gradient at a kink.
-            Base::Ccl(Ccl { margin: -9.0, weight: 3.0 }),
-            Base::Tanh(Psl { inverse_temperature, surrogate: Tanh }),
-            Base::Atan(Psl { inverse_temperature, surrogate: Atan }),
-            Base::Relu(Psl { inverse_temperature, surrogate: Relu }),
+            Base::Listwise(AnyListwise::Ccl(Ccl { margin: -9.0, weight: 3.0 })),
+            Base::Listwise(AnyListwise::Tanh(Psl { inverse_temperature, surrogate: Tanh })),
+            Base::Listwise(AnyListwise::Atan(Psl { inverse_temperature, surrogate: Atan })),
+            Base::Listwise(AnyListwise::Relu(Psl { inverse_temperature, surrogate: Relu })),
         ]
     }
 

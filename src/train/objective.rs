@@ -3,7 +3,8 @@
 use super::config::TrainConfig;
 use crate::dataset::Dataset;
 use crate::loss::{
-    AnyLoss, Atan, Base, Bpr, Bsl, Ccl, Entropy, Focal, Hinge, Logistic, LossKind, Psl, Relu, Softmax, Surrogate, Tanh,
+    AnyListwise, AnyLoss, Atan, Base, Bpr, Bsl, Ccl, Entropy, Focal, Hinge, Logistic, LossKind, Psl, Relu, Softmax,
+    Surrogate, Tanh,
 };
 use crate::model::KernelLoss;
 use crate::negatives::Batch;
@@ -32,16 +33,17 @@ pub(crate) fn any_loss(config: &TrainConfig) -> AnyLoss {
             Base::Logistic(Logistic { inverse_temperature, smoothing: numbers.smoothing.unwrap_or_default() })
         }
         LossKind::Focal => Base::Focal(Focal { inverse_temperature, gamma: numbers.gamma.unwrap_or_default() }),
-        LossKind::Softmax => Base::Softmax(Softmax { inverse_temperature, entropy }),
+        LossKind::Softmax => Base::Listwise(AnyListwise::Softmax(Softmax { inverse_temperature, entropy })),
         LossKind::Bsl => {
-            Base::Bsl(Bsl { inverse_temperature, exponent: numbers.exponent.unwrap_or_default(), entropy })
+            let exponent = numbers.exponent.unwrap_or_default();
+            Base::Listwise(AnyListwise::Bsl(Bsl { inverse_temperature, exponent, entropy }))
         }
-        LossKind::Ccl => Base::Ccl(Ccl { margin, weight: numbers.weight.unwrap_or_default() }),
-        LossKind::Psl => match numbers.surrogate.unwrap_or_default() {
-            Surrogate::Tanh => Base::Tanh(Psl { inverse_temperature, surrogate: Tanh }),
-            Surrogate::Atan => Base::Atan(Psl { inverse_temperature, surrogate: Atan }),
-            Surrogate::Relu => Base::Relu(Psl { inverse_temperature, surrogate: Relu }),
-        },
+        LossKind::Ccl => Base::Listwise(AnyListwise::Ccl(Ccl { margin, weight: numbers.weight.unwrap_or_default() })),
+        LossKind::Psl => Base::Listwise(match numbers.surrogate.unwrap_or_default() {
+            Surrogate::Tanh => AnyListwise::Tanh(Psl { inverse_temperature, surrogate: Tanh }),
+            Surrogate::Atan => AnyListwise::Atan(Psl { inverse_temperature, surrogate: Atan }),
+            Surrogate::Relu => AnyListwise::Relu(Psl { inverse_temperature, surrogate: Relu }),
+        }),
     };
     let entropy = if numbers.kind.is_listwise() { None } else { entropy };
     AnyLoss { base, scale: numbers.scale.unwrap_or(1.0), entropy }

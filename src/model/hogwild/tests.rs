@@ -4,7 +4,7 @@ use super::super::Precision;
 use super::super::kernel::{InstructionSet, bf16};
 use super::super::regularization::Dropout;
 use super::*;
-use crate::loss::{AnyLoss, Base, Bpr, Bsl, Entropy, Hinge, Logistic, Softmax};
+use crate::loss::{AnyListwise, AnyLoss, Base, Bpr, Bsl, Entropy, Hinge, Logistic, Softmax};
 use proptest::prelude::*;
 
 /// A plain f64 model of the tables and of one group's update, written from the formulas.
@@ -295,8 +295,11 @@ proptest! {
             2 => AnyLoss { base: Base::Bpr(Bpr { inverse_temperature: t }), scale: 0.8, entropy },
             // A margin that no pair keeps: a kink would be crossed by rounding alone.
             3 => AnyLoss { scale: 0.8, ..plain(hinge) },
-            4 => AnyLoss { scale: 0.8, ..plain(Base::Softmax(Softmax { inverse_temperature: t, entropy })) },
-            _ => AnyLoss { scale: 0.8, ..plain(Base::Bsl(Bsl { inverse_temperature: t, exponent: 1.2, entropy })) },
+            4 => AnyLoss { scale: 0.8, ..plain(Base::Listwise(AnyListwise::Softmax(Softmax { inverse_temperature: t, entropy }))) },
+            _ => {
+                let bsl = AnyListwise::Bsl(Bsl { inverse_temperature: t, exponent: 1.2, entropy });
+                AnyLoss { scale: 0.8, ..plain(Base::Listwise(bsl)) }
+            }
         };
         compare(loss, (update, optimizer), dimensions, each, weighted, seed);
     }

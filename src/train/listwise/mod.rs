@@ -18,7 +18,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 
 use crate::context::Context;
 use crate::dataset::{Dataset, Interactions};
-use crate::loss::AnyListwise;
+use crate::loss::{AnyListwise, Base};
 use crate::model::{
     Block, InstructionSet, LossSample, Regularization, Tables, Update, Workspace, stride_of, train_block,
 };
@@ -67,11 +67,14 @@ fn with_proposal<W: WithProposal>(dataset: &Dataset, config: &TrainConfig, then:
 
 /// The loss of `config`, which must be listwise.
 fn listwise(config: &TrainConfig) -> Result<AnyListwise, TrainError> {
-    any_loss(config).base.listwise().ok_or_else(|| TrainError::Config {
-        key: "loss.kind".into(),
-        value: config.loss.kind.name().to_string(),
-        must: "be \"softmax\", \"bsl\", \"ccl\" or \"psl\" where negatives are shared".into(),
-    })
+    match any_loss(config).base {
+        Base::Listwise(loss) => Ok(loss),
+        _ => Err(TrainError::Config {
+            key: "loss.kind".into(),
+            value: config.loss.kind.name().to_string(),
+            must: "be \"softmax\", \"bsl\", \"ccl\" or \"psl\" where negatives are shared".into(),
+        }),
+    }
 }
 
 /// Trains with a listwise loss.
