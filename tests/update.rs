@@ -198,3 +198,32 @@ fn a_user_who_is_forgotten_has_no_row_after_the_next_update() {
     assert!(model.users().row(17).iter().all(|x| *x == 0.0), "{:?}", model.users().row(17));
     assert!(model.users().row(18).iter().any(|x| *x != 0.0));
 }
+
+#[test]
+fn a_model_whose_configuration_is_not_that_of_its_tables_is_refused_and_stays() {
+    let grown = Grown::new();
+    let model = grown.path("m");
+    peccary(&["train", &grown.dataset, "--output", &model, "--dim", "8", "--epochs", "1", "--quiet"])
+        .assert()
+        .success();
+    grown.append();
+    let file = Path::new(&model).join("manifest.json");
+    let manifest: serde_json::Map<String, Value> =
+        serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+    for (key, value) in [("dimensions", Value::from(16)), ("biases", false.into()), ("epochs", "many".into())] {
+        let mut other = manifest.clone();
+        other.remove("checksum").unwrap();
+        other["config"][key] = value;
+        // As manifests are written: a checksum of all before its line.
+        let mut text = serde_json::to_string_pretty(&other).unwrap();
+        text.truncate(text.len() - 2);
+        text += ",\n";
+        let checksum = xxhash_rust::xxh3::xxh3_64(text.as_bytes());
+        std::fs::write(&file, format!("{text}  \"checksum\": \"{checksum:016x}\"\n}}\n")).unwrap();
+        peccary(&["update", &model, &grown.dataset])
+            .assert()
+            .code(1)
+            .stderr(predicate::str::contains("no configuration that this version understands"));
+    }
+    assert_eq!(versions(&model).unwrap().len(), 1);
+}

@@ -14,7 +14,7 @@ use crate::context::Context;
 use crate::dataset::Dataset;
 use crate::model::{Model, Similarity};
 use crate::negatives::{Candidate, Decision};
-use crate::train::TrainConfig;
+use crate::train::{TrainConfig, trained_with};
 
 /// What to explain.
 #[derive(Clone, Debug, PartialEq)]
@@ -182,15 +182,11 @@ pub fn explain(
 
 /// The configuration in the model's manifest.
 fn config_of(model: &Model) -> Result<TrainConfig, ExplainError> {
-    let manifest = model.manifest();
-    let failed = |reason: String| ExplainError::Config {
+    trained_with(model).map_err(|reason| ExplainError::Config {
         model: model.path().to_path_buf(),
         reason,
-        version: manifest.peccary.clone(),
-    };
-    let config: TrainConfig = serde_json::from_value(manifest.config.clone()).map_err(|e| failed(e.to_string()))?;
-    config.validate().map_err(|e| failed(e.to_string()))?;
-    Ok(config)
+        version: model.manifest().peccary.clone(),
+    })
 }
 
 fn told(

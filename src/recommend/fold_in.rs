@@ -8,7 +8,7 @@ use crate::context::Context;
 use crate::fold::{Folded, Folding, dot};
 use crate::model::Model;
 use crate::rank::Tops;
-use crate::train::TrainConfig;
+use crate::train::{TrainConfig, trained_with};
 
 /// Items between two looks at whether to stop.
 const TILE: usize = 4096;
@@ -114,19 +114,11 @@ fn find_items<S: AsRef<str>>(
 
 /// The configuration in the model's manifest.
 fn config_of(model: &Model) -> Result<TrainConfig, RecommendError> {
-    let manifest = model.manifest();
-    let failed = |reason: String| RecommendError::Config {
+    trained_with(model).map_err(|reason| RecommendError::Config {
         model: model.path().to_path_buf(),
         reason,
-        version: manifest.peccary.clone(),
-    };
-    let config: TrainConfig = serde_json::from_value(manifest.config.clone()).map_err(|e| failed(e.to_string()))?;
-    config.validate().map_err(|e| failed(e.to_string()))?;
-    // The rows are as wide as the manifest says.
-    if (config.dimensions, config.biases()) != (manifest.dimensions, manifest.biases) {
-        return Err(failed("its dimensions and biases are not those of the tables".to_string()));
-    }
-    Ok(config)
+        version: model.manifest().peccary.clone(),
+    })
 }
 
 /// The `k` items that `row` scores best, without those `seen`, which ascend.

@@ -52,7 +52,7 @@ pub(crate) use objective::any_loss;
 pub use out_of_core::{OutOfCoreBench, bench_out_of_core};
 pub(crate) use plan::LOOKED_UP_AT_LEAST;
 pub use plan::{CheckpointPlan, TablePlace, TrainCounts, TrainPlan, ValidationPlan, plan_train};
-pub(crate) use publishing::with_defaults;
+pub(crate) use publishing::{trained_with, with_defaults};
 pub use regularization::RegularizationConfig;
 pub use rehearse::{Rehearsal, rehearse_train};
 pub use resume::TrainCheckpoint;

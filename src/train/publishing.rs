@@ -1,4 +1,4 @@
-//! A trained model's way to the disk: the configuration as used, and the tables' rows.
+//! A trained model's way to the disk, the configuration as used and the tables' rows; and the configuration's way back.
 
 use serde::Serialize;
 
@@ -6,7 +6,7 @@ use super::TrainConfig;
 use super::error::TrainError;
 use super::validation::published_row;
 use crate::dataset::Dataset;
-use crate::model::{ModelManifest, Side, Similarity, Tables, publish};
+use crate::model::{Model, ModelManifest, Side, Similarity, Tables, publish};
 use crate::runlog::{NAME, RunLogWriter};
 use crate::storage::NewVersion;
 
@@ -26,6 +26,18 @@ pub(crate) fn with_defaults(config: &TrainConfig) -> TrainConfig {
     used.init_deviation = Some(config.init_deviation());
     used.optimizer.learning_rate = Some(config.learning_rate());
     used
+}
+
+/// The configuration that `model` was trained with, as its manifest has it; or why that is none.
+pub(crate) fn trained_with(model: &Model) -> Result<TrainConfig, String> {
+    let manifest = model.manifest();
+    let config: TrainConfig = serde_json::from_value(manifest.config.clone()).map_err(|error| error.to_string())?;
+    config.validate().map_err(|error| error.to_string())?;
+    // The rows are as wide as the manifest says.
+    if (config.dimensions, config.biases()) != (manifest.dimensions, manifest.biases) {
+        return Err("its dimensions and biases are not those of the tables".to_string());
+    }
+    Ok(config)
 }
 
 /// Where a version comes from.

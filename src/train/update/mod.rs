@@ -15,7 +15,7 @@ use super::error::TrainError;
 use super::keeping::{Keeper, Origin, Partial, folder_of};
 use super::logged::{end, fail, header};
 use super::plan::{TrainPlan, plan_beside};
-use super::publishing::{Lineage, publish_tables};
+use super::publishing::{Lineage, publish_tables, trained_with};
 use super::run::{Stopped, TrainReport, filled_tables, train_tables};
 use super::{Schedule, ValidationConfig};
 use crate::context::Context;
@@ -189,15 +189,11 @@ fn untrained(
 
 /// The configuration in the model's manifest.
 fn config_of(model: &Model) -> Result<TrainConfig, TrainError> {
-    let failed = |reason: String| TrainError::OtherConfig {
+    trained_with(model).map_err(|reason| TrainError::OtherConfig {
         model: model.path().to_path_buf(),
         reason,
         version: model.manifest().peccary.clone(),
-    };
-    let config: TrainConfig =
-        serde_json::from_value(model.manifest().config.clone()).map_err(|e| failed(e.to_string()))?;
-    config.validate().map_err(|e| failed(e.to_string()))?;
-    Ok(config)
+    })
 }
 
 /// How the update is trained.
