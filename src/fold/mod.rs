@@ -18,7 +18,6 @@ mod tests;
 
 use descend::descend;
 use objective::Objective;
-pub(crate) use objective::dot;
 
 use rand::{RngExt, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -33,8 +32,12 @@ const EACH_AT_LEAST: usize = 4;
 /// Pairs of positives and negatives, where all positives share them; so many negatives at least and at most.
 const PAIRS: usize = 1 << 14;
 const SHARED: (usize, usize) = (256, 2048);
-/// Evaluations of the objective, at most.
-const EVALUATIONS: usize = 48;
+/// Looks at the gradient, at most. With a hinge, what more looks find fits this sample of negatives better and new items
+/// worse; with that of CCL it takes many to get anywhere, on a sample that may be small.
+const LOOKS: usize = 16;
+const LOOKS_OF_HINGE: usize = 8;
+const LOOKS_OF_CCL: usize = 48;
+const PAIRS_OF_CCL: usize = PAIRS / 4;
 /// Times that WARP looks again at which rank each positive has.
 const ROUNDS: usize = 4;
 
@@ -88,7 +91,7 @@ impl Folding {
         }
     }
 
-    /// The same with a quarter of the negatives and a third of the steps: a row to go on training from.
+    /// The same with a quarter of the negatives: a row to go on training from.
     pub(crate) fn roughly(self) -> Self {
         Self { rough: true, ..self }
     }
@@ -97,8 +100,8 @@ impl Folding {
     /// side, which `row` reads: as a model publishes it, of unit length for cosines. `None` if nothing is no positive, or
     /// there is no positive. Equal seeds draw equal negatives.
     ///
-    /// O((|P| + negatives) × width) a step, some tens of steps, for 2048 negatives; with losses over lists, hinge and WARP
-    /// |P| × negatives terms are looked at besides, about 16,384 of them.
+    /// O((|P| + negatives) × width) for each of 16 looks at the gradient at most, for 2048 negatives; with losses over lists,
+    /// hinge and WARP |P| × negatives terms are looked at besides, about 16,384 of them for up to 64 positives.
     pub(crate) fn row<'a>(
         &self,
         positives: &[u32],
@@ -107,11 +110,16 @@ impl Folding {
         seed: u64,
     ) -> Option<Vec<f32>> {
         let count = positives.len();
-        let shared = self.loss.terms() == Terms::Lists || self.loss.hinge_margin().is_some();
-        let (rows, pairs, evaluations) =
-            if self.rough { (ROWS / 4, PAIRS / 4, EVALUATIONS / 3) } else { (ROWS, PAIRS, EVALUATIONS) };
+        let (lists, hinge) = (self.loss.terms() == Terms::Lists, self.loss.hinge_margin().is_some());
+        let shared = lists || hinge;
+        let (pairs, looks) = match (self.loss.is_ccl(), hinge) {
+            (true, _) => (PAIRS_OF_CCL, LOOKS_OF_CCL),
+            (_, true) => (PAIRS, LOOKS_OF_HINGE),
+            _ => (PAIRS, LOOKS),
+        };
+        let (rows, pairs) = if self.rough { (ROWS / 4, pairs / 4) } else { (ROWS, pairs) };
         let (drawn, each) = if shared {
-            let each = (pairs / count.max(1)).clamp(SHARED.0, SHARED.1);
+            let each = (pairs / count.max(1)).clamp(SHARED.0 * pairs / PAIRS, SHARED.1);
             (each, each)
         } else {
             let each = (rows / count.max(1)).max(EACH_AT_LEAST);
@@ -130,7 +138,7 @@ impl Folding {
         let rounds = if self.by_rank { ROUNDS } else { 1 };
         for _ in 0..rounds {
             objective.look_at_ranks(&z);
-            descend(&mut z, evaluations / rounds, |z, g| objective.value(z, g));
+            descend(&mut z, looks / rounds, |z, g| objective.gradient(z, g));
         }
         self.finish(&mut z);
         Some(z)

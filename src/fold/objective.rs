@@ -1,12 +1,18 @@
-//! What a folded row is to minimize, and its gradient.
+//! The gradient of what a folded row is to minimize.
+
+use std::ops::Range;
 
 use super::Folding;
 use crate::loss::{Loss, OfLists, Terms};
-use crate::model::stride_of;
+use crate::model::{Apart, add_weighted, dot, dots, stride_of};
 
-/// F of [`crate::fold`], over one sample of negatives.
+/// Negatives of their own that are looked at together: their rows stay in the nearest cache for the second look.
+const BLOCK: usize = 64;
+
+/// The gradient of F of [`crate::fold`], over one sample of negatives. Its value is nowhere needed.
 pub(super) struct Objective<'a> {
     how: &'a Folding,
+    loss: Apart,
     /// The positives' rows, then the negatives'.
     rows: Vec<f32>,
     stride: usize,
@@ -23,11 +29,11 @@ pub(super) struct Objective<'a> {
     ranks: Vec<f32>,
     /// Weights of a list's terms.
     weights: Vec<f32>,
-    // Scores and slopes: of each row, and of the negatives of each positive in turn.
+    /// Scores and slopes: of all rows where negatives are shared, else of the positives.
     scores: Vec<f32>,
     slopes: Vec<f32>,
-    negatives: Vec<f32>,
-    negative_slopes: Vec<f32>,
+    /// Slopes of shared negatives, for one positive.
+    of_one: Vec<f32>,
 }
 
 impl<'a> Objective<'a> {
@@ -38,11 +44,11 @@ impl<'a> Objective<'a> {
         all: u64,
     ) -> Self {
         let stride = stride_of(how.width);
-        let count = rows.len() / stride;
         let stands_for = how.negatives as f32 / each as f32;
-        let lists = how.loss.terms() == Terms::Lists;
+        let scored = positives + if shared { each } else { 0 };
         Self {
             how,
+            loss: Apart::new(how.loss),
             rows,
             stride,
             positives,
@@ -51,11 +57,10 @@ impl<'a> Objective<'a> {
             all: all as f32,
             stands_for,
             ranks: Vec::new(),
-            weights: if lists { vec![stands_for; positives * each] } else { Vec::new() },
-            scores: vec![0.0; count],
-            slopes: vec![0.0; count],
-            negatives: vec![0.0; positives * each],
-            negative_slopes: vec![0.0; positives * each],
+            weights: if how.loss.terms() == Terms::Lists { vec![stands_for; each] } else { Vec::new() },
+            scores: vec![0.0; scored],
+            slopes: vec![0.0; scored],
+            of_one: vec![0.0; if shared { each } else { 0 }],
         }
     }
 
@@ -79,119 +84,121 @@ impl<'a> Objective<'a> {
         z
     }
 
-    /// Scores of all rows for `z`, and its norm where scores are cosines.
-    fn score(&mut self, z: &[f32]) -> f32 {
-        let norm = if self.how.cosine { dot(z, z).sqrt().max(1e-12) } else { 1.0 };
-        for (score, row) in self.scores.iter_mut().zip(self.rows.chunks_exact(self.stride)) {
-            *score = dot(row, z) / norm;
-        }
-        self.negatives.clear();
-        for p in 0..self.positives {
-            let first = self.first_of(p);
-            self.negatives.extend_from_slice(&self.scores[first..first + self.each]);
-        }
-        norm
-    }
-
-    /// The row of the first negative of positive `p`.
-    fn first_of(&self, p: usize) -> usize {
-        self.positives + if self.shared { 0 } else { p * self.each }
-    }
-
     /// What WARP makes of each positive, from how many of the negatives violate its margin now: with V of m, the first
     /// violator is one of them at random, and comes after m/V tries, which hint at the rank (N − 1) V/m.
     pub(super) fn look_at_ranks(&mut self, z: &[f32]) {
         let Some(margin) = self.how.loss.hinge_margin().filter(|_| self.how.by_rank) else { return };
-        self.score(z);
-        let of = |p: usize| {
-            let negatives = &self.negatives[p * self.each..(p + 1) * self.each];
-            let violating = negatives.iter().filter(|s| margin - self.scores[p] + **s > 0.0).count().max(1) as f32;
+        dots(&self.rows, z, &mut self.scores);
+        let (positives, negatives) = self.scores.split_at(self.positives);
+        let of = |positive: &f32| {
+            let violating = negatives.iter().filter(|s| margin - positive + **s > 0.0).count().max(1) as f32;
             let rank = ((self.all - 1.0) * violating / self.each as f32).max(1.0);
             // Undoes that each of m negatives stands for 1/m of one.
             rank.ln() / violating / self.stands_for
         };
-        self.ranks = (0..self.positives).map(of).collect();
+        self.ranks = positives.iter().map(of).collect();
     }
 
-    /// F at `z`, and its gradient into `gradient`.
-    pub(super) fn value(&mut self, z: &[f32], gradient: &mut [f32]) -> f64 {
-        let norm = self.score(z);
-        let (count, each, terms) = (self.positives, self.each, self.how.loss.terms());
-        let (positives, slopes) = (&self.scores[..count], &mut self.slopes);
-        slopes.fill(0.0);
-        let lists = OfLists { weights: &self.weights, ..OfLists::default() };
-        let mean = 1.0 / count as f32;
-        let mut value = 0f64;
-        match terms {
-            Terms::Lists => {
-                let loss = &self.how.loss;
-                loss.gradient(positives, &self.negatives, lists, &mut slopes[..count], &mut self.negative_slopes);
-                value += f64::from(loss.value(positives, &self.negatives, lists));
-            }
-            _ => {
-                // What a positive costs without its negatives, of losses over scores.
-                let (loss, none) = (&self.how.loss, OfLists::default());
-                for p in 0..count {
-                    let own = p * each..(p + 1) * each;
-                    let negatives = &self.negatives[own.clone()];
-                    let weight = self.stands_for * self.ranks.get(p).copied().unwrap_or(1.0);
-                    let slope = &mut slopes[p..=p];
-                    loss.gradient(&positives[p..=p], negatives, none, slope, &mut self.negative_slopes[own.clone()]);
-                    let all = loss.value(&positives[p..=p], negatives, none);
-                    if terms == Terms::Pairs {
-                        slope[0] *= weight;
-                        value += f64::from(weight * all);
-                    } else {
-                        let alone = loss.value(&positives[p..=p], &[], none);
-                        value += f64::from(alone + weight * (all - alone));
-                    }
-                    self.negative_slopes[own].iter_mut().for_each(|slope| *slope *= weight);
-                }
-            }
-        }
-        for p in 0..count {
-            let first = self.first_of(p);
-            let of = &self.negative_slopes[p * each..(p + 1) * each];
-            self.slopes[first..first + each].iter_mut().zip(of).for_each(|(sum, slope)| *sum += slope);
-        }
+    /// What each positive counts; empty where all count alike.
+    #[cfg(test)]
+    pub(super) fn ranks(&self) -> &[f32] {
+        &self.ranks
+    }
+
+    /// The gradient of F at `z`, into `gradient`.
+    pub(super) fn gradient(&mut self, z: &[f32], gradient: &mut [f32]) {
+        let norm = if self.how.cosine { dot(z, z).sqrt().max(1e-12) } else { 1.0 };
         gradient.fill(0.0);
-        for (slope, row) in self.slopes.iter().zip(self.rows.chunks_exact(self.stride)) {
-            let slope = slope * mean / norm;
-            gradient.iter_mut().zip(row).for_each(|(sum, x)| *sum += slope * x);
+        match self.shared {
+            true => self.add_shared(z, norm, gradient),
+            false => self.add_own(z, norm, gradient),
         }
-        value *= f64::from(mean);
+        let mean = 1.0 / (self.positives as f32 * norm);
+        gradient.iter_mut().for_each(|g| *g *= mean);
         if self.how.cosine {
             // The part along the row changes no cosine, and neither does its length: L2 has no say.
             let along = dot(gradient, z) / (norm * norm);
             gradient.iter_mut().zip(z).for_each(|(g, x)| *g -= along * x);
-            return value;
+            return;
         }
-        let terms = match terms {
+        let terms = match self.how.loss.terms() {
             Terms::Pairs => self.how.negatives as f32,
             Terms::Scores => self.how.negatives as f32 + 1.0,
             Terms::Lists => 1.0,
         };
-        let l2 = self.how.l2 * terms;
-        for (column, (g, x)) in gradient.iter_mut().zip(z).enumerate() {
-            if Some(column) == self.how.fixed {
-                *g = 0.0;
-                continue;
-            }
-            *g += l2 * x;
-            value += f64::from(l2) / 2.0 * f64::from(*x) * f64::from(*x);
+        gradient.iter_mut().zip(z).for_each(|(g, x)| *g += self.how.l2 * terms * x);
+        if let Some(column) = self.how.fixed {
+            gradient[column] = 0.0;
         }
-        value
+    }
+
+    /// The summed rows times their slopes, of negatives that all positives share: one positive at a time.
+    fn add_shared(&mut self, z: &[f32], norm: f32, gradient: &mut [f32]) {
+        score(&self.rows, z, norm, &mut self.scores);
+        let (positives, negatives) = self.scores.split_at(self.positives);
+        let (of_positives, of_negatives) = self.slopes.split_at_mut(self.positives);
+        let lists = OfLists { weights: &self.weights, ..OfLists::default() };
+        of_negatives.fill(0.0);
+        for p in 0..self.positives {
+            let own = p..p + 1;
+            self.loss.gradient(&positives[own.clone()], negatives, lists, &mut of_positives[own], &mut self.of_one);
+            // What a list's terms weigh is in its loss.
+            let weight = match self.how.loss.terms() {
+                Terms::Lists => 1.0,
+                _ => self.stands_for * self.ranks.get(p).copied().unwrap_or(1.0),
+            };
+            of_positives[p] *= weight;
+            of_negatives.iter_mut().zip(&self.of_one).for_each(|(sum, slope)| *sum += weight * slope);
+        }
+        add_weighted(&self.rows, &self.slopes, gradient);
+    }
+
+    /// The same where each positive has its own: block by block, for terms that know nothing of one another.
+    fn add_own(&mut self, z: &[f32], norm: f32, gradient: &mut [f32]) {
+        let (positives, negatives) = self.rows.split_at(self.positives * self.stride);
+        let pairs = self.how.loss.terms() == Terms::Pairs;
+        let none = OfLists::default();
+        score(positives, z, norm, &mut self.scores);
+        match pairs {
+            true => self.slopes.fill(0.0),
+            false => self.loss.gradient(&self.scores, &[], none, &mut self.slopes, &mut []),
+        }
+        let [mut scores, mut slopes, mut of_positives, mut slopes_of_positives] = [[0f32; BLOCK]; 4];
+        for (block, rows) in negatives.chunks(BLOCK * self.stride).enumerate() {
+            let (first, count) = (block * BLOCK, rows.len() / self.stride);
+            let (scores, slopes) = (&mut scores[..count], &mut slopes[..count]);
+            score(rows, z, norm, scores);
+            if pairs {
+                runs(first, count, self.each, |p, of| of_positives[of].fill(self.scores[p]));
+                let of_pairs = &mut slopes_of_positives[..count];
+                self.loss.gradient(&of_positives[..count], scores, none, of_pairs, slopes);
+                runs(first, count, self.each, |p, of| {
+                    self.slopes[p] += self.stands_for * of_pairs[of].iter().sum::<f32>();
+                });
+            } else {
+                self.loss.gradient(&[], scores, none, &mut [], slopes);
+            }
+            slopes.iter_mut().for_each(|slope| *slope *= self.stands_for);
+            add_weighted(rows, slopes, gradient);
+        }
+        add_weighted(positives, &self.slopes, gradient);
     }
 }
 
-/// The dot product of two rows of whole tiles: sixteen sums side by side, which compilers vectorize.
-#[inline]
-pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let mut sums = [0f32; 16];
-    for (a, b) in a.chunks_exact(16).zip(b.chunks_exact(16)) {
-        for lane in 0..16 {
-            sums[lane] += a[lane] * b[lane];
-        }
+/// Scores of `rows` for `z` of norm `norm`.
+fn score(rows: &[f32], z: &[f32], norm: f32, scores: &mut [f32]) {
+    dots(rows, z, scores);
+    if norm != 1.0 {
+        scores.iter_mut().for_each(|score| *score /= norm);
     }
-    sums.iter().sum()
+}
+
+/// Of `count` negatives from `first` on, `each` a positive: the positive of each run, and where the run lies among them.
+fn runs(first: usize, count: usize, each: usize, mut with: impl FnMut(usize, Range<usize>)) {
+    let mut at = 0;
+    while at < count {
+        let end = count.min(at + each - (first + at) % each);
+        with((first + at) / each, at..end);
+        at = end;
+    }
 }

@@ -1,7 +1,8 @@
 //! Folded rows against differences, against what they are to find, and by their seeds.
 
 use super::*;
-use crate::model::LANES;
+use crate::loss::OfLists;
+use crate::model::{LANES, dot};
 
 const DIMENSIONS: usize = 6;
 
@@ -63,20 +64,47 @@ fn a_user_of_one_kind_of_items_gets_more_of_that_kind_by_every_loss() {
         let z = fold(&config, &positives, count, 1).unwrap();
         let rows = rows(&config, count);
         let stride = rows.len() / count;
-        let mut scored: Vec<(f32, usize)> =
-            (40..count).map(|i| (objective::dot(&rows[i * stride..][..stride], &z), i)).collect();
+        let mut scored: Vec<(f32, usize)> = (40..count).map(|i| (dot(&rows[i * stride..][..stride], &z), i)).collect();
         scored.sort_by(|a, b| b.0.total_cmp(&a.0));
         let right = scored.iter().take(50).filter(|(_, i)| i % 2 == 0).count();
         // Hinges with a margin near the scores' bound say little of few items: tests/fold_in.rs has how well ccl does.
         assert!(right >= 48 || config.loss.kind == LossKind::Ccl, "{:?}: {right} of 50", config.loss);
         assert!(z.len() == stride && z.iter().all(|x| x.is_finite()), "{z:?}");
         if config.similarity() == Similarity::Cosine {
-            assert!((objective::dot(&z, &z) - 1.0).abs() < 1e-4);
+            assert!((dot(&z, &z) - 1.0).abs() < 1e-4);
         }
         if config.biases() {
             assert_eq!(z[DIMENSIONS], 1.0, "what multiplies the items' biases is fixed");
         }
     }
+}
+
+/// F at `z` by its definition, for `ranks` that weigh the positives: `rows` are those of positives, then of negatives.
+fn value(how: &Folding, rows: &[f32], (count, each): (usize, usize), ranks: &[f32], z: &[f32]) -> f64 {
+    let stride = z.len();
+    let norm = if how.cosine { dot(z, z).sqrt() } else { 1.0 };
+    let scores: Vec<f32> = rows.chunks_exact(stride).map(|row| dot(row, z) / norm).collect();
+    let shared = scores.len() == count + each;
+    let (terms, stands_for) = (how.loss.terms(), how.negatives as f32 / each as f32);
+    let mut sum = 0.0;
+    for p in 0..count {
+        let negatives = &scores[count + if shared { 0 } else { p * each }..][..each];
+        let of = |negatives: &[f32], lists| how.loss.value(&scores[p..=p], negatives, lists);
+        let none = OfLists::default();
+        sum += f64::from(match terms {
+            Terms::Lists => of(negatives, OfLists { weights: &vec![stands_for; each], ..none }),
+            Terms::Pairs => stands_for * ranks.get(p).unwrap_or(&1.0) * of(negatives, none),
+            Terms::Scores => of(&[], none) + stands_for * (of(negatives, none) - of(&[], none)),
+        });
+    }
+    let l2 = match (how.cosine, terms) {
+        (true, _) => 0.0,
+        (_, Terms::Pairs) => how.l2 * how.negatives as f32,
+        (_, Terms::Scores) => how.l2 * (how.negatives as f32 + 1.0),
+        (_, Terms::Lists) => how.l2,
+    };
+    let free = z.iter().enumerate().filter(|(column, _)| Some(*column) != how.fixed);
+    sum / count as f64 + free.map(|(_, x)| f64::from(l2 / 2.0 * x * x)).sum::<f64>()
 }
 
 #[test]
@@ -85,20 +113,20 @@ fn gradients_equal_differences() {
         let how = Folding::new(&config, Folded::User);
         let own = rows(&config, 33);
         let (count, each) = (3, 10);
-        let (shared, used) = (how.loss.terms() == Terms::Lists, own.len() / 33);
-        let used = used * if shared { count + each } else { count + count * each };
-        let mut objective = Objective::new(&how, own[..used].to_vec(), (count, each, shared), 33);
+        let (shared, stride) = (how.loss.terms() == Terms::Lists, own.len() / 33);
+        let used = &own[..stride * if shared { count + each } else { count + count * each }];
+        let mut objective = Objective::new(&how, used.to_vec(), (count, each, shared), 33);
         let mut z = objective.start();
         z.iter_mut().take(DIMENSIONS).enumerate().for_each(|(d, x)| *x += 0.3 * (d as f32 + 0.4).sin());
         objective.look_at_ranks(&z);
+        let ranks = objective.ranks().to_vec();
         let mut gradient = vec![0f32; z.len()];
-        objective.value(&z, &mut gradient);
-        let mut nowhere = vec![0f32; z.len()];
+        objective.gradient(&z, &mut gradient);
         for d in 0..DIMENSIONS {
-            let mut at = |h: f32| {
+            let at = |h: f32| {
                 let mut moved = z.clone();
                 moved[d] += h;
-                objective.value(&moved, &mut nowhere)
+                value(&how, used, (count, each), &ranks, &moved)
             };
             let numeric = ((at(2e-3) - at(-2e-3)) / 4e-3) as f32;
             // Hinges have kinks, at which a difference sees half of each side.

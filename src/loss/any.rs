@@ -60,6 +60,11 @@ impl AnyLoss {
     pub(crate) fn hinge_margin(&self) -> Option<f32> {
         if let Base::Hinge(hinge) = self.base { Some(hinge.margin) } else { None }
     }
+
+    /// Whether it is a hinge on lists.
+    pub(crate) fn is_ccl(&self) -> bool {
+        matches!(self.base, Base::Listwise(AnyListwise::Ccl(_)))
+    }
 }
 
 impl Loss for AnyLoss {

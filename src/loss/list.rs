@@ -106,21 +106,24 @@ impl<'a> List<'a> {
         largest
     }
 
-    /// What comes of the list, what scores are compared with, and how slopes change by entropy. `None` where no
-    /// negative counts: then there is nothing to learn.
+    /// What comes of the list, and how slopes change by entropy; `keep` is given the slopes of the negatives from an index
+    /// on. `None` where no negative counts: then there is nothing to learn.
     #[inline(always)]
-    fn outcome<L: Listwise>(&self, loss: L) -> Option<(Outcome, f32, Spread)> {
+    fn outcome<L: Listwise>(&self, loss: L, mut keep: impl FnMut(usize, [f32; LANES])) -> Option<(Outcome, Spread)> {
         let shift = loss.shift(self.positive, if L::NEEDS_MAX { self.max() } else { 0.0 });
         let (mut terms, mut slopes, mut counts) = ([0f32; LANES], [0f32; LANES], [0f32; LANES]);
         for first in (0..self.negatives.len()).step_by(LANES) {
             let Part { scores, corrections, weights } = self.part(first);
+            let mut own = [0f32; LANES];
             for l in 0..LANES {
                 let (term, slope) = loss.negative(scores[l], corrections[l], shift);
+                own[l] = slope;
                 // What does not count, padding included, may score so high that its term is infinite.
                 terms[l] += if weights[l] > 0.0 { weights[l] * term } else { 0.0 };
                 slopes[l] += if weights[l] > 0.0 { weights[l] * slope } else { 0.0 };
                 counts[l] += weights[l];
             }
+            keep(first, own);
         }
         let (terms, count) = (sum(terms), sum(counts));
         if count <= 0.0 {
@@ -140,7 +143,7 @@ impl<'a> List<'a> {
             }
             spread = entropy.spread(terms, sum(log_terms), &mut outcome);
         }
-        Some((outcome, shift, spread))
+        Some((outcome, spread))
     }
 }
 
@@ -158,7 +161,12 @@ pub(super) fn gradient<L: Listwise>(
     for k in 0..positives.len() {
         let list = List::new(positives, negatives, lists, k);
         let gradient = &mut negative_gradient[k * each..(k + 1) * each];
-        let Some((outcome, shift, spread)) = list.outcome(loss) else {
+        let kept = list.outcome(loss, |first, slopes| {
+            for (kept, slope) in gradient[first..].iter_mut().zip(slopes) {
+                *kept = slope;
+            }
+        });
+        let Some((outcome, spread)) = kept else {
             positive_gradient[k] = 0.0;
             for g in gradient {
                 *g = 0.0;
@@ -167,16 +175,12 @@ pub(super) fn gradient<L: Listwise>(
         };
         positive_gradient[k] = outcome.positive;
         for first in (0..each).step_by(LANES) {
-            let Part { scores, corrections, weights } = list.part(first);
-            let mut slopes = [0f32; LANES];
-            for l in 0..LANES {
-                let (term, slope) = loss.negative(scores[l], corrections[l], shift);
-                let slope = if loss.entropy().is_some() { spread.slope(term) } else { slope };
+            let weights = list.part(first).weights;
+            for (g, weight) in gradient[first..].iter_mut().zip(weights) {
+                // With entropy slopes are terms.
+                let slope = if loss.entropy().is_some() { spread.slope(*g) } else { *g };
                 // A negative that does not count may score so high that its slope is infinite.
-                slopes[l] = if weights[l] > 0.0 { outcome.scale * weights[l] * slope } else { 0.0 };
-            }
-            for (g, slope) in gradient[first..].iter_mut().zip(slopes) {
-                *g = slope;
+                *g = if weight > 0.0 { outcome.scale * weight * slope } else { 0.0 };
             }
         }
     }
@@ -184,6 +188,6 @@ pub(super) fn gradient<L: Listwise>(
 
 /// The summed loss of all lists.
 pub(super) fn value<L: Listwise>(loss: L, positives: &[f32], negatives: &[f32], lists: OfLists<'_>) -> f32 {
-    let list = |k| List::new(positives, negatives, lists, k).outcome(loss);
-    (0..positives.len()).filter_map(list).map(|(outcome, ..)| outcome.loss).sum()
+    let list = |k| List::new(positives, negatives, lists, k).outcome(loss, |_, _| ());
+    (0..positives.len()).filter_map(list).map(|(outcome, _)| outcome.loss).sum()
 }

@@ -12,6 +12,7 @@ mod manifest;
 mod precision;
 mod published;
 mod regularization;
+mod row;
 mod rule;
 mod scan;
 mod scores;
@@ -24,7 +25,8 @@ pub use calibration::{Calibration, CalibrationCurve};
 pub use error::ModelError;
 pub use factors::Factors;
 pub(crate) use hogwild::{
-    Adjust, KernelLoss, LossSample, MAX_NEGATIVES, MAX_STRIDE, Optimizer, Runs, Side, SideRows, Tables, Update, train,
+    Adjust, Apart, KernelLoss, LossSample, MAX_NEGATIVES, MAX_STRIDE, Optimizer, Runs, Side, SideRows, Tables, Update,
+    train,
 };
 pub use kernel::InstructionSet;
 pub(crate) use listwise::{Block, SquareProduct, Workspace, train_block};
@@ -34,6 +36,7 @@ pub use precision::Precision;
 pub use published::Model;
 pub(crate) use published::publish;
 pub(crate) use regularization::{Dropout, Regularization};
+pub(crate) use row::{add_weighted, dot, dots};
 pub(crate) use scan::{count_above_and_equal, first_not_below};
 pub(crate) use scores::{Rows, dot_products};
 pub(crate) use shared::SharedTable;

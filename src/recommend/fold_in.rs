@@ -1,17 +1,22 @@
 //! Recommendations for a user who was not trained, from a history of items: a row is learnt on the spot, items frozen.
 
+use std::cmp::Reverse;
+use std::ops::Range;
+use std::panic::resume_unwind;
 use std::time::Instant;
 
 use super::RecommendError;
-use super::similar::room_for;
+use super::similar::{lets_go, room_for};
 use crate::context::Context;
-use crate::fold::{Folded, Folding, dot};
-use crate::model::Model;
-use crate::rank::Tops;
+use crate::fold::{Folded, Folding};
+use crate::model::{Model, dots};
+use crate::rank::{Candidate, Tops};
 use crate::train::{TrainConfig, trained_with};
 
 /// Items between two looks at whether to stop.
 const TILE: usize = 4096;
+/// Tiles that are worth a thread: some megabytes of rows take as long to read as several threads to start.
+const TILES_A_THREAD: usize = 4;
 
 /// Settings of [`fold_in`].
 #[derive(Clone, Copy, Debug)]
@@ -56,7 +61,7 @@ pub struct FoldedIn {
 /// recommendations, unless `options.include_seen`.
 ///
 /// Time: some tens of passes over the history and 2,048 negatives, then one over the item table,
-/// O(items × dimensions); memory O(history × dimensions + k). Nothing is written.
+/// O(items × dimensions), which threads share; memory O(history × dimensions + threads × k). Nothing is written.
 ///
 /// # Errors
 /// If an item is unknown and that is not to be ignored, the history is empty or the whole catalogue, the model's
@@ -121,26 +126,55 @@ fn config_of(model: &Model) -> Result<TrainConfig, RecommendError> {
     })
 }
 
-/// The `k` items that `row` scores best, without those `seen`, which ascend.
+/// The `k` items that `row` scores best, without those `seen`, which ascend. Threads rank a part of the catalogue each.
 fn best(
     model: &Model,
     row: &[f32],
-    mut seen: &[u32],
+    seen: &[u32],
     (k, seed): (usize, u64),
     ctx: &Context,
 ) -> Result<Vec<(u32, f32)>, RecommendError> {
     let items = model.items();
+    let tiles = items.rows().div_ceil(TILE);
+    let fit = (ctx.memory().0 / 4) as usize / Tops::bytes(k).max(1);
+    let threads = ctx.threads().min(tiles / TILES_A_THREAD).min(fit).max(1);
+    let part = tiles.div_ceil(threads) * TILE;
+    let ranked = |start: usize| best_of(model, row, seen, start..items.rows().min(start + part), (k, seed), ctx);
+    let parts: Vec<_> = std::thread::scope(|scope| {
+        let starts = (part..items.rows()).step_by(part);
+        let others: Vec<_> = starts.map(|start| scope.spawn(move || ranked(start))).collect();
+        let own = ranked(0);
+        std::iter::once(own)
+            .chain(others.into_iter().map(|other| other.join().unwrap_or_else(|e| resume_unwind(e))))
+            .collect()
+    });
+    let mut all = Vec::new();
+    for part in parts {
+        all.extend(part?);
+    }
+    all.sort_unstable_by_key(|candidate| Reverse(*candidate));
+    all.truncate(k);
+    Ok(all.iter().map(|candidate| (candidate.item(), candidate.score())).collect())
+}
+
+/// The same of the items in `part`.
+fn best_of(
+    model: &Model,
+    row: &[f32],
+    seen: &[u32],
+    part: Range<usize>,
+    (k, seed): (usize, u64),
+    ctx: &Context,
+) -> Result<Vec<Candidate>, RecommendError> {
+    let (items, lets_go) = (model.items(), lets_go(model, ctx));
+    let mut seen = &seen[seen.partition_point(|item| (*item as usize) < part.start)..];
     let mut top = Tops::new(k);
     top.begin(seed, &[0]);
     let mut scores = vec![0.0; TILE];
-    for start in (0..items.rows()).step_by(TILE) {
+    for start in part.clone().step_by(TILE) {
         ctx.check()?;
-        let tile = &mut scores[..TILE.min(items.rows() - start)];
-        for (score, row_of_item) in
-            tile.iter_mut().zip(items.as_slice()[start * items.stride()..].chunks_exact(items.stride()))
-        {
-            *score = dot(row_of_item, row);
-        }
+        let tile = &mut scores[..TILE.min(part.end - start)];
+        dots(&items.as_slice()[start * items.stride()..][..tile.len() * items.stride()], row, tile);
         while let Some((first, rest)) = seen.split_first().filter(|(first, _)| (**first as usize) < start + tile.len())
         {
             tile[*first as usize - start] = f32::NEG_INFINITY;
@@ -150,7 +184,9 @@ fn best(
             item: model.item_ids().id(i).unwrap_or_default().to_string(),
             model: model.path().to_path_buf(),
         })?;
-        items.release(start..start + tile.len());
+        if lets_go {
+            items.release(start..start + tile.len());
+        }
     }
-    Ok(top.sorted(0).iter().map(|candidate| (candidate.item(), candidate.score())).collect())
+    Ok(top.sorted(0).to_vec())
 }

@@ -29,6 +29,7 @@ pub fn similar(model: &Model, item: &str, k: usize, ctx: &Context) -> Result<Vec
     let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
     let own = factors(wanted as usize);
     let own_norm = dot(own, own).sqrt();
+    let lets_go = lets_go(model, ctx);
     let mut top = Tops::new(k);
     top.begin(0, &[wanted]);
     let mut cosines = vec![0.0; TILE];
@@ -48,9 +49,18 @@ pub fn similar(model: &Model, item: &str, k: usize, ctx: &Context) -> Result<Vec
             item: model.item_ids().id(i).unwrap_or_default().to_string(),
             model: model.path().to_path_buf(),
         })?;
-        model.items().release(start..start + tile.len());
+        if lets_go {
+            model.items().release(start..start + tile.len());
+        }
     }
     Ok(top.sorted(0).iter().map(|candidate| (candidate.item(), candidate.score())).collect())
+}
+
+/// Whether to let go of the item table behind what is read: where it would be most of the memory budget. Elsewhere whoever
+/// asks next finds it mapped.
+pub(super) fn lets_go(model: &Model, ctx: &Context) -> bool {
+    let items = model.items();
+    (items.rows() * items.stride() * size_of::<f32>()) as u64 > ctx.memory().0 / 2
 }
 
 /// How many of `k` items there are, once it is known that their ranking fits the memory budget.

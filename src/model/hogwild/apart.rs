@@ -23,22 +23,33 @@ impl KernelLoss {
 
     /// Beside the kernels of `set`, which the machine must have.
     pub(super) fn apart(self, set: InstructionSet) -> Apart {
-        assert!(set.is_available());
         let loss = match self {
             Self::Bpr(bpr) => AnyLoss { base: Base::Bpr(bpr), scale: 1.0, entropy: None },
             Self::Any(loss) => loss,
         };
-        Apart { loss, set, terms: loss.terms() }
+        Apart::beside(loss, set)
     }
 }
 
 /// A loss whose gradient is not compiled into kernels.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Apart {
+pub(crate) struct Apart {
     loss: AnyLoss,
     /// That the machine has.
     set: InstructionSet,
     terms: Terms,
+}
+
+impl Apart {
+    /// By the best instructions that this machine has.
+    pub(crate) fn new(loss: AnyLoss) -> Self {
+        Self::beside(loss, InstructionSet::detect())
+    }
+
+    fn beside(loss: AnyLoss, set: InstructionSet) -> Self {
+        assert!(set.is_available());
+        Self { loss, set, terms: loss.terms() }
+    }
 }
 
 impl Loss for Apart {

@@ -26,8 +26,7 @@ mod tables;
 
 use crate::loss::{Loss, OfLists, Terms};
 pub(crate) use adjust::Adjust;
-use apart::Apart;
-pub(crate) use apart::KernelLoss;
+pub(crate) use apart::{Apart, KernelLoss};
 pub(crate) use dispatch::train;
 use dots::dot_rows;
 use dropout::{Dropped, load_user};
