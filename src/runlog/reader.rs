@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::{NAME, RUN_LOG_VERSION, RunEnd, RunEpoch, RunEvent, RunHappening, RunHeader, RunLogError, RunMoment};
 use super::{RunRecord, RunValidation};
 use crate::model::MODEL_FORMAT_VERSION;
-use crate::storage::{FileRecord, IoContext, check_plain, read_manifest};
+use crate::storage::{FileRecord, IoContext, check_plain, disk, read_manifest};
 
 /// What is read at a time.
 const PIECE: usize = 1 << 16;
@@ -244,7 +244,8 @@ impl RunLog {
 
 /// Whether a process has the log at `path` open for writing.
 pub(crate) fn is_being_written(path: &Path) -> bool {
-    File::open(path).is_ok_and(|file| is_locked(&file))
+    let free = |file: &File| if is_locked(file) { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) };
+    File::open(path).is_ok_and(|file| disk::patiently(|| free(&file)).is_err())
 }
 
 fn is_locked(file: &File) -> bool {

@@ -10,9 +10,6 @@ use crate::context::Context;
 use crate::storage::disk::{self, DiskFile};
 use crate::storage::{FileRecord, IoContext, StorageError, plain_record, sync_folder};
 
-/// Attempts to lock the file; a reader has it locked for an instant when it asks whether someone writes.
-const ATTEMPTS: u32 = 20;
-
 /// The log of a run that goes on, for all who write to it.
 #[derive(Clone)]
 pub(crate) struct RunLogWriter(Arc<Shared>);
@@ -213,14 +210,13 @@ impl Log {
 /// Opens the file, or creates it, and locks it: that tells readers that it is being written.
 fn locked(path: &Path) -> Result<DiskFile, StorageError> {
     let file = DiskFile::open_or_create(path).at(path, "create")?;
-    for _ in 0..ATTEMPTS {
-        match file.try_lock() {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => std::thread::sleep(Duration::from_millis(5)),
-            // Without locks readers cannot tell, and nothing else is lost.
-            _ => return Ok(file),
+    match file.try_lock() {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            Err(io::Error::from(io::ErrorKind::ResourceBusy)).at(path, "lock")
         }
+        // Without locks readers cannot tell, and nothing else is lost.
+        _ => Ok(file),
     }
-    Err(io::Error::from(io::ErrorKind::ResourceBusy)).at(path, "lock")
 }
 
 /// Milliseconds since 1970.

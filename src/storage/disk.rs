@@ -8,6 +8,7 @@ use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::Duration;
 
 #[cfg(test)]
 use super::double::{self, Op};
@@ -84,7 +85,7 @@ impl DiskFile {
 
     /// Takes its lock for as long as it is open, if nobody else has it; else [`io::ErrorKind::WouldBlock`].
     pub(crate) fn try_lock(&self) -> io::Result<()> {
-        self.file.try_lock().map_err(io::Error::from)
+        patiently(|| self.file.try_lock().map_err(io::Error::from))
     }
 }
 
@@ -197,11 +198,23 @@ fn remove_content(folder: &Path) -> io::Result<()> {
     folder.read_dir()?.try_for_each(|entry| remove_tree(&entry?.path()))
 }
 
+/// Tries for a tenth of a second while something is locked: a process that is being started by another thread of this one
+/// has all open files, and so their locks, for an instant, and so does whoever asks whether there is a lock.
+pub(crate) fn patiently<T>(mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    for _ in 0..20 {
+        match attempt() {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => std::thread::sleep(Duration::from_millis(5)),
+            other => return other,
+        }
+    }
+    attempt()
+}
+
 /// Opens a folder and takes its lock, if nobody else has it; else [`io::ErrorKind::WouldBlock`]. `None` where the file
 /// system has no locks for folders (NFS).
 pub(crate) fn lock_folder(path: &Path) -> io::Result<Option<File>> {
     let folder = File::open(path)?;
-    match folder.try_lock().map_err(io::Error::from) {
+    match patiently(|| folder.try_lock().map_err(io::Error::from)) {
         Ok(()) => Ok(Some(folder)),
         Err(e) if e.kind() == io::ErrorKind::WouldBlock => Err(e),
         Err(_) => Ok(None),

@@ -18,19 +18,12 @@ impl FolderLock {
     /// Takes the lock of `folder`; `None` where another process or thread has it.
     pub(crate) fn claim(folder: &Path) -> Result<Option<Self>, StorageError> {
         let path = folder.join(LOCK);
-        let mut patience = 20;
         loop {
             let file = DiskFile::open_or_create(&path).at(&path, "create")?;
             match file.try_lock() {
                 // The folder may have been replaced between: then this is the lock of one that is gone.
                 Ok(()) if !disk::is_same(&path, &file.metadata().at(&path, "look at")?) => {}
                 Ok(()) => return Ok(Some(Self { _file: file })),
-                // A process that is being started by another thread of this one has all open files, and so their locks, for
-                // an instant.
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock && patience > 0 => {
-                    patience -= 1;
-                    std::thread::sleep(std::time::Duration::from_millis(5));
-                }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(None),
                 Err(e) => return Err(e).at(&path, "lock"),
             }
