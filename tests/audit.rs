@@ -1,16 +1,14 @@
 //! `peccary train --audit` and `peccary explain` through the binary.
 
-mod trained;
-
 use std::collections::HashMap;
 use std::fs;
 
+use crate::trained::{Trained, peccary};
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::{Field, Row};
 use peccary::Dataset;
 use predicates::prelude::*;
 use serde_json::Value;
-use trained::{Trained, peccary};
 
 const MIX: &str = "\
 [negatives]

@@ -1,10 +1,8 @@
 //! `peccary evaluate` through the binary: from a log to metrics, and what it refuses.
 
-mod trained;
-
+use crate::trained::{Trained, peccary};
 use predicates::prelude::*;
 use serde_json::Value;
-use trained::{Trained, peccary};
 
 fn evaluate(trained: &Trained, args: &[&str]) -> Value {
     let mut command = peccary(&["evaluate", &trained.model, &trained.dataset, "--json", "--quiet"]);

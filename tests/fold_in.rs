@@ -1,17 +1,15 @@
 //! Folding in new users: by every loss, as good as trained rows, deterministic, and what it refuses.
 
-mod trained;
-
 use std::collections::HashSet;
 use std::path::Path;
 
+use crate::trained::{Trained, peccary};
 use peccary::{
     ByteSize, Context, Dataset, FoldInOptions, IngestOptions, Input, Inputs, LossKind, Model, Part, RecommendOptions,
     RecommendUsers, Similarity, TrainConfig, fold_in, ingest, recommend, train, versions,
 };
 use predicates::prelude::*;
 use serde_json::Value;
-use trained::{Trained, peccary};
 
 fn context() -> Context {
     Context::new(2, ByteSize(1 << 30))
@@ -131,6 +129,38 @@ fn folded_rows_recommend_nearly_as_well_as_trained_ones_on_gowalla() {
         let [trained, folded] = recalls(folder.path(), &all, &config);
         println!("gowalla, {}: recall@20 {trained:.4} trained, {folded:.4} folded in", config.loss.kind.name());
         assert!(trained > 0.1 && folded > 0.9 * trained, "{}: {trained} {folded}", config.loss.kind.name());
+    }
+}
+
+#[test]
+fn threads_that_share_a_catalogue_rank_it_as_a_full_sort_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
+    let size = ["--users", "3000", "--items", "60000", "--interactions", "90000", "--quiet"];
+    peccary(&["synth", "--output", &path("log.csv")]).args(size).assert().success();
+    peccary(&["ingest", &path("log.csv"), "--output", &path("d"), "--quiet"]).assert().success();
+    let config = TrainConfig { dimensions: 8, epochs: 2, ..TrainConfig::default() };
+    train(&Dataset::open(path("d")).unwrap(), &config, path("m").as_ref(), true, &context()).unwrap();
+    let model = Model::open(path("m")).unwrap();
+    let items = model.items();
+    assert!(items.rows() > 20_000, "some threads have some tiles each: {}", items.rows());
+    let history: Vec<&str> = (0..40).map(|i| model.item_ids().id(i * items.rows() as u32 / 40).unwrap()).collect();
+    for k in [1, 30, items.rows()] {
+        let options = FoldInOptions { k, ..FoldInOptions::default() };
+        let found = |threads| fold_in(&model, &history, &options, &Context::new(threads, ByteSize(1 << 30))).unwrap();
+        let one = found(1);
+        let score = |item: u32| -> f64 {
+            items.row(item as usize).iter().zip(&one.row).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+        };
+        let mut sorted: Vec<u32> = (0..items.rows() as u32).filter(|item| !one.history.contains(item)).collect();
+        sorted.sort_by(|a, b| score(*b).total_cmp(&score(*a)));
+        assert_eq!(one.items.len(), k.min(sorted.len()));
+        for ((item, found), expected) in one.items.iter().zip(&sorted) {
+            assert!((score(*item) - score(*expected)).abs() < 1e-4 && (f64::from(*found) - score(*item)).abs() < 1e-4);
+        }
+        for threads in [2, 3, 7] {
+            assert_eq!(found(threads).items, one.items, "{threads} threads, {k} items");
+        }
     }
 }
 

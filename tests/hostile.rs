@@ -1,7 +1,5 @@
 //! Ids and inputs that were made to do harm: they are text, never paths, markup or commands, and never memory.
 
-mod limited;
-
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::Write;
@@ -9,9 +7,9 @@ use std::path::Path;
 use std::process::Output;
 use std::sync::Arc;
 
+use crate::limited::limited;
 use arrow_array::{ArrayRef, Int32Array, RecordBatch, StringArray};
 use assert_cmd::Command;
-use limited::limited;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;

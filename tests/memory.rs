@@ -1,12 +1,10 @@
 //! `--memory` as a promise: ingest, evaluation and recommendation under a hard limit, on more than fits.
 
-mod limited;
-
 use std::fs;
 use std::path::Path;
 
+use crate::limited::{Run, limited};
 use assert_cmd::Command;
-use limited::{Run, limited};
 
 const MIB: u64 = 1 << 20;
 

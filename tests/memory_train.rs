@@ -1,11 +1,9 @@
 //! `train --memory` is a promise: under a hard limit of memory, on a dataset several times as large, training finishes.
 
-mod limited;
-
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use limited::{Run, limited};
+use crate::limited::{Run, limited};
 use serde_json::Value;
 
 const MIB: u64 = 1 << 20;

@@ -1,11 +1,9 @@
 //! Negatives near the user's vector, through the binary: they are drawn, they are harder, and the plan holds them.
 
-mod limited;
-
 use std::path::Path;
 use std::process::Command;
 
-use limited::limited;
+use crate::limited::limited;
 use serde_json::Value;
 
 const MIX: &str = "[negatives]\ncount = 2\n[[negatives.mix]]\nshare = 4\n[[negatives.mix]]\npropose = \"nearest\"\n\

@@ -157,7 +157,7 @@ fn metrics_equal_those_of_trec_eval_on_gowalla() {
 
 /// Twenty pairs of runs of the recipe that differ only by seed.
 #[test]
-#[ignore = "trains 40 models, some minutes: cargo test --release --test real_logs seeds -- --ignored --nocapture"]
+#[ignore = "trains 40 models, some minutes: cargo test --release --test behaviour seeds -- --ignored --nocapture"]
 fn seeds_are_told_apart_in_two_of_twenty_pairs_at_most() {
     let (Some(train), Some(test)) = (log("gowalla-lightgcn/train.tsv.gz"), log("gowalla-lightgcn/test.tsv.gz")) else {
         return;
@@ -244,7 +244,7 @@ fn after_seven_daily_updates_a_model_is_as_good_as_one_trained_anew() {
 }
 
 #[test]
-#[ignore = "trains 27 models: cargo test --release --test real_logs daily_table -- --ignored --nocapture"]
+#[ignore = "trains 27 models: cargo test --release --test behaviour daily_table -- --ignored --nocapture"]
 fn daily_table() {
     let Some(log) = log("gowalla-checkins/checkins.csv.gz") else { return };
     let seeds: Vec<_> = (0..3).map(|seed: u32| seven_days(&log, &seed.to_string(), 1..=7)).collect();

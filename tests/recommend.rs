@@ -1,14 +1,12 @@
 //! `peccary recommend` and `peccary similar` through the binary.
 
-mod trained;
-
 use std::collections::HashSet;
 use std::fs;
 
+use crate::trained::{Trained, peccary};
 use peccary::{Dataset, Part};
 use predicates::prelude::*;
 use serde_json::Value;
-use trained::{Trained, peccary};
 
 fn lines(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()

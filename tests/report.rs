@@ -1,13 +1,10 @@
 //! `peccary report` through the binary: its numbers are those of `evaluate` and of the run, and ids stay text.
 
-mod limited;
-mod reported;
-
 use std::fs;
 use std::process::Command;
 
+use crate::reported::{NASTY, attributes, data_of, hostile, json};
 use peccary::{Model, RunLog};
-use reported::{NASTY, attributes, data_of, hostile, json};
 use serde_json::Value;
 
 /// What two evaluations have in common, but for the time that they took.
@@ -240,7 +237,7 @@ fn memory_stays_within_the_budget() {
     let arguments =
         ["report", &model, &dataset, "--output", &page, "--memory", "24MiB", "--threads", "2", "--users", "200"];
     // Tables and dataset together are larger than the budget; maps do not count as data.
-    let run = limited::limited(budget + (24 << 20), &arguments).run();
+    let run = crate::limited::limited(budget + (24 << 20), &arguments).run();
     assert!(run.output.status.success(), "{}", run.describe());
     assert!(run.peak_anonymous <= budget, "{}", run.describe());
     assert!(data_of(&page)["plots"]["map"].is_object());

@@ -1,10 +1,8 @@
 //! The report in a browser: `tests/browser/run.sh` drives Chromium over a page whose ids try to be markup.
 
-mod reported;
-
 use std::process::Command;
 
-use reported::{attributes, data_of, hostile, json};
+use crate::reported::{attributes, data_of, hostile, json};
 use serde_json::Value;
 
 /// What `run.sh` exits with where there is no Chromium.

@@ -1,13 +1,11 @@
 //! `peccary sweep`: the better configuration wins, impossible ones are skipped, and what was killed is resumed.
 
-mod trained;
-
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::trained::{Trained, peccary};
 use serde_json::Value;
-use trained::{Trained, peccary};
 
 const SIZE: [&str; 6] = ["--dim", "8", "--threads", "1", "--quiet", "--metric=ndcg@10"];
 

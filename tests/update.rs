@@ -1,16 +1,14 @@
 //! Updating models: nearly as good as training anew, deterministic, and what it refuses.
 
-mod trained;
-
 use std::path::Path;
 
+use crate::trained::peccary;
 use peccary::{
     ByteSize, Context, Dataset, EvaluateOptions, LossKind, Model, TrainConfig, TrainError, UpdateOptions, evaluate,
     train, update, versions,
 };
 use predicates::prelude::*;
 use serde_json::Value;
-use trained::peccary;
 
 /// A log in two pieces, the later one with new users and new items, and a test part of both.
 struct Grown {

@@ -1,15 +1,13 @@
 //! Versions of a model: published, listed, rolled back and pruned, with readers that are never disturbed.
 
-mod trained;
-
 use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::trained::{Trained, peccary};
 use peccary::{ByteSize, Context, Dataset, Model, ModelError, TrainConfig, prune, rollback, train, versions};
 use predicates::prelude::*;
 use serde_json::Value;
-use trained::{Trained, peccary};
 
 fn json(args: &[&str]) -> Value {
     serde_json::from_slice(&peccary(args).arg("--json").assert().success().get_output().stdout).unwrap()

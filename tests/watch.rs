@@ -3,15 +3,13 @@
 //! The terminal is a pseudo-terminal that `script` (util-linux) makes. What is waited for is output, never time; the
 //! deadline is there so that what does not come fails.
 
-mod trained;
-
 use std::io::{Read, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use crate::trained::Trained;
 use peccary::RunLog;
-use trained::Trained;
 
 const DEADLINE: Duration = Duration::from_secs(300);
 /// Switches to the terminal's second screen, and back.

@@ -8,7 +8,6 @@
 //! Otherwise the limit is RLIMIT_DATA: every private, writable page that the process maps counts, touched or not, thread
 //! stacks (2 MiB each) included, and the system refuses to map more. It needs no privilege. Which of them it is is
 //! printed, and part of [`Run::describe`].
-#![allow(dead_code)] // each test crate uses a part of it
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};

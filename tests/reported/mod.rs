@@ -1,5 +1,4 @@
 //! A small log with ids that try to be markup, ingested and trained on through the binary, for the tests of the report.
-#![allow(dead_code)] // each test crate uses a part of it
 
 use std::io::Write;
 

@@ -1,5 +1,4 @@
 //! A small log, ingested and trained on through the binary, for the tests of what comes after.
-#![allow(dead_code)] // each test crate uses a part of it
 
 use assert_cmd::Command;
 

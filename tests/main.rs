@@ -1,0 +1,37 @@
+//! Behaviour through the public API and the binary, a module a file. One crate, not one a file: it links once, and all tests
+//! share the threads.
+
+mod limited;
+mod reported;
+mod trained;
+
+mod append;
+mod audit;
+mod billion;
+mod checkpoint;
+mod dependencies;
+mod deterministic;
+mod evaluate;
+mod fold_in;
+mod golden;
+mod hostile;
+mod ingest;
+mod memory;
+mod memory_train;
+mod nearest;
+mod plan;
+mod processes;
+mod quickstart;
+mod real_logs;
+mod recommend;
+mod report;
+mod report_browser;
+mod resume;
+mod runlog;
+mod sweep;
+mod synth;
+mod train;
+mod update;
+mod validation;
+mod versions;
+mod watch;
