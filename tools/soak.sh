@@ -22,6 +22,7 @@ RANDOM=$((seed % 32768))
 piece=0
 steps=0
 kills=0
+finished=0
 declare -A done_steps=()
 
 fail() {
@@ -50,6 +51,13 @@ attempt() {
     fi
     # An update has nothing to do where nothing was appended since, or where the one before was killed behind its end.
     if [ "$code" = 1 ] && [ "$1" = update ] && grep -q "nothing has been appended" out.log; then return 0; fi
+    # A training that was killed between the folder of its version and the name of the current one is over: it says which
+    # version it is, and how to make that the current one.
+    if [ "$code" = 1 ] && grep -q "this training is over" out.log; then
+        quietly rollback model --to "$(sed -n 's/.*it is version \([0-9]*\) of the model.*/\1/p' out.log)"
+        finished=$((finished + 1))
+        return 0
+    fi
     if [ "$code" != 0 ] && [ "$code" != 137 ]; then
         fail "peccary $* ended with $code: $(cat out.log)"
     fi
@@ -188,7 +196,7 @@ done
 tell() {
     local step summary=
     for step in "${!done_steps[@]}"; do summary+=" ${done_steps[$step]} $step"; done
-    echo "$1 $steps steps and $kills kills in $SECONDS s (seed $seed):$summary"
+    echo "$1 $steps steps and $kills kills in $SECONDS s (seed $seed):$summary, $finished trainings found over by --resume"
 }
 
 trap 'tell "told to stop after"; cd / && rm -rf "$work"; exit 130' INT TERM
