@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use memmap2::MmapMut;
+use rayon::prelude::*;
 
 use super::stride_of;
 use crate::storage::{InUse, IoContext, StorageError, evict};
@@ -88,10 +89,16 @@ impl SharedTable {
         self.file.is_some()
     }
 
-    /// Takes over all rows of a table of the same shape, and lets go of those in files behind itself; `check` is asked
-    /// now and then whether to go on.
+    /// Takes over all rows of a table of the same shape, by all threads where both are in memory; lets go of those in files
+    /// behind itself. `check` is asked now and then whether to go on.
     pub(crate) fn copy_from<E>(&mut self, other: &mut Self, check: impl Fn() -> Result<(), E>) -> Result<(), E> {
         assert_eq!((self.rows, self.stride), (other.rows, other.stride), "tables of one shape");
+        if !self.is_in_file() && !other.is_in_file() {
+            check()?;
+            let pieces = self.as_mut_slice().par_chunks_mut(STRIP / 4).zip(other.at_rest().1.par_chunks(STRIP / 4));
+            pieces.for_each(|(to, from)| to.copy_from_slice(from));
+            return Ok(());
+        }
         let each = (STRIP / (self.stride.max(1) * 4)).max(1);
         for first in (0..self.rows).step_by(each) {
             check()?;

@@ -217,17 +217,15 @@ impl Tables {
         [&mut self.users, &mut self.items].into_iter().flat_map(Side::tables_mut)
     }
 
-    /// Tables of zeros of the same shapes, in memory.
-    pub(crate) fn empty_copy(&self) -> Result<Self, ModelError> {
-        let Self { users, items, width, optimizer, precision } = self;
-        let side = |side: &Side| Side::new(side.factors.rows(), *width, (*optimizer, *precision), side.fixed, None);
-        Ok(Self {
-            users: side(users)?,
-            items: side(items)?,
-            width: *width,
-            optimizer: *optimizer,
-            precision: *precision,
-        })
+    /// Makes tables of zeros of the same shapes, in memory, in whichever thread it is called.
+    pub(crate) fn maker_of_empty(&self) -> impl FnOnce() -> Result<Self, ModelError> + Send + use<> {
+        let shape = |side: &Side| (side.factors.rows(), side.fixed);
+        let (users, items, width) = (shape(&self.users), shape(&self.items), self.width);
+        let (optimizer, precision) = (self.optimizer, self.precision);
+        move || {
+            let side = |(rows, fixed)| Side::new(rows, width, (optimizer, precision), fixed, None);
+            Ok(Self { users: side(users)?, items: side(items)?, width, optimizer, precision })
+        }
     }
 
     /// The rule that the state belongs to, and no other.

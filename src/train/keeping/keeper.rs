@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::room::Room;
 use super::saved::{Best, Writing, Written};
 use super::{CheckpointEvery, Origin, Partial, RunState, Saved};
 use crate::context::{ByteSize, Context};
@@ -72,8 +73,9 @@ pub(in crate::train) struct Keeper {
     resumed: Option<Saved>,
     /// The checkpoint to come.
     number: u64,
-    /// Where the copy is made, once there was one.
-    copy: Option<Tables>,
+    /// Where copies are made.
+    room: Room,
+    began: Instant,
     running: Option<Running>,
     stop: Arc<AtomicBool>,
     /// The version of the best tables that is on the disk, and its file.
@@ -109,7 +111,8 @@ impl Keeper {
             origin: Arc::new(origin),
             resumed,
             number,
-            copy: None,
+            room: Room::None,
+            began: Instant::now(),
             running: None,
             stop: Arc::default(),
             best,
@@ -181,6 +184,41 @@ impl Keeper {
         }
     }
 
+    /// Whether the tables are copied first, and the copy is written while training goes on.
+    fn copies(&self) -> bool {
+        self.origin.plan.checkpoint.is_some_and(|plan| plan.copy.0 > 0)
+    }
+
+    /// Makes ready for the first checkpoint, where it is known to come.
+    pub(in crate::train) fn prepare(&mut self, tables: &Tables) {
+        if self.keeps() && self.copies() && matches!(self.every(), CheckpointEvery::Triples(_) | CheckpointEvery::Epoch)
+        {
+            self.room.prepare(tables);
+        }
+    }
+
+    /// Puts the first checkpoint by time off until there is room for the copy, and until the pause for it is a small part of
+    /// the time.
+    fn puts_off(&mut self, tables: &Tables) -> Result<bool, TrainError> {
+        let first = self.running.is_none();
+        if !first || !matches!(self.every(), CheckpointEvery::Time(_)) || !self.copies() {
+            return Ok(false);
+        }
+        self.room.prepare(tables);
+        if self.room.is_in_the_making() {
+            self.next = Instant::now() + Duration::from_millis(200);
+            return Ok(true);
+        }
+        let (made, copying) = self.room.take(tables)?;
+        self.room = Room::Ready(made);
+        let earliest = self.began + copying.unwrap_or_default() * PAUSES;
+        if earliest > Instant::now() {
+            self.next = earliest;
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
     /// Takes a checkpoint if one is due, `between` epochs or inside of one. Where it cannot be written, training goes on.
     pub(in crate::train) fn take_if_due(
         &mut self,
@@ -199,11 +237,16 @@ impl Keeper {
             self.next = Instant::now() + (time / 10).max(Duration::from_millis(50));
             return;
         }
+        match self.puts_off(tables) {
+            Ok(true) => return,
+            Ok(false) => {}
+            Err(error) => self.warn(&error, ctx),
+        }
         let began = Instant::now();
         self.finish(ctx);
         self.tell(state);
         self.at = self.origin.place_of(state);
-        if self.origin.plan.checkpoint.is_some_and(|plan| plan.copy.0 > 0) {
+        if self.copies() {
             if let Err(error) = self.begin(state, tables, best) {
                 self.warn(&error, ctx);
             }
@@ -233,10 +276,7 @@ impl Keeper {
     /// Copies the tables, and lets a thread write the copy.
     fn begin(&mut self, state: &RunState, tables: &mut Tables, best: Option<&BestTables>) -> Result<(), TrainError> {
         let Some(partial) = self.partial.clone() else { return Ok(()) };
-        let mut copy = match self.copy.take() {
-            Some(copy) => copy,
-            None => tables.empty_copy()?,
-        };
+        let (mut copy, _) = self.room.take(tables)?;
         for (to, from) in copy.tables_mut().zip(tables.tables_mut()) {
             to.copy_from(from, || Ok::<(), TrainError>(()))?;
         }
@@ -292,7 +332,7 @@ impl Keeper {
         let Some(Running { thread, number, best, .. }) = self.running.take() else { return };
         // A thread that panicked has left no checkpoint, and no copy to use again.
         if let Ok((copy, outcome)) = thread.join() {
-            self.copy = Some(copy);
+            self.room = Room::Ready(copy);
             self.note(outcome, number, best, ctx);
         }
     }

@@ -6,6 +6,7 @@ mod exact;
 mod keeper;
 mod partial;
 mod report;
+mod room;
 mod saved;
 mod sound;
 #[cfg(test)]
