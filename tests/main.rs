@@ -12,6 +12,7 @@ mod checkpoint;
 mod dependencies;
 mod deterministic;
 mod evaluate;
+mod exposures;
 mod fold_in;
 mod golden;
 mod hostile;
@@ -35,3 +36,14 @@ mod update;
 mod validation;
 mod versions;
 mod watch;
+
+#[test]
+fn every_file_is_a_module() {
+    let folder = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests"));
+    for entry in folder.read_dir().unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        if let Some(module) = name.strip_suffix(".rs").filter(|module| *module != "main") {
+            assert!(include_str!("main.rs").contains(&format!("\nmod {module};\n")), "tests/{name} is never run");
+        }
+    }
+}

@@ -12,11 +12,11 @@ const UPHILL: f32 = 0.8;
 /// Where the gradient is this part of the first one, the function is at its minimum for all purposes.
 const FLAT: f32 = 1e-3;
 
-/// Lowers a function from `z` on, by so many looks at its gradient at most; `f(z, g)` sets the gradient `g`. Ends where
+/// Looks for the minimum of a function from `z` on, by so many looks at its gradient at most; `f(z, g)` sets the gradient `g`. Ends where
 /// it is flat or no step lowers it. Lengths are whole tiles of 16. Nothing random, and nothing that depends on threads.
 ///
-/// A step is taken where the slope at its end is no steeper uphill than 0.8 of what it was downhill at its start: the
-/// approximate condition of Hager and Zhang ("A New Conjugate Gradient Method with Guaranteed Descent and an Efficient Line
+/// A step is taken where the slope at its end is no steeper uphill than 0.8 of what it was downhill at its start, or else when
+/// no look is left: the upper half of the approximate condition of Hager and Zhang ("A New Conjugate Gradient Method with Guaranteed Descent and an Efficient Line
 /// Search", SIAM Journal on Optimization 2005), which for a parabola is that of Armijo with a tenth. It asks for no value,
 /// which with logarithms of sums would cost as much as the gradient.
 pub(super) fn descend(z: &mut [f32], looks: usize, mut f: impl FnMut(&[f32], &mut [f32])) {
@@ -43,7 +43,7 @@ pub(super) fn descend(z: &mut [f32], looks: usize, mut f: impl FnMut(&[f32], &mu
             direction.iter_mut().zip(step).for_each(|(d, s)| *d += along * s);
         }
         let mut slope = dot(&direction, &gradient);
-        if slope >= 0.0 {
+        if slope.is_nan() || slope >= 0.0 {
             // Curvature that is none, as at a kink: downhill as it is.
             past.clear();
             direction.iter_mut().zip(&gradient).for_each(|(d, g)| *d = -g);
@@ -61,7 +61,12 @@ pub(super) fn descend(z: &mut [f32], looks: usize, mut f: impl FnMut(&[f32], &mu
             }
             // To where a parabola would have its minimum, but not nearer than a tenth of the way.
             length *= (slope / (slope - end)).clamp(0.1, 0.5);
-            if left == 0 || length < 1e-6 {
+            if length < 1e-6 {
+                return;
+            }
+            if left == 0 {
+                // Not looked at, but on the way to where it went up.
+                z.iter_mut().zip(&direction).for_each(|(z, d)| *z += length * d);
                 return;
             }
         }

@@ -7,7 +7,7 @@
 //!
 //! with n negatives, drawn among what is no positive, and T terms a positive: n of pairs, n + 1 of scores, 1 of lists. The
 //! expectation is taken over one sample of negatives, drawn once by a seed: F then is a plain function, convex for the
-//! losses of pairs and scores on dot products, and is minimized by L-BFGS ([`descend()`]). The idea is that of Rendle and
+//! losses of pairs and scores on dot products, and its minimum is looked for by L-BFGS ([`descend()`]). The idea is that of Rendle and
 //! Schmidt-Thieme ("Online-Updating Regularized Kernel Matrix Factorization Models", RecSys 2008): a new user's row alone
 //! is learnt, by the model's own objective.
 
@@ -32,14 +32,16 @@ const EACH_AT_LEAST: usize = 4;
 /// Pairs of positives and negatives, where all positives share them; so many negatives at least and at most.
 const PAIRS: usize = 1 << 14;
 const SHARED: (usize, usize) = (256, 2048);
+/// The same of CCL, whose hinge many negatives do not reach.
+const PAIRS_OF_CCL: usize = PAIRS / 4;
+const SHARED_OF_CCL: (usize, usize) = (64, 2048);
 /// Looks at the gradient, at most. With a hinge, what more looks find fits this sample of negatives better and new items
 /// worse; with that of CCL it takes many to get anywhere, on a sample that may be small.
 const LOOKS: usize = 16;
 const LOOKS_OF_HINGE: usize = 8;
 const LOOKS_OF_CCL: usize = 48;
-const PAIRS_OF_CCL: usize = PAIRS / 4;
 /// Times that WARP looks again at which rank each positive has.
-const ROUNDS: usize = 4;
+const ROUNDS: usize = 2;
 
 /// Which side's row is folded in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,7 +102,7 @@ impl Folding {
     /// side, which `row` reads: as a model publishes it, of unit length for cosines. `None` if nothing is no positive, or
     /// there is no positive. Equal seeds draw equal negatives.
     ///
-    /// O((|P| + negatives) × width) for each of 16 looks at the gradient at most, for 2048 negatives; with losses over lists,
+    /// O((|P| + negatives) × width) for each of 16 looks at the gradient at most (8 with hinges, 48 with CCL), for 2048 negatives; with losses over lists,
     /// hinge and WARP |P| × negatives terms are looked at besides, about 16,384 of them for up to 64 positives.
     pub(crate) fn row<'a>(
         &self,
@@ -112,14 +114,14 @@ impl Folding {
         let count = positives.len();
         let (lists, hinge) = (self.loss.terms() == Terms::Lists, self.loss.hinge_margin().is_some());
         let shared = lists || hinge;
-        let (pairs, looks) = match (self.loss.is_ccl(), hinge) {
-            (true, _) => (PAIRS_OF_CCL, LOOKS_OF_CCL),
-            (_, true) => (PAIRS, LOOKS_OF_HINGE),
-            _ => (PAIRS, LOOKS),
+        let (pairs, (least, most), looks) = match (self.loss.is_ccl(), hinge) {
+            (true, _) => (PAIRS_OF_CCL, SHARED_OF_CCL, LOOKS_OF_CCL),
+            (_, true) => (PAIRS, SHARED, LOOKS_OF_HINGE),
+            _ => (PAIRS, SHARED, LOOKS),
         };
         let (rows, pairs) = if self.rough { (ROWS / 4, pairs / 4) } else { (ROWS, pairs) };
         let (drawn, each) = if shared {
-            let each = (pairs / count.max(1)).clamp(SHARED.0 * pairs / PAIRS, SHARED.1);
+            let each = (pairs / count.max(1)).clamp(least, most);
             (each, each)
         } else {
             let each = (rows / count.max(1)).max(EACH_AT_LEAST);

@@ -84,11 +84,16 @@ impl<'a> Objective<'a> {
         z
     }
 
+    /// What scores are divided by.
+    fn norm(&self, z: &[f32]) -> f32 {
+        if self.how.cosine { dot(z, z).sqrt().max(1e-12) } else { 1.0 }
+    }
+
     /// What WARP makes of each positive, from how many of the negatives violate its margin now: with V of m, the first
     /// violator is one of them at random, and comes after m/V tries, which hint at the rank (N − 1) V/m.
     pub(super) fn look_at_ranks(&mut self, z: &[f32]) {
         let Some(margin) = self.how.loss.hinge_margin().filter(|_| self.how.by_rank) else { return };
-        dots(&self.rows, z, &mut self.scores);
+        score(&self.rows, z, self.norm(z), &mut self.scores);
         let (positives, negatives) = self.scores.split_at(self.positives);
         let of = |positive: &f32| {
             let violating = negatives.iter().filter(|s| margin - positive + **s > 0.0).count().max(1) as f32;
@@ -107,7 +112,7 @@ impl<'a> Objective<'a> {
 
     /// The gradient of F at `z`, into `gradient`.
     pub(super) fn gradient(&mut self, z: &[f32], gradient: &mut [f32]) {
-        let norm = if self.how.cosine { dot(z, z).sqrt().max(1e-12) } else { 1.0 };
+        let norm = self.norm(z);
         gradient.fill(0.0);
         match self.shared {
             true => self.add_shared(z, norm, gradient),

@@ -113,7 +113,8 @@ fn gradients_equal_differences() {
         let how = Folding::new(&config, Folded::User);
         let own = rows(&config, 33);
         let (count, each) = (3, 10);
-        let (shared, stride) = (how.loss.terms() == Terms::Lists, own.len() / 33);
+        let shared = how.loss.terms() == Terms::Lists || how.loss.hinge_margin().is_some();
+        let stride = own.len() / 33;
         let used = &own[..stride * if shared { count + each } else { count + count * each }];
         let mut objective = Objective::new(&how, used.to_vec(), (count, each, shared), 33);
         let mut z = objective.start();
@@ -132,6 +133,30 @@ fn gradients_equal_differences() {
             // Hinges have kinks, at which a difference sees half of each side.
             let allowed = 2e-2 * (1.0 + numeric.abs().max(gradient[d].abs()));
             assert!((numeric - gradient[d]).abs() < allowed, "{:?}: {} {numeric}", config.loss, gradient[d]);
+        }
+    }
+}
+
+#[test]
+fn ranks_are_those_of_scores_whatever_the_length_of_the_row() {
+    let config = config("similarity = \"cosine\"\n[loss]\nkind = \"warp\"");
+    let how = Folding::new(&config, Folded::User);
+    let mut objective = Objective::new(&how, rows(&config, 33), (3, 30, true), 33);
+    let z = objective.start();
+    let mut ranks = |length: f32| {
+        objective.look_at_ranks(&z.iter().map(|x| length * x).collect::<Vec<f32>>());
+        objective.ranks().to_vec()
+    };
+    assert_eq!(ranks(1.0), ranks(3.0));
+}
+
+#[test]
+fn every_history_moves_the_row_by_every_loss() {
+    for config in configs().into_iter().filter(|config| config.similarity() == Similarity::Dot) {
+        for salt in 0..20 {
+            let positives: Vec<u32> = (0..60).map(|i| 7 * i + salt % 7).collect();
+            let z = fold(&config, &positives, 430, u64::from(salt)).unwrap();
+            assert!(z[..DIMENSIONS].iter().any(|x| x.abs() > 1e-3), "{:?} {salt}: {z:?}", config.loss.kind);
         }
     }
 }

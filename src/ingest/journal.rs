@@ -15,7 +15,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::error::IngestError;
 use super::options::IngestOptions;
 use super::read::{ReadError, Source};
-use super::scatter::ReadState;
+use super::read_state::ReadState;
 use crate::dataset::Part;
 use crate::storage::{IoContext, StorageError};
 

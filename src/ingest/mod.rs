@@ -22,6 +22,7 @@ mod partial;
 mod pipeline;
 mod plan;
 mod read;
+mod read_state;
 mod reading;
 mod record;
 mod rejects;

@@ -1,4 +1,5 @@
-//! Products of one row with many that lie behind one another: what is read once is as fast as memory gives it.
+//! Products of one row with many that lie behind one another, compiled for each instruction set: reading the rows is the
+//! bound.
 
 use super::LANES;
 use super::kernel::InstructionSet;

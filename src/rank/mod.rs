@@ -16,7 +16,7 @@ pub use error::RankError;
 pub(crate) use paging::Paging;
 pub use scorer::{Popularity, RandomScores, Scorer};
 pub(crate) use seen::Seen;
-pub(crate) use tiling::{Needs, Tiling, program_bytes};
+pub(crate) use tiling::{Needs, STACK, Tiling, program_bytes};
 pub(crate) use top::{Candidate, Tops};
 pub(crate) use waves::{Outcomes, Ranking, not_a_number, workers};
 

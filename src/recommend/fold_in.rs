@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::ops::Range;
 use std::panic::resume_unwind;
+use std::thread::ScopedJoinHandle;
 use std::time::Instant;
 
 use super::RecommendError;
@@ -10,7 +11,7 @@ use super::similar::{lets_go, room_for};
 use crate::context::Context;
 use crate::fold::{Folded, Folding};
 use crate::model::{Model, dots};
-use crate::rank::{Candidate, Tops};
+use crate::rank::{Candidate, STACK, Tops};
 use crate::train::{TrainConfig, trained_with};
 
 /// Items between two looks at whether to stop.
@@ -60,7 +61,7 @@ pub struct FoldedIn {
 /// (`docs/models.md` has the objective and its source). Repeats count once. Items of the history are left out of the
 /// recommendations, unless `options.include_seen`.
 ///
-/// Time: some tens of passes over the history and 2,048 negatives, then one over the item table,
+/// Time: 8 to 48 passes over the history and some thousand negatives, then one over the item table,
 /// O(items × dimensions), which threads share; memory O(history × dimensions + threads × k). Nothing is written.
 ///
 /// # Errors
@@ -136,17 +137,24 @@ fn best(
 ) -> Result<Vec<(u32, f32)>, RecommendError> {
     let items = model.items();
     let tiles = items.rows().div_ceil(TILE);
-    let fit = (ctx.memory().0 / 4) as usize / Tops::bytes(k).max(1);
+    let a_thread = STACK + Tops::bytes(k) + 2 * k * size_of::<Candidate>();
+    let fit = (ctx.memory().0 / 4) as usize / a_thread;
     let threads = ctx.threads().min(tiles / TILES_A_THREAD).min(fit).max(1);
-    let part = tiles.div_ceil(threads) * TILE;
+    let part = tiles.div_ceil(threads).max(1) * TILE;
     let ranked = |start: usize| best_of(model, row, seen, start..items.rows().min(start + part), (k, seed), ctx);
     let parts: Vec<_> = std::thread::scope(|scope| {
-        let starts = (part..items.rows()).step_by(part);
-        let others: Vec<_> = starts.map(|start| scope.spawn(move || ranked(start))).collect();
+        let spawned = |start: usize| {
+            let thread = std::thread::Builder::new().name("rank".into()).stack_size(STACK);
+            (start, thread.spawn_scoped(scope, move || ranked(start)))
+        };
+        let others: Vec<_> = (part..items.rows()).step_by(part).map(spawned).collect();
         let own = ranked(0);
-        std::iter::once(own)
-            .chain(others.into_iter().map(|other| other.join().unwrap_or_else(|e| resume_unwind(e))))
-            .collect()
+        let join = |(start, thread): (usize, std::io::Result<ScopedJoinHandle<'_, _>>)| match thread {
+            Ok(thread) => thread.join().unwrap_or_else(|panic| resume_unwind(panic)),
+            // The system gives no more threads.
+            Err(_) => ranked(start),
+        };
+        std::iter::once(own).chain(others.into_iter().map(join)).collect()
     });
     let mut all = Vec::new();
     for part in parts {

@@ -3,7 +3,7 @@
 use super::RecommendError;
 use crate::context::{ByteSize, Context};
 use crate::model::Model;
-use crate::rank::{RankError, Tops, program_bytes};
+use crate::rank::{Candidate, RankError, Tops, program_bytes};
 
 /// Items between two looks at whether to stop.
 const TILE: usize = 4096;
@@ -69,8 +69,10 @@ pub(super) fn room_for(k: usize, model: &Model, ctx: &Context) -> Result<usize, 
         return Err(RecommendError::NoItems);
     }
     let k = k.min(model.items().rows()).max(1);
-    // The result beside the ranking that it is made of.
-    let needed = (program_bytes(1) + Tops::bytes(k).saturating_add(k * size_of::<(u32, f32)>())) as u64;
+    // The result beside the ranking that it is made of, and what is taken of that.
+    let needed = (program_bytes(1)
+        + Tops::bytes(k).saturating_add(k * (size_of::<Candidate>() + size_of::<(u32, f32)>())))
+        as u64;
     if needed > ctx.memory().0 {
         let (needed, given) = (ByteSize(needed), ctx.memory());
         return Err(RankError::Memory { needed, threads: 1, given }.into());

@@ -83,7 +83,7 @@ impl DiskFile {
         self.file.metadata()
     }
 
-    /// Takes its lock for as long as it is open, if nobody else has it; else [`io::ErrorKind::WouldBlock`].
+    /// Takes its lock for as long as it is open; [`io::ErrorKind::WouldBlock`] if somebody else has it for a tenth of a second.
     pub(crate) fn try_lock(&self) -> io::Result<()> {
         patiently(|| self.file.try_lock().map_err(io::Error::from))
     }
@@ -210,11 +210,12 @@ pub(crate) fn patiently<T>(mut attempt: impl FnMut() -> io::Result<T>) -> io::Re
     attempt()
 }
 
-/// Opens a folder and takes its lock, if nobody else has it; else [`io::ErrorKind::WouldBlock`]. `None` where the file
+/// Opens a folder and takes its lock; [`io::ErrorKind::WouldBlock`] if somebody else has it. Nobody waits for it: what is
+/// locked is in use, and not to be tidied up. `None` where the file
 /// system has no locks for folders (NFS).
 pub(crate) fn lock_folder(path: &Path) -> io::Result<Option<File>> {
     let folder = File::open(path)?;
-    match patiently(|| folder.try_lock().map_err(io::Error::from)) {
+    match folder.try_lock().map_err(io::Error::from) {
         Ok(()) => Ok(Some(folder)),
         Err(e) if e.kind() == io::ErrorKind::WouldBlock => Err(e),
         Err(_) => Ok(None),

@@ -61,7 +61,8 @@ pub(super) fn all_epochs(
     let validator = Validator::begin(dataset, config, plan, tables, (folder, ctx))?;
     let mut epochs = Epochs { run, each, ctx, tables, keeper, validator, state: RunState::default() };
     epochs.resume()?;
-    epochs.keeper.prepare(epochs.tables);
+    let left = config.epochs.saturating_sub(epochs.state.epoch);
+    epochs.keeper.prepare(epochs.tables, (left, plan.counts.interactions * each * u64::from(left)));
     let total = plan.counts.interactions * each * u64::from(config.epochs);
     let stage = Gauges::new(ctx.stage("training", Some(total), Unit::Triples), config, plan);
     stage.add(epochs.stand_at(&stage));

@@ -133,7 +133,7 @@ pub struct TrainPlan {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckpointPlan {
     /// The copy of all tables that is written while training goes on: anonymous memory beside the plan's `memory`, within
-    /// the budget together with it, from the first checkpoint on. 0 where there is no room for one: training waits then
+    /// the budget together with it, from when the first checkpoint is due, or from the start where they are not by time. 0 where there is no room for one: training waits then
     /// while the tables themselves are written.
     pub copy: ByteSize,
     /// Disk that two checkpoints take, until the run ends.

@@ -12,7 +12,7 @@ use crate::numbers::grouped;
 /// Measure how long it takes to recommend to a new user from a history: learning the row, and ranking the catalogue
 ///
 /// A model is trained for one epoch by each loss first; then the train interactions of users, who stand in for new ones,
-/// are folded in one after the other, on one thread.
+/// are folded in one after the other: the row is learnt by one thread, the catalogue ranked by all.
 #[derive(clap::Args)]
 #[command(after_help = SHAPES)]
 pub struct Args {

@@ -75,6 +75,7 @@ pub(in crate::train) struct Keeper {
     number: u64,
     /// Where copies are made.
     room: Room,
+    /// When this was made: training began a little later.
     began: Instant,
     running: Option<Running>,
     stop: Arc<AtomicBool>,
@@ -111,7 +112,7 @@ impl Keeper {
             origin: Arc::new(origin),
             resumed,
             number,
-            room: Room::None,
+            room: Room::default(),
             began: Instant::now(),
             running: None,
             stop: Arc::default(),
@@ -189,10 +190,15 @@ impl Keeper {
         self.origin.plan.checkpoint.is_some_and(|plan| plan.copy.0 > 0)
     }
 
-    /// Makes ready for the first checkpoint, where it is known to come.
-    pub(in crate::train) fn prepare(&mut self, tables: &Tables) {
-        if self.keeps() && self.copies() && matches!(self.every(), CheckpointEvery::Triples(_) | CheckpointEvery::Epoch)
-        {
+    /// Makes ready for the first checkpoint, where it is known to come in the `epochs` and `triples` that are left.
+    pub(in crate::train) fn prepare(&mut self, tables: &Tables, (epochs, triples): (u32, u64)) {
+        let comes = match self.every() {
+            CheckpointEvery::Epoch => epochs > 1,
+            CheckpointEvery::Triples(n) => n < triples,
+            // By time it is made ready when the first one is due.
+            CheckpointEvery::Time(_) | CheckpointEvery::Off => false,
+        };
+        if comes && self.keeps() && self.copies() {
             self.room.prepare(tables);
         }
     }
@@ -200,8 +206,8 @@ impl Keeper {
     /// Puts the first checkpoint by time off until there is room for the copy, and until the pause for it is a small part of
     /// the time.
     fn puts_off(&mut self, tables: &Tables) -> Result<bool, TrainError> {
-        let first = self.running.is_none();
-        if !first || !matches!(self.every(), CheckpointEvery::Time(_)) || !self.copies() {
+        let idle = self.running.is_none();
+        if !idle || !matches!(self.every(), CheckpointEvery::Time(_)) || !self.copies() {
             return Ok(false);
         }
         self.room.prepare(tables);
@@ -240,7 +246,10 @@ impl Keeper {
         match self.puts_off(tables) {
             Ok(true) => return,
             Ok(false) => {}
-            Err(error) => self.warn(&error, ctx),
+            Err(error) => {
+                self.warn(&error, ctx);
+                return self.schedule(Duration::ZERO);
+            }
         }
         let began = Instant::now();
         self.finish(ctx);
@@ -425,6 +434,7 @@ impl Keeper {
     pub(in crate::train) fn discard(&mut self, ctx: &Context) -> Result<(), StorageError> {
         self.stop.store(true, Ordering::Relaxed);
         self.finish(ctx);
+        self.room = Room::default();
         self.partial.as_ref().map_or(Ok(()), |partial| partial.clear())
     }
 
