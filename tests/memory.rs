@@ -62,7 +62,7 @@ impl Wide {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
         let (log, dataset, model) = (path("log.csv"), path("log.pec"), path("log.model"));
-        let size = ["--users", "4000", "--items", "1000000", "--interactions", "1500000"];
+        let size = ["--users", "2000", "--items", "1000000", "--interactions", "1500000"];
         peccary(&[&["synth", "--output", &log][..], &size].concat());
         peccary(&["ingest", &log, "--output", &dataset, "--split", "random:0.02"]);
         peccary(&["train", &dataset, "--output", &model, "--dim", "64", "--epochs", "1"]);
@@ -96,7 +96,7 @@ fn evaluation_and_recommendation_stay_within_a_quarter_of_what_they_read() {
     };
 
     // K is so large that all rankings together are more than the budget.
-    let arguments = ["--k", "20,400", "--baselines", "popularity", "--json"];
+    let arguments = ["--k", "20,800", "--baselines", "popularity", "--json"];
     let evaluated = wide.run(budget, "evaluate", "24MiB", &arguments);
     within("evaluate", &evaluated);
     // All baselines, nearest items among them, which is the default.

@@ -152,7 +152,9 @@ fn ranks_are_those_of_scores_whatever_the_length_of_the_row() {
 
 #[test]
 fn every_history_moves_the_row_by_every_loss() {
-    for config in configs().into_iter().filter(|config| config.similarity() == Similarity::Dot) {
+    // On dot products CCL has a kink at zero, which is the best place where positives are like all others.
+    let moves = |config: &TrainConfig| config.similarity() == Similarity::Dot && config.loss.kind != LossKind::Ccl;
+    for config in configs().into_iter().filter(moves) {
         for salt in 0..20 {
             let positives: Vec<u32> = (0..60).map(|i| 7 * i + salt % 7).collect();
             let z = fold(&config, &positives, 430, u64::from(salt)).unwrap();
