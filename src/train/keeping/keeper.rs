@@ -216,7 +216,7 @@ impl Keeper {
             return Ok(true);
         }
         let (made, copying) = self.room.take(tables)?;
-        self.room = Room::Ready(made);
+        self.room = Room::Ready(Box::new(made));
         let earliest = self.began + copying.unwrap_or_default() * PAUSES;
         if earliest > Instant::now() {
             self.next = earliest;
@@ -341,7 +341,7 @@ impl Keeper {
         let Some(Running { thread, number, best, .. }) = self.running.take() else { return };
         // A thread that panicked has left no checkpoint, and no copy to use again.
         if let Ok((copy, outcome)) = thread.join() {
-            self.room = Room::Ready(copy);
+            self.room = Room::Ready(Box::new(copy));
             self.note(outcome, number, best, ctx);
         }
     }

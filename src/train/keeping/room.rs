@@ -21,7 +21,7 @@ pub(super) enum Room {
     #[default]
     Nowhere,
     Making(Maker),
-    Ready(Tables),
+    Ready(Box<Tables>),
 }
 
 /// A thread that makes room.
@@ -66,7 +66,7 @@ impl Room {
     /// The tables, waited for or made now, and how long copying to them should take, where that was measured.
     pub(super) fn take(&mut self, tables: &Tables) -> Result<(Tables, Option<Duration>), ModelError> {
         match std::mem::take(self) {
-            Self::Ready(tables) => Ok((tables, None)),
+            Self::Ready(tables) => Ok((*tables, None)),
             Self::Making(mut maker) => match maker.thread.take().map(JoinHandle::join) {
                 Some(Ok(made)) => made.map(|(tables, copying)| (tables, Some(copying))),
                 // A thread that panicked has made nothing.
@@ -119,7 +119,7 @@ mod tests {
         room.prepare(&tables);
         let (made, copying) = room.take(&tables).unwrap();
         assert!(same(made) && copying.is_some() && !room.is_in_the_making());
-        room = Room::Ready(room.take(&tables).unwrap().0);
+        room = Room::Ready(Box::new(room.take(&tables).unwrap().0));
         room.prepare(&tables);
         assert!(matches!(room, Room::Ready(_)), "what is there is not made once more");
     }
