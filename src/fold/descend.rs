@@ -12,12 +12,12 @@ const UPHILL: f32 = 0.8;
 /// Where the gradient is this part of the first one, the function is at its minimum for all purposes.
 const FLAT: f32 = 1e-3;
 
-/// Looks for the minimum of a function from `z` on, by so many looks at its gradient at most; `f(z, g)` sets the gradient `g`. Ends where
-/// it is flat or no step lowers it. Lengths are whole tiles of 16. Nothing random, and nothing that depends on threads.
+/// Looks for the minimum of a function from `z` on, by so many looks at its gradient at most; `f(z, g)` sets the gradient `g`.
+/// Ends where it is flat or no step lowers it. Lengths are whole tiles of 16. Nothing random, and nothing that depends on threads.
 ///
 /// A step is taken where the slope at its end is no steeper uphill than 0.8 of what it was downhill at its start, or else when
-/// no look is left: the upper half of the approximate condition of Hager and Zhang ("A New Conjugate Gradient Method with Guaranteed Descent and an Efficient Line
-/// Search", SIAM Journal on Optimization 2005), which for a parabola is that of Armijo with a tenth. It asks for no value,
+/// no look is left: the upper half of the approximate condition of Hager and Zhang ("A New Conjugate Gradient
+/// Method with Guaranteed Descent and an Efficient Line Search", SIAM Journal on Optimization 2005), which for a parabola is that of Armijo with a tenth. It asks for no value,
 /// which with logarithms of sums would cost as much as the gradient.
 pub(super) fn descend(z: &mut [f32], looks: usize, mut f: impl FnMut(&[f32], &mut [f32])) {
     let (mut gradient, mut next_gradient) = (vec![0f32; z.len()], vec![0f32; z.len()]);

@@ -7,7 +7,8 @@
 //!
 //! with n negatives, drawn among what is no positive, and T terms a positive: n of pairs, n + 1 of scores, 1 of lists. The
 //! expectation is taken over one sample of negatives, drawn once by a seed: F then is a plain function, convex for the
-//! losses of pairs and scores on dot products, and its minimum is looked for by L-BFGS ([`descend()`]). The idea is that of Rendle and
+//! losses of pairs and scores on dot products, and its minimum is looked for by L-BFGS ([`descend()`]). The idea is that of
+//! Rendle and
 //! Schmidt-Thieme ("Online-Updating Regularized Kernel Matrix Factorization Models", RecSys 2008): a new user's row alone
 //! is learnt, by the model's own objective.
 
@@ -102,8 +103,9 @@ impl Folding {
     /// side, which `row` reads: as a model publishes it, of unit length for cosines. `None` if nothing is no positive, or
     /// there is no positive. Equal seeds draw equal negatives.
     ///
-    /// O((|P| + negatives) × width) for each of 16 looks at the gradient at most (8 with hinges, 48 with CCL), for 2048 negatives; with losses over lists,
-    /// hinge and WARP |P| × negatives terms are looked at besides, about 16,384 of them for up to 64 positives.
+    /// O((|P| + negatives) × width) for each of 16 looks at the gradient at most (8 with hinges, 48 with CCL), for 2048
+    /// negatives; with losses over lists, hinge and WARP |P| × negatives terms are looked at besides, about 16,384 of them
+    /// for up to 64 positives.
     pub(crate) fn row<'a>(
         &self,
         positives: &[u32],
