@@ -106,9 +106,10 @@ pub use dataset::{
 };
 pub use embeddings::{EmbeddingHealth, Likeness, LikenessOptions, RowNorms, SideHealth, embedding_health, likeness};
 pub use evaluate::{
-    Baseline, Baselines, COMPARE_MARGIN, CalibrationMethod, CalibrationOptions, CalibrationReport, ComparedMetric,
-    Comparison, EvaluateBench, EvaluateError, EvaluateOptions, Evaluation, Intervals, MetricAt, Metrics, Protocol,
-    Reliability, ReliabilityBin, SliceBy, SliceRow, Verdict, bench_evaluate, calibrate, calibration, compare, evaluate,
+    Baseline, Baselines, COMPARE_MARGIN, CalibrationMethod, CalibrationOptions, CalibrationReport, CompareOptions,
+    ComparedMetric, Comparison, EvaluateBench, EvaluateError, EvaluateOptions, Evaluation, Intervals, MetricAt,
+    Metrics, Protocol, Reliability, ReliabilityBin, SliceBy, SliceRow, Verdict, bench_evaluate, calibrate, calibration,
+    compare, evaluate,
 };
 pub use explain::{
     ExplainError, ExplainOptions, ExplainedCandidate, ExplainedComponent, ExplainedNegative, ExplainedPositive,

@@ -140,7 +140,7 @@ fn the_command_says_what_it_did_and_one_seed_gives_one_model() {
     peccary(&["ingest", &grown.first, &grown.second, "--output", &both, "--quiet"]).assert().success();
     refused(&["update", &model, &both], &model);
     grown.append();
-    refused(&["evaluate", &model, &grown.dataset], "was trained on another dataset");
+    refused(&["explain", &model, &grown.dataset, "--user", "u1"], "peccary update");
     for (flag, value) in [("--replay", "1"), ("--replay", "-0.1"), ("--learning-rate", "0"), ("--half-life", "-3")] {
         peccary(&["update", &model, &grown.dataset, &format!("{flag}={value}")]).assert().failure();
     }
@@ -176,6 +176,83 @@ fn the_command_says_what_it_did_and_one_seed_gives_one_model() {
         &context(1),
     );
     assert!(matches!(error, Err(TrainError::Model(_))));
+}
+
+#[test]
+fn versions_of_before_are_ranked_on_the_dataset_of_now() {
+    let grown = Grown::new();
+    let model = grown.path("m");
+    peccary(&["train", &grown.dataset, "--output", &model, "--dim", "8", "--epochs", "2", "--quiet"])
+        .assert()
+        .success();
+    let json = |args: &[&str]| -> Value {
+        let made = peccary(args).arg("--json").assert().success();
+        serde_json::from_slice(&made.get_output().stdout).unwrap()
+    };
+    let before = Dataset::open(&grown.dataset).unwrap();
+    grown.append();
+    let after = Dataset::open(&grown.dataset).unwrap();
+    // Before the update: who came later is left out, and what came later is never recommended.
+    let old = json(&["evaluate", &model, &grown.dataset]);
+    assert!(old["later_users"].as_u64().unwrap() > 50, "{old}");
+    let notes = old["notes"].to_string();
+    let known = format!("knows {} of {} users", before.users().len(), after.users().len());
+    assert!(notes.contains(&known) && !notes.contains("flattered"), "{notes}");
+    // What is evaluated is the mean over users whom both the dataset of before and the test part have.
+    let everybody = json(&["evaluate", &model, &grown.dataset, "--include-cold", "--baselines", "none"]);
+    let users = |value: &Value| value["users"].as_u64().unwrap();
+    assert_eq!(
+        users(&everybody),
+        users(&old) + old["later_users"].as_u64().unwrap() + old["cold_users"].as_u64().unwrap()
+    );
+    let later = (before.users().len()..after.users().len())
+        .find(|user| !after.train().user(*user).items.is_empty())
+        .map(|user| after.users().id(user).unwrap().to_string())
+        .unwrap();
+    peccary(&["recommend", &model, &grown.dataset, "--user", &later])
+        .assert()
+        .code(1)
+        .stderr(predicate::str::contains("peccary update").and(predicate::str::contains("--history")));
+    let all = peccary(&["recommend", &model, &grown.dataset, "--all", "--k", "400"]).assert().success();
+    let rows: Vec<Value> =
+        String::from_utf8_lossy(&all.get_output().stdout).lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    assert!(rows.len() > 800);
+    for row in &rows {
+        assert!(before.users().find(row["user"].as_str().unwrap()).is_some(), "{row}");
+        for item in row["items"].as_array().unwrap() {
+            assert!(before.items().find(item["item"].as_str().unwrap()).is_some(), "{item}");
+        }
+    }
+    peccary(&["calibrate", &model, &grown.dataset]).assert().code(1).stderr(predicate::str::contains("peccary update"));
+    peccary(&["report", &model, &grown.dataset, "--output", &grown.path("old.html"), "--quiet"]).assert().success();
+
+    peccary(&["update", &model, &grown.dataset, "--epochs", "2", "--quiet"]).assert().success();
+    let (new, old) = (format!("{model}@2"), format!("{model}@1"));
+    let compared = json(&["compare", &new, &old, &grown.dataset]);
+    assert_eq!(users(&compared), users(&json(&["evaluate", &old, &grown.dataset])), "whom both know");
+    assert!(compared["notes"].to_string().contains("B is older than the dataset"), "{}", compared["notes"]);
+    let against = ["report", &new, &grown.dataset, "--against", &old, "--output", &grown.path("new.html")];
+    assert_eq!(json(&against)["evaluations"].as_array().unwrap().len(), 2);
+    peccary(&["rollback", &model]).assert().success();
+    peccary(&["evaluate", &model, &grown.dataset, "--quiet"]).assert().success();
+}
+
+#[test]
+fn who_has_learnt_what_came_after_the_test_is_said_to_be_flattered() {
+    let grown = Grown::new();
+    let (dataset, model) = (grown.path("split"), grown.path("m"));
+    peccary(&["ingest", &grown.first, "--output", &dataset, "--split", "random:0.2", "--quiet"]).assert().success();
+    peccary(&["train", &dataset, "--output", &model, "--dim", "8", "--epochs", "1", "--quiet"]).assert().success();
+    peccary(&["ingest", "--append", &dataset, &grown.second, "--quiet"]).assert().success();
+    let said = |model: &str| {
+        let made = peccary(&["evaluate", model, &dataset, "--baselines", "none"]).assert().success();
+        String::from_utf8_lossy(&made.get_output().stdout).contains("flattered")
+    };
+    assert!(!said(&model), "it has not learnt from what was appended");
+    peccary(&["update", &model, &dataset, "--epochs", "1", "--quiet"]).assert().success();
+    assert!(said(&model));
+    peccary(&["rollback", &model]).assert().success();
+    assert!(!said(&model));
 }
 
 #[test]

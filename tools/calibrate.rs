@@ -59,7 +59,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
     let ctx = globals.context();
     let model = Model::open_named(&args.model)?;
     let dataset = Dataset::open(&args.dataset)?;
-    model.check_dataset(&dataset)?;
+    model.check_unchanged(&dataset)?;
     if args.remove {
         model.keep_calibration(None)?;
         let report = Report { calibration: None, reliability: None };

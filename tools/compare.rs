@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use peccary::{
-    Baseline, COMPARE_MARGIN, ComparedMetric, Comparison, Context, Dataset, Model, Scorer, Verdict, compare,
+    Baseline, COMPARE_MARGIN, CompareOptions, ComparedMetric, Comparison, Context, Dataset, Model, Scorer, Verdict,
+    compare,
 };
 
-use crate::common::Globals;
+use crate::common::{Globals, Usage};
 use crate::evaluate::{RankingArgs, columns, explain, number};
-use crate::numbers::grouped;
+use crate::numbers::{counted, grouped};
 
 const EXAMPLES: &str = "\
 Both rank the same held-out items for the same users. A difference counts when the randomization test of the users' \
@@ -21,6 +22,7 @@ Instead of a model, name a baseline: popularity, recent, item_knn or random.
 Examples:
   peccary compare new.model old.model clicks.pec
   peccary compare clicks.model popularity clicks.pec --k 10
+  peccary compare clicks.model@2 clicks.model@1 clicks.pec --metrics ndcg,recall
   peccary compare new.model old.model clicks.pec --margin 0        # whether these two models differ at all
   peccary compare new.model old.model clicks.pec --split valid --users 10000 --json";
 
@@ -39,6 +41,9 @@ pub struct Args {
     /// The share of the smaller mean that a difference must exceed; 0 asks whether there is any
     #[arg(long, value_name = "SHARE", default_value_t = COMPARE_MARGIN, value_parser = margin)]
     margin: f64,
+    /// What counts, such as ndcg@20, or ndcg at each cut-off [default: all that is measured]
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
+    metrics: Vec<String>,
     #[command(flatten)]
     ranking: RankingArgs,
 }
@@ -55,8 +60,14 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
     let options = args.ranking.options(&dataset);
     let a = scorer(&args.a, &dataset, options.seed, &ctx)?;
     let b = scorer(&args.b, &dataset, options.seed, &ctx)?;
-    let comparison = compare(&*a, &*b, &dataset, &options, args.margin, &ctx).map_err(explain)?;
     let names = [&args.a, &args.b].map(|path| path.display().to_string());
+    if names[0] == names[1] {
+        return Err(
+            Usage(format!("{}: is compared with itself; name two models, or versions: MODEL@N", names[0])).into()
+        );
+    }
+    let counts = CompareOptions { margin: args.margin, metrics: args.metrics };
+    let comparison = compare(&*a, &*b, &dataset, &options, &counts, &ctx).map_err(explain)?;
     let mut report = serde_json::to_value(&comparison)?;
     report["a"] = names[0].as_str().into();
     report["b"] = names[1].as_str().into();
@@ -132,12 +143,11 @@ fn beyond(margin: f64) -> String {
 
 fn text(comparison: &Comparison, names: &[String; 2]) -> String {
     let mut text = format!(
-        "A = {}, B = {}: {} users, {} {} interactions, {} ranking\n\n",
+        "A = {}, B = {}: {}, {}, {} ranking\n\n",
         names[0],
         names[1],
-        grouped(comparison.users),
-        grouped(comparison.interactions),
-        comparison.part.name(),
+        counted(comparison.users, "user"),
+        counted(comparison.interactions, &format!("{} interaction", comparison.part.name())),
         comparison.protocol,
     );
     let header = ["", "A", "B", "A - B", "95 % interval", "p, corrected", "better"];
@@ -162,6 +172,9 @@ fn text(comparison: &Comparison, names: &[String; 2]) -> String {
     for line in columns(&rows) {
         text += line.trim_end();
         text.push('\n');
+    }
+    for note in &comparison.notes {
+        text += &format!("\n{note}");
     }
     text += &format!("\nwhat counts: a difference {}\n", beyond(comparison.margin));
     text + &summary(comparison, names)

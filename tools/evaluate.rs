@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::calibrate::write_report;
 use crate::common::{Globals, Usage};
-use crate::numbers::grouped;
+use crate::numbers::{counted, grouped};
 
 const EXAMPLES: &str = "\
 Every held-out item is ranked among the whole catalogue, without what the user has interacted with in train (and in \
@@ -130,7 +130,9 @@ impl RankingArgs {
 /// The error of an evaluation, as a mistake of the command line if it is one.
 pub fn explain(error: EvaluateError) -> anyhow::Error {
     match error {
-        EvaluateError::CutOff { .. } | EvaluateError::NoNegatives => Usage(error.to_string()).into(),
+        EvaluateError::CutOff { .. } | EvaluateError::NoNegatives | EvaluateError::NoMetric { .. } => {
+            Usage(error.to_string()).into()
+        }
         other => other.into(),
     }
 }
@@ -178,11 +180,10 @@ pub fn read_attributes(
 /// The metrics, the model beside the baselines, under a line that says what was measured.
 fn text(evaluation: &Evaluation) -> String {
     let mut text = format!(
-        "{} users, {} {} interactions, {} items, {} ranking, {:.2} s",
-        grouped(evaluation.users),
-        grouped(evaluation.interactions),
-        evaluation.part.name(),
-        grouped(evaluation.items),
+        "{}, {}, {}, {} ranking, {:.2} s",
+        counted(evaluation.users, "user"),
+        counted(evaluation.interactions, &format!("{} interaction", evaluation.part.name())),
+        counted(evaluation.items, "item"),
         evaluation.protocol,
         evaluation.seconds,
     );

@@ -116,6 +116,7 @@ pub fn forget(path: impl AsRef<Path>, users: &[String], ctx: &Context) -> Result
         interactions,
         merged: 0,
         trained: 0,
+        held_out: Vec::new(),
         pairs: None,
         sources: Vec::new(),
         options: serde_json::Value::Null,

@@ -124,6 +124,10 @@ pub struct Change {
     /// Train interactions that rows were added to, new or not: those of `pairs`.
     #[serde(default)]
     pub trained: u64,
+    /// Held-out parts that were there before rows were appended to train: what was learnt from those rows tells nothing of
+    /// interactions of these parts that are older.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub held_out: Vec<Part>,
     /// The file that lists them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pairs: Option<String>,

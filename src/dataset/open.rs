@@ -159,18 +159,34 @@ impl Dataset {
         self.contexts.as_ref()
     }
 
+    /// What changed since the dataset had `fingerprint`, which a model remembers, the oldest first. `None` if it never had
+    /// it.
+    pub fn changes_since(&self, fingerprint: &str) -> Option<&[Change]> {
+        self.split_changes(fingerprint).map(|(_, later)| later)
+    }
+
+    /// The changes until the dataset had `fingerprint`, and those after that.
+    fn split_changes(&self, fingerprint: &str) -> Option<(&[Change], &[Change])> {
+        let changes = &self.manifest.changes;
+        let at = changes.iter().position(|change| change.before == fingerprint);
+        at.or_else(|| (self.fingerprint() == fingerprint).then_some(changes.len())).map(|at| changes.split_at(at))
+    }
+
+    /// How many train interactions rows were appended to until the dataset had `fingerprint`, while the held-out `part` was
+    /// there already; `None` where there were none. Who has learnt from them knows what came after `part`.
+    pub(crate) fn trained_behind(&self, part: Part, fingerprint: &str) -> Option<u64> {
+        let (until, _) = self.split_changes(fingerprint)?;
+        let trained = until.iter().filter(|change| change.held_out.contains(&part)).map(|change| change.trained).sum();
+        Some(trained).filter(|trained| *trained > 0)
+    }
+
     /// Which train interactions rows were appended to since the dataset had `fingerprint`, which a model remembers. `None`
     /// if it never had it.
     ///
     /// # Errors
     /// If a file of pairs is damaged, or gone because the dataset was changed since it was opened.
     pub fn appended_since(&self, fingerprint: &str) -> Result<Option<Appended>, DatasetError> {
-        let changes = &self.manifest.changes;
-        let later = match changes.iter().position(|change| change.before == fingerprint) {
-            Some(at) => &changes[at..],
-            None if self.fingerprint() == fingerprint => &[],
-            None => return Ok(None),
-        };
+        let Some(later) = self.changes_since(fingerprint) else { return Ok(None) };
         let pairs = later.iter().map(|change| self.pairs_of(change).transpose()).collect::<Vec<_>>();
         Ok(Some(Appended::new(pairs.into_iter().flatten().collect::<Result<_, _>>()?)))
     }

@@ -128,7 +128,8 @@ fn side(table: &Factors, dimensions: usize, ctx: &Context) -> Result<SideHealth,
 
 fn alignment(model: &Model, dataset: &Dataset, dimensions: usize) -> Option<f64> {
     let train = dataset.part(Part::Train)?;
-    let users = dataset.users().len();
+    // The dataset may have grown since.
+    let (users, known_items) = (model.manifest().users, model.manifest().items);
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(SEED);
     let (mut sum, mut count) = (0.0, 0u32);
     for _ in 0..PAIRS {
@@ -138,6 +139,9 @@ fn alignment(model: &Model, dataset: &Dataset, dimensions: usize) -> Option<f64>
             continue;
         }
         let item = items[rng.random_range(0..items.len())].to_native();
+        if item >= known_items {
+            continue;
+        }
         let (u, i) = (&model.users().row(user as usize)[..dimensions], &model.items().row(item as usize)[..dimensions]);
         if norm(u) >= 1e-9 && norm(i) >= 1e-9 {
             (sum, count) = (sum + distance(u, i), count + 1);

@@ -13,7 +13,7 @@ use crate::context::{Context, Unit};
 use crate::dataset::Dataset;
 use crate::mix::mix;
 use crate::model::InstructionSet;
-use crate::rank::{Outcomes, Paging, RankError, Scorer, Tops, workers};
+use crate::rank::{Aligned, Outcomes, Paging, RankError, Scorer, Tops, workers};
 
 /// Each stage is measured that often; the median counts.
 const ROUNDS: usize = 3;
@@ -65,7 +65,7 @@ pub fn bench_evaluate(
     options: &EvaluateOptions,
     ctx: &Context,
 ) -> Result<EvaluateBench, EvaluateError> {
-    scorer.check(dataset).map_err(RankError::from)?;
+    let scorer = &Aligned::new(scorer, dataset)?;
     options.check(dataset)?;
     let paging = &Paging::begin(scorer, dataset, ctx);
     let cases = super::choose(scorer, dataset, options, paging, ctx)?;

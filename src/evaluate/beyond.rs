@@ -107,7 +107,10 @@ impl<'a> Beyond<'a> {
             let own = &lists.items[bounds[0]..bounds[1]];
             let from = own.partition_point(|(item, _)| *item < region.start);
             for (item, rank) in own[from..].iter().take_while(|(item, _)| *item < region.end) {
-                let row = &table.row(*item as usize)[..columns];
+                // What came later than the table has none.
+                let Some(row) = (*item < table.rows() as u32).then(|| &table.row(*item as usize)[..columns]) else {
+                    continue;
+                };
                 let norm = row.iter().map(|x| x * x).sum::<f32>().sqrt();
                 // A row of zeros, or of numbers that overflow, has no direction.
                 if !(norm > 0.0 && norm.is_finite()) {

@@ -13,7 +13,7 @@ use crate::context::{Context, Interrupted, Unit};
 use crate::dataset::{Dataset, Interactions, Part};
 use crate::mix::mix;
 use crate::model::{Calibration, CalibrationCurve, sigmoid};
-use crate::rank::{RankError, Scorer, not_a_number, program_bytes, user_seed, workers};
+use crate::rank::{Aligned, RankError, Scorer, not_a_number, program_bytes, user_seed, workers};
 
 /// Bins of a reliability table (as Guo et al. 2017).
 const BINS: usize = 15;
@@ -211,16 +211,11 @@ fn pairs(
     options: CalibrationOptions,
     ctx: &Context,
 ) -> Result<Vec<(f32, bool)>, EvaluateError> {
-    scorer.check(dataset).map_err(RankError::from)?;
+    Aligned::whole(scorer, dataset)?;
     if options.negatives == 0 {
         return Err(EvaluateError::NoNegatives);
     }
-    let (users, items) = (dataset.users().len(), dataset.items().len());
-    if (scorer.users(), scorer.items()) != (users as usize, items as usize) {
-        let (dataset_users, dataset_items) = (users as usize, items as usize);
-        let (users, items) = (scorer.users(), scorer.items());
-        return Err(RankError::Shape { users, items, dataset_users, dataset_items }.into());
-    }
+    let users = dataset.users().len();
     let held_out = dataset.part(options.part).ok_or_else(|| EvaluateError::NoPart {
         dataset: dataset.path().to_path_buf(),
         part: options.part,

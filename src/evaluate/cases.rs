@@ -9,6 +9,8 @@ use crate::rank::{Seen, sample};
 pub(super) struct Cases<'a> {
     dataset: &'a Dataset,
     include_cold: bool,
+    /// Users from this on came to the dataset later than a scorer.
+    known: u32,
     /// How many are to be sampled.
     wanted: Option<usize>,
     /// Ascending; `None` for all.
@@ -19,6 +21,8 @@ pub(super) struct Cases<'a> {
     pub(super) interactions: u64,
     /// Users with held-out interactions but none in train, whether or not they are evaluated.
     pub(super) cold: u64,
+    /// Users with held-out interactions and some in train who came later, whether or not they are evaluated.
+    pub(super) later: u64,
     /// The most held-out interactions that one user has, be it in the sample or not.
     pub(super) most: usize,
     /// The most items that are masked for one user, be it in the sample or not.
@@ -28,8 +32,10 @@ pub(super) struct Cases<'a> {
 }
 
 impl<'a> Cases<'a> {
+    /// Of the first `known` users, and the others if cold ones are included.
     pub(super) fn collect(
         dataset: &'a Dataset,
+        known: u32,
         options: &EvaluateOptions,
         ctx: &Context,
     ) -> Result<Self, EvaluateError> {
@@ -46,17 +52,31 @@ impl<'a> Cases<'a> {
         };
         let (include_cold, seen) = (options.include_cold, Seen::new(parts));
         let (wanted, sample) = (None, None);
-        let (users, interactions, cold, most, most_seen) = (0, 0, 0, 0, 0);
-        let mut cases =
-            Self { dataset, include_cold, wanted, sample, held_out, users, interactions, cold, most, most_seen, seen };
+        let (users, interactions, cold, later, most, most_seen) = (0, 0, 0, 0, 0, 0);
+        let mut cases = Self {
+            dataset,
+            include_cold,
+            known,
+            wanted,
+            sample,
+            held_out,
+            users,
+            interactions,
+            cold,
+            later,
+            most,
+            most_seen,
+            seen,
+        };
         for c in 0..held_out.chunks() {
             ctx.check()?;
             let chunk = held_out.chunk(c);
             for u in 0..chunk.users() {
                 let (user, count) = (chunk.first_user() + u as u32, chunk.user(u).items.len());
-                let is_cold = count > 0 && cases.is_cold(user);
+                let (is_cold, is_later) = (count > 0 && cases.is_cold(user), user >= known);
                 cases.cold += u64::from(is_cold);
-                if count > 0 && (include_cold || !is_cold) {
+                cases.later += u64::from(count > 0 && !is_cold && is_later);
+                if count > 0 && (include_cold || !(is_cold || is_later)) {
                     cases.users += 1;
                     cases.interactions += count as u64;
                     cases.most = cases.most.max(count);
@@ -65,7 +85,7 @@ impl<'a> Cases<'a> {
             }
         }
         if cases.users == 0 {
-            let (dataset, part, cold) = (dataset.path().to_path_buf(), options.part, cases.cold);
+            let (dataset, part, cold) = (dataset.path().to_path_buf(), options.part, cases.cold + cases.later);
             return Err(EvaluateError::NoUsers { dataset, part, cold });
         }
         cases.wanted = options.users.filter(|n| *n > 0 && (*n as u64) < cases.users);
@@ -92,6 +112,11 @@ impl<'a> Cases<'a> {
         self.dataset.train().user(user).items.is_empty()
     }
 
+    /// Whether `user`, who has held-out interactions, is evaluated.
+    fn is_ranked(&self, user: u32) -> bool {
+        self.include_cold || user < self.known && !self.is_cold(user)
+    }
+
     /// Restricts them to the sample that was asked for, if one was. To be called when it is clear that [`Cases::bytes`]
     /// fit the budget.
     pub(super) fn sample(&mut self, seed: u64, ctx: &Context) -> Result<(), EvaluateError> {
@@ -112,7 +137,7 @@ impl<'a> Cases<'a> {
     pub(super) fn contains(&self, user: u32) -> bool {
         match &self.sample {
             Some(sample) => sample.binary_search(&user).is_ok(),
-            None => !self.held_out.user(user).items.is_empty() && (self.include_cold || !self.is_cold(user)),
+            None => !self.held_out.user(user).items.is_empty() && self.is_ranked(user),
         }
     }
 
@@ -124,7 +149,7 @@ impl<'a> Cases<'a> {
                 let of_chunk = (0..chunk.users()).filter(move |u| !chunk.user(*u).items.is_empty());
                 of_chunk.map(move |u| chunk.first_user() + u as u32)
             });
-            active.filter(|user| self.include_cold || !self.is_cold(*user))
+            active.filter(|user| self.is_ranked(*user))
         });
         all.into_iter().flatten().chain(self.sample.iter().flatten().copied())
     }

@@ -5,15 +5,15 @@ use serde::Serialize;
 use super::bootstrap::interval;
 use super::cases::Cases;
 use super::flips::holm;
-use super::metrics::NAMES;
+use super::metrics::{Metrics, NAMES};
 use super::sampled::Plan;
 use super::slices::Slices;
 use super::subject::{Measured, Subject};
 use super::tally::{Keep, Shape};
-use super::{EvaluateError, EvaluateOptions, Protocol, check_shape, full, measure};
+use super::{EvaluateError, EvaluateOptions, Protocol, full, measure, notes};
 use crate::context::Context;
 use crate::dataset::{Dataset, Part};
-use crate::rank::{Paging, Scorer};
+use crate::rank::{Aligned, Paging, Scorer};
 
 /// Differences beyond the margin whose corrected p-value is below are taken for real.
 const LEVEL: f64 = 0.05;
@@ -57,6 +57,22 @@ pub struct ComparedMetric {
 /// makes of difference stays below, as a rule (docs/metrics.md has measurements).
 pub const COMPARE_MARGIN: f64 = 0.01;
 
+/// What counts for [`compare`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct CompareOptions {
+    /// The share of the smaller mean that a difference must exceed; 0 asks whether there is any.
+    pub margin: f64,
+    /// Which metrics count, such as `ndcg@20`, or `ndcg` at each cut-off. Empty for all: the more they are, the larger a
+    /// difference must be to be told from chance.
+    pub metrics: Vec<String>,
+}
+
+impl Default for CompareOptions {
+    fn default() -> Self {
+        Self { margin: COMPARE_MARGIN, metrics: Vec::new() }
+    }
+}
+
 /// What [`compare`] found.
 #[derive(Clone, Debug, Serialize)]
 pub struct Comparison {
@@ -79,30 +95,39 @@ pub struct Comparison {
     pub verdict: Verdict,
     /// Each metric.
     pub metrics: Vec<ComparedMetric>,
+    /// What is to be said of either beside.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// Ranks the same held-out interactions with two scorers and tests whether they differ: for each metric the difference of
 /// means over users, its bootstrap interval, and a two-sided paired randomization test over users with 4,095 random
 /// flips (Smucker, Allan & Carterette 2007), corrected over metrics by Holm's method (1979). What is tested is whether the
-/// larger mean is above 1 + `margin` times the smaller one; with a margin of 0, whether they differ at all.
+/// larger mean is above 1 + [`CompareOptions::margin`] times the smaller one; with a margin of 0, whether they differ at all.
 ///
 /// Of `options` baselines, slices and what is beyond accuracy do not count. The result has the same bits for any number
 /// of threads and any memory budget. Takes the time of two evaluations, and holds nothing of the users.
 ///
 /// # Errors
-/// As for [`evaluate`](super::evaluate).
+/// As for [`evaluate`](super::evaluate), and if there is no such metric.
 pub fn compare(
     a: &dyn Scorer,
     b: &dyn Scorer,
     dataset: &Dataset,
     options: &EvaluateOptions,
-    margin: f64,
+    CompareOptions { margin, metrics: wanted }: &CompareOptions,
     ctx: &Context,
 ) -> Result<Comparison, EvaluateError> {
-    check_shape(a, dataset)?;
-    check_shape(b, dataset)?;
+    let (a, b) = (&Aligned::new(a, dataset)?, &Aligned::new(b, dataset)?);
     options.check(dataset)?;
-    let mut cases = Cases::collect(dataset, options, ctx)?;
+    let margin = *margin;
+    // Nobody whom one of them does not know.
+    let mut cases = Cases::collect(dataset, a.known_users().min(b.known_users()), options, ctx)?;
+    let said = |name: &str, scorer: &Aligned<'_>, cases: &Cases<'_>| {
+        let notes = notes::of(scorer, cases, dataset, options).into_iter();
+        notes.map(|note| format!("{name} {note}")).collect::<Vec<_>>()
+    };
+    let notes = [said("A", a, &cases), said("B", b, &cases)].concat();
     let slices = &Slices::none(dataset);
     let held = [b.held_bytes(), a.held_bytes()];
     let mut sampled = false;
@@ -128,7 +153,9 @@ pub fn compare(
     let (a, b) = (one("ranking with A", a, held[0])?, one("ranking with B", b, held[1])?);
     let mut metrics = Vec::new();
     for (place, (name, of_a)) in a.metrics.iter().enumerate() {
-        if !tells_something(name, &options.protocol) {
+        let kind = name.split('@').next().unwrap_or(name);
+        let is_wanted = wanted.is_empty() || wanted.iter().any(|wanted| wanted == name || wanted == kind);
+        if !is_wanted || !tells_something(name, &options.protocol) {
             continue;
         }
         let (Some(of_b), Some((flips, others))) = (b.metrics.get(name), a.sums.flips(place).zip(b.sums.flips(place)))
@@ -147,6 +174,11 @@ pub fn compare(
             p_corrected: p_value,
             verdict: Verdict::CannotBeTold,
         });
+    }
+    if metrics.is_empty() || !wanted.iter().all(|wanted| is_among(wanted, &a.metrics, &options.protocol)) {
+        let given = wanted.join(",");
+        let telling = a.metrics.iter().map(|(name, _)| name).filter(|name| tells_something(name, &options.protocol));
+        return Err(EvaluateError::NoMetric { given, there: telling.collect::<Vec<_>>().join(", ") });
     }
     let corrected = holm(&metrics.iter().map(|m| m.p_value).collect::<Vec<_>>());
     for (metric, p) in metrics.iter_mut().zip(corrected) {
@@ -174,7 +206,14 @@ pub fn compare(
         interactions: cases.interactions,
         verdict,
         metrics,
+        notes,
     })
+}
+
+/// Whether `wanted` names one of `metrics` that tells something.
+fn is_among(wanted: &str, metrics: &Metrics, protocol: &Protocol) -> bool {
+    let mut telling = metrics.iter().map(|(name, _)| name).filter(|name| tells_something(name, protocol));
+    telling.any(|name| name == wanted || name.split('@').next() == Some(wanted))
 }
 
 /// Whether a metric says what no other says: where each ranking has one relevant item, recall is the hit rate, precision

@@ -39,20 +39,28 @@ pub enum EvaluateError {
     /// No cut-off was given.
     #[error("no cut-off to evaluate at; pass some, such as --k 10,20")]
     NoCutOff,
+    /// A metric that is not measured.
+    #[error("--metrics {given}: not all of these are measured here; choose from {there}")]
+    NoMetric {
+        /// Those that were asked for.
+        given: String,
+        /// Those that there are.
+        there: String,
+    },
     /// The sampled protocol without negatives.
     #[error("--protocol sampled:0: rank among at least one negative, such as sampled:99")]
     NoNegatives,
     /// Nothing to evaluate on.
     #[error(
         "{}: no user has interactions both in train and in {}, so there is nothing to evaluate ({cold} users have some \
-         in {} only; --include-cold evaluates those)", dataset.display(), part.name(), part.name()
+         in {} only, or came after the model; --include-cold evaluates those)", dataset.display(), part.name(), part.name()
     )]
     NoUsers {
         /// The dataset.
         dataset: PathBuf,
         /// The part.
         part: Part,
-        /// Users left out because train does not have them.
+        /// Users left out because train does not have them, or the model.
         cold: u64,
     },
     /// A slicing that the dataset does not allow.

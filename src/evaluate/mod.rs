@@ -14,6 +14,7 @@ mod flips;
 mod full;
 mod listed;
 mod metrics;
+mod notes;
 mod options;
 #[cfg(test)]
 mod oracle_tests;
@@ -31,7 +32,7 @@ pub(crate) use bootstrap::interval;
 pub use calibration::{
     CalibrationMethod, CalibrationOptions, CalibrationReport, Reliability, ReliabilityBin, calibrate, calibration,
 };
-pub use compare::{COMPARE_MARGIN, ComparedMetric, Comparison, Verdict, compare};
+pub use compare::{COMPARE_MARGIN, CompareOptions, ComparedMetric, Comparison, Verdict, compare};
 pub use error::EvaluateError;
 pub use metrics::{MetricAt, Metrics};
 pub use options::{EvaluateOptions, Protocol};
@@ -43,7 +44,7 @@ use serde::{Serialize, Serializer};
 
 use crate::context::{ByteSize, Context};
 use crate::dataset::{Dataset, Part};
-use crate::rank::{Paging, RankError, Scorer};
+use crate::rank::{Aligned, Paging, RankError, Scorer};
 use beyond::Beyond;
 use cases::Cases;
 use slices::Slices;
@@ -69,7 +70,10 @@ pub struct Evaluation {
     pub interactions: u64,
     /// Users with held-out interactions and none in train.
     pub cold_users: u64,
-    /// Whether cold users are among [`Evaluation::users`].
+    /// Users with held-out interactions whom the scorer does not know, because they came to the dataset later.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub later_users: u64,
+    /// Whether cold and later users are among [`Evaluation::users`].
     pub include_cold: bool,
     /// Users with fewer candidates than the sampled protocol asks for; what there was has been used.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -90,6 +94,10 @@ pub struct Evaluation {
     /// What was left out, and why.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 /// 95 % intervals by metric, in the order of [`Metrics`].
@@ -156,7 +164,8 @@ pub struct SliceRow {
 /// Ranks the held-out interactions of a part among the catalogue, or among sampled negatives, and measures how high
 /// they come.
 ///
-/// Train interactions are masked; when the test part is evaluated, those of the validation part are masked too. The
+/// The dataset may have grown since the scorer was made: users who came later are left out like those without train
+/// interactions, and items that came later are below all others. Train interactions are masked; when the test part is evaluated, those of the validation part are masked too. The
 /// result has the same bits for any number of threads and any memory budget. Full ranking takes
 /// O(users × items × dimensions), and in addition O(interactions × items) for the AUC.
 ///
@@ -195,7 +204,8 @@ fn evaluate_keeping(
     options: &EvaluateOptions,
     ctx: &Context,
 ) -> Result<(Evaluation, Measured), EvaluateError> {
-    check_shape(scorer, dataset)?;
+    let aligned = Aligned::new(scorer, dataset)?;
+    let scorer = &aligned;
     options.check(dataset)?;
     let paging = &Paging::begin(scorer, dataset, ctx);
     let cases = &choose(scorer, dataset, options, paging, ctx)?;
@@ -205,7 +215,9 @@ fn evaluate_keeping(
     let beyond = outside.map(|space| Beyond::new(dataset, cases, &options.k, space));
     let subject = Subject { beyond: beyond.as_ref(), ..subject };
     let begun = Instant::now();
-    let (measured, mut notes) = measure(&subject, ctx)?;
+    let (measured, more) = measure(&subject, ctx)?;
+    let of_it = notes::of(&aligned, cases, dataset, options).into_iter().map(|note| format!("the model {note}"));
+    let mut notes: Vec<String> = of_it.chain(more).collect();
     notes.extend(options.attributes.iter().flat_map(|attributes| attributes.notes()));
     let seconds = begun.elapsed().as_secs_f64();
     // What was measured is held while baselines are.
@@ -237,6 +249,7 @@ fn evaluate_keeping(
         users: cases.users,
         interactions: cases.interactions,
         cold_users: cases.cold,
+        later_users: cases.later,
         include_cold: options.include_cold,
         users_short_of_negatives: measured.short,
         seconds,
@@ -277,18 +290,20 @@ pub(crate) fn check_evaluation(
     ctx: &Context,
 ) -> Result<(), EvaluateError> {
     options.check(dataset)?;
-    choose(scorer, dataset, options, &Paging::begin(scorer, dataset, ctx), ctx).map(|_| ())
+    let aligned = Aligned::new(scorer, dataset)?;
+    let paging = &Paging::begin(&aligned, dataset, ctx);
+    choose(&aligned, dataset, options, paging, ctx).map(|_| ())
 }
 
 /// Whom to evaluate, when it is clear that the budget will do.
 fn choose<'a>(
-    scorer: &dyn Scorer,
+    scorer: &Aligned<'_>,
     dataset: &'a Dataset,
     options: &EvaluateOptions,
     paging: &Paging<'_>,
     ctx: &Context,
 ) -> Result<Cases<'a>, EvaluateError> {
-    let mut cases = Cases::collect(dataset, options, ctx)?;
+    let mut cases = Cases::collect(dataset, scorer.known_users(), options, ctx)?;
     let slices = &Slices::new(dataset, &cases, options, ctx)?;
     let subject = Subject::new("", scorer, &cases, dataset, options, (paging, slices)).whole();
     match options.protocol {
@@ -297,16 +312,6 @@ fn choose<'a>(
     }
     cases.sample(options.seed, ctx)?;
     Ok(cases)
-}
-
-fn check_shape(scorer: &dyn Scorer, dataset: &Dataset) -> Result<(), EvaluateError> {
-    scorer.check(dataset).map_err(RankError::from)?;
-    let (users, items) = (dataset.users().len() as usize, dataset.items().len() as usize);
-    if (scorer.users(), scorer.items()) == (users, items) {
-        return Ok(());
-    }
-    let (own_users, own_items) = (scorer.users(), scorer.items());
-    Err(RankError::Shape { users: own_users, items: own_items, dataset_users: users, dataset_items: items }.into())
 }
 
 /// What one scorer comes to, and what is to be said of it.

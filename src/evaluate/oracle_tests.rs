@@ -231,7 +231,8 @@ fn seeds_are_told_apart_as_seldom_as_promised_and_what_is_better_is_found() {
     let folder = tempfile::tempdir().unwrap();
     let dataset = timed(folder.path());
     let options = EvaluateOptions::accuracy();
-    let of = |a: &Matrix, b: &Matrix| compare(a, b, &dataset, &options, 0.0, &context(2)).unwrap();
+    let any = CompareOptions { margin: 0.0, ..CompareOptions::default() };
+    let of = |a: &Matrix, b: &Matrix| compare(a, b, &dataset, &options, &any, &context(2)).unwrap();
     let pairs = 20;
     let told = (0..pairs)
         .filter(|pair| of(&noisy(2 * pair, 0.3), &noisy(2 * pair + 1, 0.3)).verdict != Verdict::CannotBeTold)
@@ -244,4 +245,15 @@ fn seeds_are_told_apart_as_seldom_as_promised_and_what_is_better_is_found() {
     assert!(ndcg.verdict == Verdict::B && ndcg.interval[1] < 0.0 && ndcg.p_value <= ndcg.p_corrected, "{ndcg:?}");
     let same = of(&noisy(1, 0.3), &noisy(1, 0.3));
     assert!(same.metrics.iter().all(|m| m.p_value == 1.0 && m.interval == [0.0, 0.0]));
+    // One metric alone needs no correction; one that is not measured is named beside those that are.
+    let only = |names: &[&str]| {
+        let wanted = CompareOptions { metrics: names.iter().map(|name| name.to_string()).collect(), ..any.clone() };
+        compare(&noisy(1, 0.3), &noisy(2, 0.6), &dataset, &options, &wanted, &context(2))
+    };
+    let one = only(&["ndcg@20"]).unwrap();
+    assert_eq!(one.metrics.len(), 1);
+    assert_eq!(one.metrics[0].p_corrected, ndcg.p_value);
+    assert_eq!(only(&["ndcg", "auc"]).unwrap().metrics.len(), 3);
+    let wrong = only(&["ndcg", "ndgc"]).unwrap_err().to_string();
+    assert!(wrong.contains("ndgc") && wrong.contains("recall@10"), "{wrong}");
 }

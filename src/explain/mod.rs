@@ -155,7 +155,7 @@ impl ExplainedNegative {
 /// the user, once; samplers that look up interactions read them all before.
 ///
 /// # Errors
-/// If the model was trained on another dataset or by another version, an id is unknown, the user has no train
+/// If the model was trained on another dataset, on this one before it changed, or by another version, an id is unknown, the user has no train
 /// interactions, `options` make no sense, what samplers look up does not fit the memory budget, or the operation was
 /// stopped.
 pub fn explain(
@@ -165,7 +165,7 @@ pub fn explain(
     options: &ExplainOptions,
     ctx: &Context,
 ) -> Result<Explanation, ExplainError> {
-    model.check_dataset(dataset)?;
+    model.check_unchanged(dataset)?;
     if !(0.0..=1.0).contains(&options.progress) {
         return Err(ExplainError::Progress { given: options.progress });
     }

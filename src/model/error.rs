@@ -54,18 +54,35 @@ pub enum ModelError {
     KeepNone,
     /// The model was trained on another dataset.
     #[error(
-        "{} was trained on another dataset ({trained_on}) than {} ({given}); \
-         pass the dataset it was trained on, or train a model on this one; if it is the same, appended to, run peccary update", model.display(), dataset.display()
+        "{} (version {version}) was trained on another dataset ({trained_on}) than {} ({given}), which was not made from it by \
+         appending or forgetting; pass the dataset it was trained on, or train a model on this one",
+        model.display(), dataset.display()
     )]
     Mismatch {
         /// The model.
         model: PathBuf,
+        /// Its version.
+        version: u32,
         /// The dataset that was given.
         dataset: PathBuf,
         /// Fingerprint of the dataset that the model was trained on.
         trained_on: String,
         /// Fingerprint of the dataset that was given.
         given: String,
+    },
+    /// The dataset has changed since the model was trained.
+    #[error(
+        "{} (version {version}) was trained before rows were appended to {} or users forgotten; bring the model up to date: \
+         peccary update {} {}",
+        model.display(), dataset.display(), model.display(), dataset.display()
+    )]
+    Changed {
+        /// The model.
+        model: PathBuf,
+        /// Its version.
+        version: u32,
+        /// The dataset.
+        dataset: PathBuf,
     },
 }
 

@@ -41,7 +41,7 @@ pub(crate) use scan::{count_above_and_equal, first_not_below};
 pub(crate) use scores::{Rows, dot_products};
 pub(crate) use shared::SharedTable;
 pub use versions::{ModelVersion, prune, rollback, versions};
-pub(crate) use versions::{split_version, version_of_run};
+pub(crate) use versions::{current_of, split_version, version_of_run};
 
 /// Version of the model format that this build writes, and the newest that it reads.
 pub const MODEL_FORMAT_VERSION: u32 = 1;

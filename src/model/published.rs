@@ -143,20 +143,35 @@ impl Model {
         Ok(())
     }
 
-    /// Makes sure that `dataset` is the one that this model was trained on.
+    /// Makes sure that `dataset` is the one that this model was trained on, whatever was appended or forgotten since: ids
+    /// keep their numbers, so that rows are those of the first users and items.
     ///
     /// # Errors
     /// [`ModelError::Mismatch`], naming both.
     pub fn check_dataset(&self, dataset: &Dataset) -> Result<(), ModelError> {
-        if self.manifest.dataset == dataset.fingerprint() {
+        if dataset.changes_since(&self.manifest.dataset).is_some() {
             return Ok(());
         }
         Err(ModelError::Mismatch {
             model: self.path.clone(),
+            version: self.version(),
             dataset: dataset.path().to_path_buf(),
             trained_on: self.manifest.dataset.clone(),
             given: dataset.fingerprint().to_string(),
         })
+    }
+
+    /// Makes sure that `dataset` is what this model was trained on, and has not changed since.
+    ///
+    /// # Errors
+    /// [`ModelError::Mismatch`] or [`ModelError::Changed`], naming both.
+    pub fn check_unchanged(&self, dataset: &Dataset) -> Result<(), ModelError> {
+        self.check_dataset(dataset)?;
+        if self.manifest.dataset == dataset.fingerprint() {
+            return Ok(());
+        }
+        let (model, version, dataset) = (self.path.clone(), self.version(), dataset.path().to_path_buf());
+        Err(ModelError::Changed { model, version, dataset })
     }
 }
 

@@ -151,7 +151,7 @@ pub(super) fn no_version(path: &Path, number: u32) -> Result<ModelError, ModelEr
     Ok(ModelError::NoVersion { model: path.to_path_buf(), number, there: there_are(path)? })
 }
 
-pub(super) fn current_of(path: &Path) -> Result<u32, ModelError> {
+pub(crate) fn current_of(path: &Path) -> Result<u32, ModelError> {
     Ok(read_manifest::<ModelManifest>(path, FORMAT, MODEL_FORMAT_VERSION)?.model_version)
 }
 

@@ -14,10 +14,14 @@ pub enum RankError {
     /// The dataset could not be used.
     #[error(transparent)]
     Dataset(#[from] DatasetError),
-    /// The scorer has other users or items than the dataset.
+    /// The scorer has more users or items than the dataset, or not all of them where they are needed.
     #[error(
         "the scorer knows {users} users and {items} items, but the dataset has {dataset_users} and {dataset_items}; \
-         pass the dataset that the scorer was made for"
+         {}", if users > dataset_users || items > dataset_items {
+            "pass the dataset that it was made for"
+        } else {
+            "bring the model up to date by peccary update, or pass the dataset as it was"
+        }
     )]
     Shape {
         /// Users that the scorer knows.

@@ -2,6 +2,7 @@
 //! seen items masked.
 //! Evaluation and recommendation both rank through here, whatever makes the scores.
 
+mod aligned;
 mod error;
 #[cfg(test)]
 pub(crate) mod fixture;
@@ -12,6 +13,7 @@ mod tiling;
 mod top;
 mod waves;
 
+pub(crate) use aligned::Aligned;
 pub use error::RankError;
 pub(crate) use paging::Paging;
 pub use scorer::{Popularity, RandomScores, Scorer};

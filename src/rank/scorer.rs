@@ -15,13 +15,13 @@ use crate::storage::check_in_use;
 /// Both methods give the same bits for the same pair. A score of −∞ means "never": such an item is never recommended
 /// and counts as below all others. NaN ends the ranking with an error.
 pub trait Scorer: Sync {
-    /// How many users it knows, from 0.
+    /// How many users it knows: the first so many of the dataset, which may have grown since.
     fn users(&self) -> usize;
 
-    /// How many items it knows, from 0.
+    /// How many items it knows: the first so many of the dataset. The others are never recommended.
     fn items(&self) -> usize;
 
-    /// Makes sure that it belongs to `dataset`, beyond the number of users and items, and that its files are still whole.
+    /// Makes sure that it belongs to `dataset`, beyond the numbers of users and items, and that its files are still whole.
     /// Asked before users are ranked and after.
     ///
     /// # Errors
@@ -29,6 +29,11 @@ pub trait Scorer: Sync {
     fn check(&self, dataset: &Dataset) -> Result<(), ModelError> {
         let _ = dataset;
         Ok(())
+    }
+
+    /// Fingerprint of the dataset that it has learnt from, if it remembers one.
+    fn learnt_from(&self) -> Option<&str> {
+        None
     }
 
     /// Bytes of mapped files that an item takes, and that [`Scorer::score`] reads in the order of items; 0 without any.
@@ -107,6 +112,10 @@ impl Scorer for Model {
         self.check_dataset(dataset)?;
         check_in_use(self.path())?;
         Ok(check_in_use(dataset.path())?)
+    }
+
+    fn learnt_from(&self) -> Option<&str> {
+        Some(&self.manifest().dataset)
     }
 
     fn calibration(&self) -> Option<&Calibration> {

@@ -84,6 +84,15 @@ pub enum RecommendError {
         /// The id.
         id: String,
     },
+    /// The user came after the model.
+    #[error(
+        "--user {id}: came to the dataset after the model was trained; bring the model up to date (peccary update), or \
+         fold the user in by items: --history"
+    )]
+    LaterUser {
+        /// The id.
+        id: String,
+    },
     /// Factors that are not finite numbers.
     #[error(
         "{}: the factors of item '{item}', or of the item it is compared with, are not finite: training diverged; \

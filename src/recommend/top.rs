@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::RecommendError;
 use crate::context::{Context, Unit};
 use crate::dataset::{Dataset, Part};
-use crate::rank::{Needs, Outcomes, Paging, RankError, Ranking, Scorer, Seen, Tiling, Tops, sample};
+use crate::rank::{Aligned, Needs, Outcomes, Paging, RankError, Ranking, Scorer, Seen, Tiling, Tops, sample};
 
 /// Breaks ties between equal scores.
 const SEED: u64 = 42;
@@ -49,7 +49,8 @@ pub struct RecommendSummary {
     pub users: u64,
     /// Recommendations of all of them.
     pub recommendations: u64,
-    /// Of all users, those left out because they have no train interactions; 0 if not all were asked for.
+    /// Of all users, those left out because they have no train interactions or came after the model; 0 if not all were
+    /// asked for.
     pub cold_users: u64,
 }
 
@@ -65,8 +66,9 @@ pub struct Recommendations {
 /// Ranks the whole catalogue for `users` and hands their best items to `sink`, user by user.
 ///
 /// Left out are the items of a user's train and validation interactions, unless `options.include_seen`; held-out test
-/// items are not, for they are what recommendations are to find. Users without train interactions are skipped and
-/// counted, or refused if they were named: their factors were never trained. The output is the same for any number of
+/// items are not, for they are what recommendations are to find. Users without train interactions, and those whom the
+/// scorer does not know because they came later, are skipped and counted, or refused if they were named: their factors
+/// were never trained. Items that came later are not recommended. The output is the same for any number of
 /// threads. The next users are being ranked while `sink` takes the last. O(users × items × dimensions) time; memory,
 /// without what `sink` takes, stays within `ctx.memory()`.
 ///
@@ -97,22 +99,23 @@ pub(super) fn recommend_beside(
     if options.k == 0 {
         return Err(RecommendError::NoItems);
     }
-    scorer.check(dataset).map_err(RankError::from)?;
-    let shape = (dataset.users().len() as usize, dataset.items().len() as usize);
-    if (scorer.users(), scorer.items()) != shape {
-        let (users, items) = (scorer.users(), scorer.items());
-        return Err(RankError::Shape { users, items, dataset_users: shape.0, dataset_items: shape.1 }.into());
-    }
-    let k = options.k.min(shape.1).max(1);
+    let aligned = Aligned::new(scorer, dataset)?;
+    let scorer = &aligned;
+    let users_of_dataset = dataset.users().len() as usize;
+    let k = options.k.min(aligned.known_items() as usize).max(1);
     let paging = &Paging::begin(scorer, dataset, ctx);
-    let warm = dataset.train().summary().users as usize;
+    let is_warm = |user: &u32| *user < aligned.known_users() && !dataset.train().user(*user).items.is_empty();
+    let warm = match aligned.knows_all() {
+        true => dataset.train().summary().users as usize,
+        false => (0..aligned.known_users()).filter(is_warm).count(),
+    };
     let mut named = match users {
-        RecommendUsers::Ids(ids) => Some(find_users(dataset, ids)?),
+        RecommendUsers::Ids(ids) => Some(find_users(&aligned, dataset, ids)?),
         _ => None,
     };
     // Those to rank for, those without train interactions, and how many ids are held.
     let (wanted, cold, held) = match users {
-        RecommendUsers::All => (warm, shape.0 - (warm + dataset.users().holes() as usize).min(shape.0), 0),
+        RecommendUsers::All => (warm, users_of_dataset.saturating_sub(warm + dataset.users().holes() as usize), 0),
         RecommendUsers::Ids(ids) => (ids.len(), 0, ids.len()),
         RecommendUsers::Sample { users, .. } => ((*users).min(warm), 0, users.saturating_mul(2).min(warm)),
     };
@@ -129,14 +132,13 @@ pub(super) fn recommend_beside(
         largest: 0,
     };
     let tiling = Tiling::new(&needs, paging.region(scorer), ctx)?;
-    let is_warm = |user: &u32| !dataset.train().user(*user).items.is_empty();
     if let RecommendUsers::Sample { seed, .. } = users {
-        named = Some(sample((0..shape.0 as u32).filter(is_warm), wanted, held, *seed, ctx)?);
+        named = Some(sample((0..aligned.known_users()).filter(is_warm), wanted, held, *seed, ctx)?);
     }
     let stage = ctx.stage("recommending", Some(wanted as u64), Unit::Users);
     let mut summary = RecommendSummary { cold_users: cold as u64, ..RecommendSummary::default() };
     let ranking = Ranking { scorer, dataset, seen: &seen, paging, k, seed: SEED, tiling };
-    let all = named.is_none().then_some(0..shape.0 as u32).into_iter().flatten();
+    let all = named.is_none().then_some(0..aligned.known_users()).into_iter().flatten();
     let warm = all.filter(is_warm);
     let mut one = Recommendations { user: 0, items: Vec::with_capacity(k) };
     ranking.run(warm.chain(named.iter().flatten().copied()), &Best { k }, ctx, |block| {
@@ -198,14 +200,17 @@ impl Outcomes for Best {
     }
 }
 
-/// The dense ids of `ids`, all of which must be known and have train interactions.
-fn find_users(dataset: &Dataset, ids: &[String]) -> Result<Vec<u32>, RecommendError> {
+/// The dense ids of `ids`, all of which must be known to both and have train interactions.
+fn find_users(aligned: &Aligned<'_>, dataset: &Dataset, ids: &[String]) -> Result<Vec<u32>, RecommendError> {
     let find = |id: &String| {
         let user = dataset.users().find(id).ok_or_else(|| RecommendError::UnknownUser {
             id: id.clone(),
             dataset: dataset.path().to_path_buf(),
             similar: dataset.users().similar(id).into_iter().map(str::to_string).collect(),
         })?;
+        if user >= aligned.known_users() {
+            return Err(RecommendError::LaterUser { id: id.clone() });
+        }
         if dataset.train().user(user).items.is_empty() {
             return Err(RecommendError::ColdUser { id: id.clone() });
         }

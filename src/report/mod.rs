@@ -96,7 +96,8 @@ pub fn report(
     if let (Some(dataset), Some(part)) = (dataset, part) {
         model.check_dataset(dataset)?;
         for (at, (model, name)) in models.iter().zip(&names).enumerate() {
-            if model.check_dataset(dataset).is_err() {
+            if let Err(error) = model.check_dataset(dataset) {
+                ctx.message(&format!("{name} is on the page, but not evaluated: {error}"));
                 left_out.push(name.clone());
                 continue;
             }

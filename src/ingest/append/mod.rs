@@ -5,6 +5,7 @@ mod numbers;
 mod order;
 mod summary;
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -12,7 +13,8 @@ use super::budget::{Budget, SMALLEST};
 use super::contexts;
 use super::error::IngestError;
 use super::options::{IngestOptions, IngestRun, Inputs, OnError};
-use super::pipeline::ingest_piece;
+use super::pipeline::{find_sources, ingest_piece};
+use super::read::Source;
 use super::spill::TempSpace;
 use super::split::Split;
 use crate::context::{Context, Unit};
@@ -80,6 +82,12 @@ pub fn append_ingest(
     if ["min_user_count", "min_item_count"].iter().any(|k| manifest.options[*k].as_u64().is_some_and(|n| n > 1)) {
         ctx.message("rare users and items were dropped from this dataset; those of appended rows are kept");
     }
+    for name in taken_before(inputs, options, &manifest)? {
+        ctx.message(&format!(
+            "warning: {name}: a file of this name and size was taken before; its rows are merged into those of then: times, \
+             events and contexts stay, weights and counts double"
+        ));
+    }
     let number = Rewrite::change_number(&manifest);
     let mut options = options.clone();
     if options.on_error == OnError::Skip && options.rejects.is_none() {
@@ -103,6 +111,17 @@ pub fn append_ingest(
     tidy_up(&lock, &manifest, ctx);
     AppendSummary::new(manifest, read, begun.elapsed())
         .ok_or_else(|| DatasetError::Changed { path: path.clone() }.into())
+}
+
+/// The files among `inputs` whose name and size are those of one that the dataset was made of.
+fn taken_before(inputs: &Inputs, options: &IngestOptions, manifest: &Manifest) -> Result<Vec<String>, IngestError> {
+    let taken = manifest.sources.iter().chain(manifest.changes.iter().flat_map(|change| &change.sources));
+    let taken: HashSet<_> = taken.map(|source| (Path::new(&source.name).file_name(), source.bytes)).collect();
+    let again = |source: &Source| {
+        let name = source.path()?.file_name();
+        taken.contains(&(name, source.bytes().filter(|bytes| *bytes > 0)?)).then(|| source.name().to_string())
+    };
+    Ok(find_sources(inputs, options)?.iter().filter_map(|(source, _)| again(source)).collect())
 }
 
 /// The dataset of the new rows, which goes whatever happens.
@@ -280,6 +299,7 @@ impl Append<'_> {
             interactions: joined.new,
             merged: joined.merged,
             trained,
+            held_out: base.parts().map(|(part, _)| part).filter(|part| *part != Part::Train && trained > 0).collect(),
             pairs: Some(name),
             sources: added.sources.clone(),
             options: added.options.clone(),

@@ -144,7 +144,9 @@ fn chosen(model: &Model, dataset: Option<&Dataset>, many: usize, ctx: &Context) 
         let mut top = Tops::new((many / 3).max(1));
         top.begin(SEED, &[0]);
         let mut scores = Vec::new();
-        for (tile, counts) in dataset.popularity().chunks(1 << 12).enumerate() {
+        // The dataset may have grown since.
+        let counts = &dataset.popularity()[..all.min(dataset.items().len()) as usize];
+        for (tile, counts) in counts.chunks(1 << 12).enumerate() {
             ctx.check()?;
             scores.clear();
             scores.extend(counts.iter().map(|c| c.to_native() as f32));
