@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::context::ByteSize;
+
 /// A file could not be read, written or trusted.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -75,12 +77,25 @@ pub enum StorageError {
     },
     /// Another process is changing it.
     #[error(
-        "{}: another process is writing it (training, rolling back or pruning); wait until it has ended, or choose another \
-         output", path.display()
+        "{}: another process is writing it (training, updating, rolling back or pruning); wait until it has ended",
+        path.display()
     )]
     Busy {
         /// What is being written.
         path: PathBuf,
+    },
+    /// The disk does not hold what is to be written.
+    #[error(
+        "{}: this takes {needed} of the disk, of which {free} are free; free some space, write to another disk, or choose \
+         smaller sizes", folder.display()
+    )]
+    NoRoom {
+        /// Where it is to be written.
+        folder: PathBuf,
+        /// What it takes.
+        needed: ByteSize,
+        /// What is free.
+        free: ByteSize,
     },
     /// The output's parent folder is missing.
     #[error("{}: the folder does not exist; create it first", path.display())]
@@ -88,6 +103,18 @@ pub enum StorageError {
         /// The missing folder.
         path: PathBuf,
     },
+}
+
+impl StorageError {
+    /// Whether the disk is full, or is known to become it.
+    pub fn is_full(&self) -> bool {
+        use io::ErrorKind::{QuotaExceeded, StorageFull};
+        match self {
+            Self::NoRoom { .. } => true,
+            Self::Io { source, .. } => matches!(source.kind(), StorageFull | QuotaExceeded),
+            _ => false,
+        }
+    }
 }
 
 const EIO: i32 = rustix::io::Errno::IO.raw_os_error();

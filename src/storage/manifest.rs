@@ -91,6 +91,10 @@ fn read_json(folder: &Path, what: &str) -> Result<(Vec<u8>, Value), StorageError
             let reason = match folder.metadata() {
                 Err(_) => "there is no such folder",
                 Ok(m) if m.is_dir() => "it holds no manifest.json",
+                Ok(_) if what == "dataset" => {
+                    "it is a file, not a folder; if it is a log, make a dataset of it first: peccary ingest LOG --output \
+                     DATASET"
+                }
                 Ok(_) => "it is a file, not a folder",
             };
             return Err(not_one(folder, what, reason));
@@ -112,7 +116,12 @@ pub(crate) fn read_manifest<T: DeserializeOwned>(folder: &Path, format: &str, ve
     match value.get("format").and_then(Value::as_str) {
         Some(found) if found == format => {}
         Some(found) if found.starts_with("peccary-") => {
-            return Err(not_one(folder, what, &format!("it is a {}", found.trim_start_matches("peccary-"))));
+            let is = found.trim_start_matches("peccary-");
+            return Err(not_one(
+                folder,
+                what,
+                &format!("it is a {is}; where a command takes both, the model comes first"),
+            ));
         }
         _ => return Err(not_one(folder, what, "its manifest.json is not one of Peccary's")),
     }

@@ -12,6 +12,7 @@ mod folder;
 mod manifest;
 mod plain;
 mod publish;
+mod room;
 mod temporary;
 mod versions;
 
@@ -26,6 +27,7 @@ pub(crate) use folder::{FolderLock, create_folder, remove_file, remove_folder, s
 pub(crate) use manifest::{read_format, read_manifest, replace_manifest, write_manifest};
 pub(crate) use plain::{check_plain, is_plain, plain_record};
 pub(crate) use publish::{AtomicFile, Staging, replace_file, sync_folder};
+pub(crate) use room::check_room;
 pub(crate) use temporary::Scratch;
 pub(crate) use versions::{NewVersion, VersionsLock, version_name, version_numbers};
 

@@ -136,11 +136,11 @@ pub enum TrainError {
         held: ByteSize,
     },
     /// There is nothing to go on from.
-    #[error("{}: nothing to resume: {why}; run the command with the dataset and --output instead", folder.display())]
+    #[error("{}: nothing to resume: {why}", folder.display())]
     NothingToResume {
         /// Where it would be.
         folder: PathBuf,
-        /// Why there is nothing.
+        /// Why there is nothing, and what to do instead.
         why: &'static str,
     },
     /// The training was interrupted when its model was published already.
@@ -162,17 +162,19 @@ pub enum TrainError {
     },
     /// The interrupted training was another one.
     #[error(
-        "{}: cannot resume, because something is not what it was: {what}; leave out what differs, or begin anew with \
-         --restart", folder.display()
+        "{}: cannot resume, because something is not what it was: {what}; {remedy}, or begin anew: with the dataset, \
+         --output and --restart", folder.display()
     )]
     Changed {
         /// The folder of the interrupted training.
         folder: PathBuf,
         /// All that differs.
         what: String,
+        /// What to do about it.
+        remedy: &'static str,
     },
     /// Another process is at it.
-    #[error("{}: another training of this model is running; wait for its end, or choose another output", folder.display())]
+    #[error("{}: a training or an update of this model is running; wait for its end, or train to another output", folder.display())]
     Busy {
         /// Its folder.
         folder: PathBuf,
@@ -227,4 +229,14 @@ pub enum TrainError {
     /// A file could not be written.
     #[error(transparent)]
     Storage(#[from] StorageError),
+}
+
+impl TrainError {
+    /// Whether the disk is full, or is known to become it.
+    pub fn is_full(&self) -> bool {
+        match self {
+            Self::Storage(error) | Self::Model(ModelError::Storage(error)) => error.is_full(),
+            _ => false,
+        }
+    }
 }

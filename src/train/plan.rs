@@ -1,5 +1,7 @@
 //! What a run will take, computed before it starts: which tables are in memory, how large windows are, what is read.
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 
 use super::config::TrainConfig;
@@ -11,6 +13,7 @@ use crate::context::{ByteSize, Context};
 use crate::dataset::Dataset;
 use crate::model::{Tables, stride_of};
 use crate::negatives::Proposal;
+use crate::storage::{StorageError, check_room};
 use crate::stream::Sizes as Windows;
 
 /// Rows of a block take this much of a core's own cache by default.
@@ -241,6 +244,13 @@ impl TrainPlan {
                 Err(TrainError::Memory { smallest: ByteSize(smallest), budget: ctx.memory() })
             }
         }
+    }
+
+    /// Makes sure that the disk of `folder` holds what the run writes: tables in files, checkpoints, the model. Those of a
+    /// run that is `resumed` are there.
+    pub(super) fn check_room(&self, folder: &Path, resumed: bool) -> Result<(), StorageError> {
+        let checkpoints = self.checkpoint.filter(|_| !resumed).map_or(0, |checkpoint| checkpoint.files.0);
+        check_room(folder, self.model.0 + self.table_files.0 + checkpoints)
     }
 
     /// Interactions that the buckets of a lane may keep room for from window to window.

@@ -62,7 +62,8 @@ impl TrainCheckpoint {
         differences("", &kept(&origin.config), &kept(config), &mut changes);
         if !changes.is_empty() {
             let folder = self.partial.folder().to_path_buf();
-            return Err(TrainError::Changed { folder, what: changes.join("; ") });
+            let remedy = "leave out what differs";
+            return Err(TrainError::Changed { folder, what: changes.join("; "), remedy });
         }
         origin.config = config.clone();
         Ok(())
@@ -91,7 +92,13 @@ impl TrainCheckpoint {
         }
         if !changes.is_empty() {
             let folder = partial.folder().to_path_buf();
-            return Err(TrainError::Changed { folder, what: changes.join("; ") });
+            let remedy = match dataset.changes_since(fingerprint) {
+                Some(changes) if !changes.is_empty() => {
+                    "what was appended or forgotten since cannot be part of a training that has begun"
+                }
+                _ => "go on with what it began with",
+            };
+            return Err(TrainError::Changed { folder, what: changes.join("; "), remedy });
         }
         let folder = partial.folder().to_path_buf();
         let refused = |source| TrainError::Checkpoint { folder: folder.clone(), source };

@@ -90,6 +90,8 @@ pub(in crate::train) struct Keeper {
     /// What is lost of an interrupted run, for people.
     lost: Option<String>,
     failed: u64,
+    /// Those that failed one after the other since the last that did not.
+    failing: u64,
     written: Option<(Written, f64)>,
     count: u64,
     log: RunLogWriter,
@@ -122,6 +124,7 @@ impl Keeper {
             triples: 0,
             lost: None,
             failed: 0,
+            failing: 0,
             written: None,
             count: 0,
             log,
@@ -360,6 +363,10 @@ impl Keeper {
                 self.best = best.zip(written.best.clone());
                 self.written = Some((written, seconds));
                 self.count += 1;
+                if self.failing > 1 {
+                    ctx.message(&format!("checkpoints are written again, after {} that failed", self.failing));
+                }
+                self.failing = 0;
                 self.log.event(RunHappening::Checkpoint, self.at, "");
                 // One that failed is tried again in the same place: never in that of the newest good one.
                 self.number = number + 1;
@@ -375,6 +382,11 @@ impl Keeper {
 
     fn warn(&mut self, error: &TrainError, ctx: &Context) {
         self.failed += 1;
+        self.failing += 1;
+        // A disk may stay full for days: what is said once is enough, until it is over.
+        if self.failing > 1 {
+            return;
+        }
         let kept = match self.partial.as_ref().is_some_and(|partial| partial.holds_checkpoint()) {
             true => "the one before is kept",
             false => "there is none to go on from",

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use super::saved::{Saved, is_best, remove};
 use crate::context::{ByteSize, Context};
-use crate::model::version_of_run;
+use crate::model::{current_of, version_of_run};
 use crate::storage::disk::{self, DiskFile};
 use crate::storage::{IoContext, StorageError};
 use crate::train::TrainError;
@@ -82,7 +82,13 @@ impl Partial {
     pub(in crate::train) fn resume(output: &Path) -> Result<(Self, Saved), TrainError> {
         let folder = folder_of(output);
         if folder.symlink_metadata().is_err() {
-            let why = "there is no such folder";
+            let why = match current_of(output).is_ok() {
+                true => {
+                    "the model is complete, and nothing was interrupted; train again, or peccary update, makes its next \
+                     version"
+                }
+                false => "there is no such folder; train with the dataset and --output instead",
+            };
             return Err(TrainError::NothingToResume { folder, why });
         }
         let partial = Self::claim(folder)?;
@@ -93,7 +99,8 @@ impl Partial {
         match partial.newest(&[]) {
             Ok(Some(saved)) => Ok((partial, saved)),
             Ok(None) => {
-                let why = "it was interrupted before its first checkpoint";
+                let why = "there is no checkpoint: a training was interrupted before its first, or an update, which takes \
+                           none; run that command again, a training with --restart";
                 Err(TrainError::NothingToResume { folder: partial.folder.clone(), why })
             }
             Err(source) => Err(TrainError::Checkpoint { folder: partial.folder.clone(), source }),

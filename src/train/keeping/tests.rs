@@ -2,13 +2,14 @@
 
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 
 use rustix::io::Errno;
 
 use super::saved::{Best, Writing, Written};
 use super::sound::{check_origin, check_state};
 use super::{CheckpointEvery, Origin, Partial, RunState, Saved};
-use crate::context::{ByteSize, Context};
+use crate::context::{ByteSize, Context, Live, Progress, Unit};
 use crate::dataset::{Dataset, Part};
 use crate::model::{Optimizer, Precision, SharedTable, Tables};
 use crate::negatives::NegativesReport;
@@ -164,6 +165,28 @@ fn whatever_call_fails_while_one_is_written_the_one_before_or_the_new_one_is_who
     assert!(failed > 10, "{failed} calls");
 }
 
+/// Keeps what is said.
+#[derive(Default)]
+struct Said(Mutex<Vec<String>>);
+
+impl Progress for Said {
+    fn begin(&self, _: &str, _: Option<u64>, _: Unit, _: Arc<Live>) {}
+    fn end(&self) {}
+    fn message(&self, text: &str) {
+        self.0.lock().unwrap().push(text.to_string());
+    }
+}
+
+#[test]
+fn what_the_disk_will_not_hold_is_refused_before_it_starts() {
+    let root = tempfile::tempdir().unwrap();
+    let mut plan = origin(&data(root.path())).plan;
+    plan.check_room(root.path(), false).unwrap();
+    plan.checkpoint.as_mut().unwrap().files = ByteSize(1 << 60);
+    assert!(plan.check_room(root.path(), false).unwrap_err().is_full());
+    plan.check_room(root.path(), true).unwrap();
+}
+
 #[test]
 fn a_disk_that_is_full_costs_checkpoints_and_nothing_else() {
     let root = tempfile::tempdir().unwrap();
@@ -175,13 +198,16 @@ fn a_disk_that_is_full_costs_checkpoints_and_nothing_else() {
     // Some calls are the run log's, whose failures cost nothing but lines of it.
     for (at, stays) in [(4, true), (9, true), (4, false), (7, false), (25, false)] {
         let watched = Watched::new(&root.path().join("m.partial")).fail(Fault { at, error: Errno::NOSPC, stays });
-        let (_, report) = train(&data, &config, &output, true, &ctx()).unwrap();
+        let said = Arc::new(Said::default());
+        let (_, report) = train(&data, &config, &output, true, &ctx().with_progress(said.clone())).unwrap();
+        let said = said.0.lock().unwrap().iter().filter(|text| text.contains("no checkpoint")).count();
         let of_log = format!("{:?}", watched.failed().unwrap()).contains("run.ndjson");
         drop(watched);
         let checkpoints = report.checkpoints.unwrap();
         assert!(checkpoints.failed > 0 || of_log && !stays, "{checkpoints:?}");
         assert_eq!(checkpoints.written + checkpoints.failed, 5, "{checkpoints:?}");
         assert!(checkpoints.failed <= 1 || stays, "{checkpoints:?}");
+        assert_eq!(said, usize::from(checkpoints.failed > 0), "said once");
         assert_eq!(report.epochs.len(), 6);
         let _ = std::fs::remove_dir_all(root.path().join("m.partial"));
     }
