@@ -53,6 +53,30 @@ pub enum AttributesError {
         /// Its lines.
         lines: u64,
     },
+    /// The first line is of an item.
+    #[error(
+        "{}: its first line is of item '{item}' of the dataset, and names no columns; put a header before it, such as \
+         item,category", path.display()
+    )]
+    NoHeader {
+        /// The file.
+        path: PathBuf,
+        /// The item.
+        item: String,
+    },
+    /// Most items have several lines.
+    #[error(
+        "{}: has {lines} lines of {items} items of the dataset: it looks like a log; give a table with one line an item",
+        path.display()
+    )]
+    Log {
+        /// The file.
+        path: PathBuf,
+        /// Lines of items of the dataset.
+        lines: u64,
+        /// Items of the dataset among them.
+        items: u64,
+    },
     /// They take more than a quarter of the budget.
     #[error("--attributes: {columns} columns of {items} items take {needed}, more than a quarter of --memory {given}")]
     Memory {
@@ -143,6 +167,9 @@ impl Attributes {
         if others.is_empty() {
             return Err(AttributesError::NoColumns { path: path.to_path_buf(), column });
         }
+        if dataset.items().find(&column).is_some() {
+            return Err(AttributesError::NoHeader { path: path.to_path_buf(), item: column });
+        }
         let items = dataset.items().len() as usize;
         let plain: Vec<usize> = others.iter().copied().filter(|at| !is_title(&table.columns()[*at])).collect();
         let held = &plain[..plain.len().min(COLUMNS)];
@@ -190,6 +217,10 @@ impl Attributes {
         })?;
         if known == 0 {
             return Err(AttributesError::NoItems { path: path.to_path_buf(), column, lines });
+        }
+        // A few lines too many are a mistake; as many as items are another kind of file.
+        if repeated > known {
+            return Err(AttributesError::Log { path: path.to_path_buf(), lines: known + repeated, items: known });
         }
         let columns = columns.into_iter().map(Reading::finish).collect();
         Ok(Self { path: path.to_path_buf(), columns, all: plain.len(), items, known, strange, repeated })

@@ -304,6 +304,9 @@ fn attributes_that_cannot_be_used_are_refused_by_file_and_line() {
     refused(&format!("item\tkind\n{id}\ta\nx\n"), &["line 3", "1 fields", "the header 2"], &[]);
     refused(&format!("item\tkind\n{id}\ta\n\tb\n"), &["line 3", "the item id is empty"], &[]);
     refused("item\tkind\nnobody\ta\n", &["none of its 1 lines", "column 'item'"], &[]);
+    refused(&format!("{id}\ta\nx\tb\n"), &["its first line is of item", "put a header before it"], &[]);
+    let log: String = (0..3).map(|user| format!("{id}\tu{user}\n")).collect();
+    refused(&format!("item\tuser\n{log}"), &["looks like a log", "one line an item"], &[]);
     refused("item\n", &["no column beside that of the items, 'item'"], &[]);
     let absent = peccary(&["evaluate", &trained.model, &trained.dataset, "--attributes", "absent.csv"]);
     { absent }.assert().code(1).stderr(predicate::str::contains("absent.csv: there is no such file"));

@@ -7,7 +7,7 @@ use peccary::ForgetSummary;
 use serde::Serialize;
 
 use crate::common::Globals;
-use crate::numbers::grouped;
+use crate::numbers::{counted, grouped};
 
 const EXAMPLES: &str = "\
 Their interactions in all parts, their exposures and their ids are gone from every file of the dataset; all other users and \
@@ -21,13 +21,13 @@ Examples:
 
 /// Remove users and all that a dataset has of them
 #[derive(clap::Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = EXAMPLES, group = clap::ArgGroup::new("whom").args(["user", "users"]).required(true).multiple(true))]
 pub struct Args {
     /// Dataset to remove them from
     #[arg(value_name = "DATASET")]
     dataset: PathBuf,
     /// A user, by the id in the log; repeat it for more
-    #[arg(long, value_name = "ID", required_unless_present = "users")]
+    #[arg(long, value_name = "ID")]
     user: Vec<String>,
     /// A file with a user's id on each line
     #[arg(long, value_name = "FILE")]
@@ -52,14 +52,16 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
     }
     let summary = peccary::forget(&args.dataset, &users, &globals.context())?;
     let text = format!(
-        "{}: forgot {} users with {} interactions and {} exposures; {} of {} chunks were written anew in {:.1} s",
+        "{}: forgot {} with {} and {}; {} of {} chunks were written anew in {:.1} s\nmodels keep what they have learnt of \
+         them until peccary update MODEL {}, and their older versions until peccary prune MODEL --keep 1",
         args.dataset.display(),
-        grouped(summary.users.into()),
-        grouped(summary.interactions),
-        grouped(summary.exposures),
+        counted(summary.users.into(), "user"),
+        counted(summary.interactions, "interaction"),
+        counted(summary.exposures, "exposure"),
         grouped(summary.rewritten as u64),
         grouped(summary.chunks as u64),
-        summary.seconds
+        summary.seconds,
+        args.dataset.display()
     );
     globals.print(&Report { dataset: &args.dataset, summary: &summary }, text)
 }

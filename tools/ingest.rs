@@ -11,7 +11,7 @@ use peccary::{
 use serde::Serialize;
 
 use crate::common::Globals;
-use crate::numbers::{grouped, short};
+use crate::numbers::{counted, grouped, short};
 
 const EXAMPLES: &str = "\
 Inputs are CSV, TSV, NDJSON or Parquet; text may be compressed by gzip or zstd. Columns are found by their names in the \
@@ -258,21 +258,21 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
 fn append_text(dataset: &Path, summary: &AppendSummary) -> Result<String, std::fmt::Error> {
     let AppendSummary { change, users, items, parts, read, .. } = summary;
     let mut text = format!(
-        "{}: {} interactions added, {} merged into those that were there; {} new users, {} new items",
+        "{}: {} added, {} merged into those that were there; {}, {}",
         dataset.display(),
-        grouped(change.interactions),
+        counted(change.interactions, "interaction"),
         grouped(change.merged),
-        grouped(change.users.into()),
-        grouped(change.items.into())
+        counted(change.users.into(), "new user"),
+        counted(change.items.into(), "new item")
     );
-    write!(text, "\nnow {} users, {} items", grouped((*users).into()), grouped((*items).into()))?;
+    write!(text, "\nnow {}, {}", counted((*users).into(), "user"), counted((*items).into(), "item"))?;
     for (part, summary) in parts {
         write!(text, ", {} {}", grouped(summary.interactions), part.name())?;
     }
     write!(
         text,
-        "\n{} rows read in {:.1} s, merged in {:.1} s",
-        grouped(read.counts.rows_read),
+        "\n{} read in {:.1} s, merged in {:.1} s",
+        counted(read.counts.rows_read, "row"),
         read.seconds,
         summary.seconds - read.seconds
     )?;
@@ -282,8 +282,8 @@ fn append_text(dataset: &Path, summary: &AppendSummary) -> Result<String, std::f
 
 fn text(output: &Path, summary: &IngestSummary) -> Result<String, std::fmt::Error> {
     let IngestSummary { counts, users, items, parts, .. } = summary;
-    let mut text =
-        format!("{}: {} users, {} items", output.display(), grouped((*users).into()), grouped((*items).into()));
+    let (users, items) = (counted((*users).into(), "user"), counted((*items).into(), "item"));
+    let mut text = format!("{}: {users}, {items}", output.display());
     for (part, summary) in parts {
         write!(text, ", {} {}", grouped(summary.interactions), part.name())?;
     }
@@ -295,8 +295,8 @@ fn text(output: &Path, summary: &IngestSummary) -> Result<String, std::fmt::Erro
     }
     write!(
         text,
-        "\n{} rows in {:.1} s, {} rows/s, {} of temporary files",
-        grouped(counts.rows_read),
+        "\n{} in {:.1} s, {} rows/s, {} of temporary files",
+        counted(counts.rows_read, "row"),
         summary.seconds,
         short(summary.rows_per_second),
         ByteSize(summary.peak_temp_bytes)

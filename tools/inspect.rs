@@ -2,16 +2,17 @@
 
 use std::fmt::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use peccary::{
     ByteSize, ChangeKind, ContextColumn, Dataset, DatasetStatistics, Distribution, FileRecord, Manifest, Model,
     ModelManifest, ModelVersion, Stored, versions,
 };
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::common::Globals;
-use crate::numbers::{date, grouped};
+use crate::numbers::{counted, date, duration, grouped};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -228,19 +229,60 @@ fn model_text(model: &Model, all: &[ModelVersion]) -> Result<String, fmt::Error>
     line("items", &grouped(manifest.items.into()))?;
     line("factors", &format!("{}{biases}", manifest.dimensions))?;
     line("similarity", &format!("{:?}", manifest.similarity).to_lowercase())?;
-    line("config", &manifest.config.to_string())?;
-    match &manifest.history {
-        Value::Array(epochs) => {
-            let last = epochs.last().map_or_else(String::new, |e| format!(", the last: {e}"));
-            line("history", &format!("{} entries{last}", epochs.len()))?;
-        }
-        other => line("history", &other.to_string())?,
+    let mut name = "config";
+    for settings in settings(&manifest.config) {
+        line(name, &settings)?;
+        name = "";
+    }
+    if let Some(history) = history(manifest) {
+        line("history", &history)?;
     }
     line("dataset", &manifest.dataset)?;
     line("fingerprint", &model.manifest().fingerprint())?;
     line("written by", &format!("peccary {}", manifest.peccary))?;
     files(&mut text, &manifest.files)?;
     Ok(text)
+}
+
+/// The settings of a configuration that are not at "none": single ones first, then a line a table. `--json` has all.
+fn settings(config: &Value) -> Vec<String> {
+    let shown = |value: &Value| match value.as_f64().filter(|_| value.is_f64()) {
+        // As it was given: the manifest has the digits of a float of four bytes.
+        Some(number) => (number as f32).to_string(),
+        None => value.to_string(),
+    };
+    let list = |table: &Map<String, Value>| {
+        let single = table.iter().filter(|(_, value)| !value.is_object() && !value.is_null());
+        single.map(|(key, value)| format!("{key} = {}", shown(value))).collect::<Vec<_>>().join(", ")
+    };
+    let Value::Object(config) = config else { return Vec::new() };
+    let tables = config.iter().filter_map(|(key, value)| Some((key, value.as_object()?)));
+    let tables = tables.map(|(key, table)| format!("[{key}] {}", list(table)));
+    std::iter::once(list(config)).chain(tables).filter(|line| !line.ends_with("] ")).collect()
+}
+
+/// How the training or the update went, in a line.
+fn history(manifest: &ModelManifest) -> Option<String> {
+    let epochs = match &manifest.history {
+        Value::Array(epochs) => epochs,
+        report => report["epochs"].as_array()?,
+    };
+    let loss = |epoch: Option<&Value>| epoch.and_then(|epoch| epoch["loss"].as_f64()).unwrap_or(f64::NAN);
+    let mut text = counted(epochs.len() as u64, "epoch");
+    if let Some(seconds) = manifest.history["seconds"].as_f64() {
+        write!(text, " in {}", duration(Duration::from_secs_f64(seconds))).ok()?;
+    }
+    if !epochs.is_empty() {
+        write!(text, ", loss {:.4} -> {:.4}", loss(epochs.first()), loss(epochs.last())).ok()?;
+    }
+    let validation = &manifest.history["validation"];
+    if let (Some(metric), Some(best)) = (validation["metric"].as_str(), validation["best_value"].as_f64()) {
+        write!(text, "; {metric} {best:.5} on valid after epoch {}", validation["best_epoch"]).ok()?;
+    }
+    if let Some(from) = manifest.updated_from {
+        write!(text, "; updated from version {from}").ok()?;
+    }
+    Some(text)
 }
 
 fn files(text: &mut String, files: &[FileRecord]) -> fmt::Result {

@@ -19,6 +19,11 @@ pub fn grouped(number: u64) -> String {
     text
 }
 
+/// `1 user`, `1,234 users`: `what` with an s, unless there is one.
+pub fn counted(number: u64, what: &str) -> String {
+    format!("{} {what}{}", grouped(number), if number == 1 { "" } else { "s" })
+}
+
 /// Milliseconds since 1970 as a date.
 pub fn date(milliseconds: i64) -> String {
     let date = OffsetDateTime::from_unix_timestamp_nanos(i128::from(milliseconds) * 1_000_000);
@@ -91,6 +96,11 @@ mod tests {
         for (number, text) in [(0, "0"), (999, "999"), (1000, "1,000"), (1_234_567, "1,234,567")] {
             assert_eq!(grouped(number), text);
         }
+    }
+
+    #[test]
+    fn one_is_singular() {
+        assert_eq!([0, 1, 1234].map(|n| counted(n, "user")), ["0 users", "1 user", "1,234 users"]);
     }
 
     #[test]

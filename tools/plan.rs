@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use peccary::{
     ByteSize, Context, Dataset, IngestPlan, Input, Inputs, Rehearsal, Schedule, TablePlace, TrainConfig, TrainCounts,
-    TrainPlan, plan_ingest, plan_train, rehearse_train,
+    TrainError, TrainPlan, plan_ingest, plan_train, rehearse_train,
 };
 use serde::Serialize;
 
@@ -102,14 +102,25 @@ fn of_dataset(path: &Path, config: &TrainConfig, folder: &Path, ctx: &Context) -
     let dataset = Dataset::open(path)?;
     let open = began.elapsed().as_secs_f64();
     let train = plan_train(&dataset, config, ctx)?;
-    let rehearsal = rehearse_train(&dataset, config, folder, ctx)?;
+    let rehearsal = rehearsed(rehearse_train(&dataset, config, folder, ctx), ctx)?;
     Ok(Report {
         ingest: None,
         train,
-        rehearsal: Some(rehearsal),
+        rehearsal,
         open_seconds: Some(open),
-        train_seconds: Some(open + rehearsal.seconds()),
+        train_seconds: rehearsal.map(|seen| open + seen.seconds()),
     })
+}
+
+/// What was seen; on a full disk nothing, which is said.
+fn rehearsed(seen: Result<Rehearsal, TrainError>, ctx: &Context) -> Result<Option<Rehearsal>, TrainError> {
+    match seen {
+        Err(error) if error.is_full() => {
+            ctx.message(&format!("not timed: {error}"));
+            Ok(None)
+        }
+        seen => seen.map(Some),
+    }
 }
 
 fn of_log(
@@ -124,15 +135,15 @@ fn of_log(
     if rehearsed_as.optimizer.schedule == Schedule::Plateau {
         rehearsed_as.optimizer.schedule = Schedule::Constant;
     }
-    let (ingest, rehearsed) = plan_ingest(inputs, &reading.options(), folder, ctx, |sample| -> anyhow::Result<_> {
+    let (ingest, seen) = plan_ingest(inputs, &reading.options(), folder, ctx, |sample| -> anyhow::Result<_> {
         let quiet = Context::new(ctx.threads(), ctx.memory());
-        Ok(rehearse_train(&Dataset::open(sample)?, &rehearsed_as, folder, &quiet)?)
+        Ok(rehearsed(rehearse_train(&Dataset::open(sample)?, &rehearsed_as, folder, &quiet), ctx)?)
     })?;
     let survey = ingest.survey;
     let counts = TrainCounts { users: survey.users, items: survey.items, interactions: survey.interactions };
     let train = TrainPlan::new(counts, config, ctx).context("the log can be ingested, but not trained on like this")?;
     // The sample's rate, for all interactions. Its tables were smaller, so that this is a lower bound of the time.
-    let rehearsal = rehearsed.transpose()?.map(|seen| {
+    let rehearsal = seen.transpose()?.flatten().map(|seen| {
         let triples = survey.interactions as f64 * config.negatives() as f64;
         let epoch_seconds = triples / seen.triples_per_second.max(1.0);
         Rehearsal { epoch_seconds, training_seconds: epoch_seconds * f64::from(config.epochs), ..seen }

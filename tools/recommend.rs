@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use peccary::{
-    Context, Dataset, FoldInOptions, Model, RecommendFormat, RecommendOptions, RecommendSummary, RecommendUsers,
-    fold_in, recommend, save_recommendations, write_recommendations,
+    Context, Dataset, FoldInOptions, Model, RecommendError, RecommendFormat, RecommendOptions, RecommendSummary,
+    RecommendUsers, fold_in, recommend, save_recommendations, write_recommendations,
 };
 use serde_json::json;
 
@@ -36,7 +36,11 @@ const HISTORIES: [&str; 2] = ["history", "history_file"];
 
 /// Recommend items to users
 #[derive(clap::Args)]
-#[command(after_help = EXAMPLES, group = clap::ArgGroup::new("histories").args(HISTORIES))]
+#[command(
+    after_help = EXAMPLES,
+    group = clap::ArgGroup::new("histories").args(HISTORIES),
+    group = clap::ArgGroup::new("whom").args(["user", "users", "all", "history", "history_file"]).required(true)
+)]
 pub struct Args {
     /// The model; MODEL@N for version N of it
     model: PathBuf,
@@ -44,21 +48,20 @@ pub struct Args {
     #[arg(required_unless_present_any = HISTORIES, conflicts_with_all = HISTORIES)]
     dataset: Option<PathBuf>,
     /// Original ids of users
-    #[arg(long, value_name = "ID", required_unless_present_any = ["all", "users", "history", "history_file"],
-        conflicts_with_all = ["all", "history", "history_file"])]
+    #[arg(long, value_name = "ID")]
     user: Vec<String>,
     /// A random sample of that many users with train interactions
-    #[arg(long, value_name = "N", conflicts_with_all = ["user", "all", "history", "history_file"],
+    #[arg(long, value_name = "N",
         value_parser = clap::value_parser!(u32).range(1..))]
     users: Option<u32>,
     /// Seed of the sample of users
-    #[arg(long, value_name = "N", default_value_t = 42, requires = "users", conflicts_with_all = ["user", "all"])]
+    #[arg(long, value_name = "N", default_value_t = 42, requires = "users")]
     seed: u64,
     /// All users with train interactions, in the order of the dataset
-    #[arg(long, conflicts_with_all = HISTORIES)]
+    #[arg(long)]
     all: bool,
     /// Original ids of the items that a user who was not trained has taken
-    #[arg(long, value_name = "ITEM,…", value_delimiter = ',', conflicts_with = "history_file")]
+    #[arg(long, value_name = "ITEM,…", value_delimiter = ',')]
     history: Option<Vec<String>>,
     /// File with such a history, an id a line, or - for standard input
     #[arg(long, value_name = "FILE|-")]
@@ -157,14 +160,12 @@ fn from_history(args: &Args, model: &Model, globals: &Globals, ctx: &Context) ->
     let history: Vec<&str> = history.iter().map(String::as_str).filter(|id| !id.is_empty()).collect();
     let Args { k, include_seen, ignore_unknown, .. } = *args;
     let options = FoldInOptions { k, include_seen, ignore_unknown, ..FoldInOptions::default() };
-    let found = fold_in(model, &history, &options, ctx)?;
+    let found =
+        fold_in(model, &history, &options, ctx).map_err(|error| located(error, args.history_file.as_deref()))?;
     if !found.unknown.is_empty() {
         ctx.message(&format!("{} items of the history are not known to the model", found.unknown.len()));
     }
     let named = |item: u32| model.item_ids().id(item).unwrap_or_default();
-    let lines =
-        (1..).zip(&found.items).map(|(rank, (item, score))| format!("{rank:>4}  {score:>9.4}  {}", named(*item)));
-    let text = lines.collect::<Vec<_>>().join("\n");
     let items: Vec<_> = found.items.iter().map(|(i, s)| json!({ "item": named(*i), "score": s })).collect();
     let report = json!({
         "items": items,
@@ -172,7 +173,29 @@ fn from_history(args: &Args, model: &Model, globals: &Globals, ctx: &Context) ->
         "unknown": found.unknown,
         "milliseconds": (found.row_seconds + found.rank_seconds) * 1e3,
     });
-    globals.print(&report, text)
+    // As users of the dataset are printed: a table for people, an object a line for programs.
+    if !io::stdout().is_terminal() {
+        return globals.print(&report, report.to_string());
+    }
+    let lines = (1..).zip(&found.items);
+    let lines = lines.map(|(rank, (item, score))| format!("{rank:>4}  {score:>9.4}  {}", one_line(named(*item))));
+    globals.print(&report, lines.collect::<Vec<_>>().join("\n"))
+}
+
+/// The error with the place of the first item that is not known, where the history came from a file.
+fn located(error: RecommendError, file: Option<&Path>) -> anyhow::Error {
+    let place = match (&error, file) {
+        (RecommendError::UnknownHistory { items, .. }, Some(file)) if file != Path::new("-") => {
+            let first = items.first().map(|(id, _)| id.clone()).unwrap_or_default();
+            let text = std::fs::read_to_string(file).unwrap_or_default();
+            text.lines().position(|line| line == first).map(|at| format!("{}: line {}", file.display(), at + 1))
+        }
+        _ => None,
+    };
+    match place {
+        Some(place) => anyhow::Error::from(error).context(place),
+        None => error.into(),
+    }
 }
 
 /// The lines of a file, or of standard input, without their ends.

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::common::Globals;
 use crate::keeping::Keeping;
-use crate::numbers::{duration, grouped, short};
+use crate::numbers::{counted, duration, grouped, short};
 use crate::settings::{Settings, Validating};
 
 const EXAMPLES: &str = "\
@@ -207,10 +207,10 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
 fn print(output: &Path, manifest: &ModelManifest, report: &TrainReport, globals: &Globals) -> anyhow::Result<()> {
     let last = report.epochs.last();
     let text = format!(
-        "{}: {}{} epochs in {}, {} triples/s ({}, {} threads), loss {:.4} -> {:.4}{}",
+        "{}: {}{} in {}, {} triples/s ({}, {} threads), loss {:.4} -> {:.4}{}",
         output.display(),
         if manifest.model_version > 1 { format!("version {}: ", manifest.model_version) } else { String::new() },
-        report.epochs.len(),
+        counted(report.epochs.len() as u64, "epoch"),
         duration(Duration::from_secs_f64(report.seconds)),
         short(report.triples_per_second),
         report.instruction_set,

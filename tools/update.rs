@@ -7,18 +7,20 @@ use peccary::{Dataset, TrainConfig, UpdateOptions, update};
 use serde_json::{Value, json};
 
 use crate::common::Globals;
-use crate::numbers::{duration, grouped};
+use crate::numbers::{counted, duration};
 use crate::settings::Validating;
 
 const EXAMPLES: &str = "\
 Rows of users and items that are new begin by folding in; then what is new is trained on, with some of the old \
 interactions, by the model's own configuration. The result is the model's next version. A dataset that was not made from \
-the model's own by appending is refused.
+the model's own by appending is refused. Older versions can still be evaluated, compared and rolled back to. To judge an \
+update, hold out what is newer than all it has learnt from: docs/update.md.
 
 Examples:
   peccary ingest --append clicks.pec today.csv
   peccary update clicks.model clicks.pec
   peccary update clicks.model clicks.pec --replay 0.5 --half-life 30 --epochs 3
+  peccary compare clicks.model@2 clicks.model@1 clicks.pec
   peccary rollback clicks.model";
 
 /// Go on training a model with what was appended to its dataset
@@ -59,20 +61,31 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
     let validation = config.validation;
     let options = UpdateOptions { epochs, replay, learning_rate, half_life, validation, seed };
     let (manifest, report) = update(&args.model, &dataset, &options, &ctx)?;
-    let text = format!(
-        "{}: version {}, updated from {}: {} new interactions, {} new users, {} new items; {} users and {} items folded in; \
-         {} epochs in {}",
+    let mut text = format!(
+        "{}: version {}, updated from {}: {}, {}, {}; {} in {}",
         args.model.display(),
         manifest.model_version,
         report.from,
-        grouped(report.new_interactions),
-        grouped(report.new_users.into()),
-        grouped(report.new_items.into()),
-        grouped(report.folded_users),
-        grouped(report.folded_items),
-        report.training.epochs.len(),
+        counted(report.new_interactions, "new interaction"),
+        counted(report.new_users.into(), "new user"),
+        counted(report.new_items.into(), "new item"),
+        counted(report.training.epochs.len() as u64, "epoch"),
         duration(Duration::from_secs_f64(report.training.seconds)),
     );
+    if report.folded_users + report.folded_items > 0 {
+        text += &format!(
+            "\nfolded in, because all that is known of them is new: {}, {}",
+            counted(report.folded_users, "user"),
+            counted(report.folded_items, "item")
+        );
+    }
+    if report.forgotten_users > 0 {
+        text += &format!(
+            "\nrows of zeros: {}; older versions keep theirs until they are removed: peccary prune {} --keep 1",
+            counted(report.forgotten_users, "forgotten user"),
+            args.model.display()
+        );
+    }
     let mut json =
         json!({ "model": args.model, "version": manifest.model_version, "fingerprint": manifest.fingerprint() });
     if let (Value::Object(all), Value::Object(report)) = (&mut json, serde_json::to_value(&report)?) {

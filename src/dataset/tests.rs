@@ -17,20 +17,29 @@ fn spoilt(parts: &[(Part, [&[u32]; 2])], spoil: impl Fn(&mut UserBlock)) -> Resu
 }
 
 fn write(target: &Path, parts: &[(Part, [&[u32]; 2])], spoil: impl Fn(&mut UserBlock)) {
+    let ids: Vec<String> = (0..ITEMS).map(|item| format!("i{item}")).collect();
+    write_named(target, ids, parts, spoil);
+}
+
+/// The same with items of these ids.
+fn write_named(
+    target: &Path,
+    mut ids_of_items: Vec<String>,
+    parts: &[(Part, [&[u32]; 2])],
+    spoil: impl Fn(&mut UserBlock),
+) {
     let names: Vec<Part> = parts.iter().map(|(part, _)| *part).collect();
     let mut writer = DatasetWriter::create(target, false, Columns::default(), &names, 0).unwrap();
-    let ids = |prefix: &str, n: u32| {
-        let mut ids: Vec<String> = (0..n).map(|i| format!("{prefix}{i}")).collect();
-        ids.sort_by_key(|id| id_hash(id.as_bytes(), 0));
-        ids
-    };
+    let mut ids_of_users = ["u0".to_string(), "u1".to_string()];
+    ids_of_users.sort_by_key(|id| id_hash(id.as_bytes(), 0));
+    ids_of_items.sort_by_key(|id| id_hash(id.as_bytes(), 0));
     let mut items = writer.start_items().unwrap();
-    for id in ids("i", ITEMS) {
+    for id in ids_of_items {
         items.append(&[0, id.len() as u32], id.as_bytes()).unwrap();
     }
     writer.finish_items(items).unwrap();
     let mut block = UserBlock::new(Columns::default(), &names);
-    for (user, id) in ids("u", 2).iter().enumerate() {
+    for (user, id) in ids_of_users.iter().enumerate() {
         for (part, rows) in parts {
             for item in rows[user] {
                 block.push(*part, Event { item: *item, time: 0, weight: 1.0, count: 1, event: 0, context: 0 });
@@ -89,6 +98,14 @@ fn ids_like_an_unknown_one_come_nearest_first() {
     assert_eq!(dataset.items().similar("I3"), ["i3"]);
     assert_eq!(dataset.items().similar("I").len(), 5);
     assert!(dataset.items().similar("x").is_empty());
+    // Two letters of a long id, one of a shorter one; numbers are all alike.
+    let (target, items) = (folder.path().join("e"), ["spot-chicago", "spot-boston", "jazz", "1234"]);
+    let items = items.map(String::from).to_vec();
+    write_named(&target, items, &[(Part::Train, [&[0], &[1]])], |_| {});
+    let dataset = Dataset::open(&target).unwrap();
+    let similar = |id: &str| dataset.items().similar(id);
+    assert_eq!((similar("spot-chcago"), similar("spto-boston")), (vec!["spot-chicago"], vec!["spot-boston"]));
+    assert_eq!((similar("jaxz"), similar("1235"), similar("rock")), (vec!["jazz"], vec![], vec![]));
 }
 
 #[test]

@@ -39,10 +39,10 @@ pub enum IngestError {
         row: String,
     },
     /// The inputs hold no rows at all.
-    #[error("the input is empty: {sources} without a single row; check that the path names the log")]
+    #[error("the input is empty: not a single row in {}; check that the path names the log", listed(sources))]
     Empty {
-        /// How many files or pipes were read.
-        sources: String,
+        /// The files or pipes that were read.
+        sources: Vec<String>,
     },
     /// Every row was dropped.
     #[error(
@@ -148,7 +148,10 @@ pub enum IngestError {
         example: String,
     },
     /// The sources do not have the same columns.
-    #[error("{name} has {has} {role} column, unlike {other}; give all inputs the same columns, or ingest them apart")]
+    #[error(
+        "{name} has {has} {role} column, unlike {other}; give all inputs the same columns, where one is \
+         called otherwise by --{role}-column (a number where there is no header), or ingest them apart"
+    )]
     Columns {
         /// The source that differs.
         name: String,
@@ -224,6 +227,14 @@ pub enum IngestError {
     },
 }
 
+/// The first of the names.
+fn listed(names: &[String]) -> String {
+    const SHOWN: usize = 5;
+    let more = names.len().saturating_sub(SHOWN);
+    let text = names.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+    if more > 0 { format!("{text} and {more} more") } else { text }
+}
+
 impl IngestError {
     /// Whether the same inputs and options can only fail again, so that nothing is worth keeping.
     pub(super) fn is_final(&self) -> bool {
@@ -232,6 +243,15 @@ impl IngestError {
             OpenQuote { .. } | Empty { .. } | NoRows { .. } | NothingToTrain { .. } | Collision { .. } => true,
             Events { .. } | Columns { .. } | Options(_) => true,
             Read(error) => !matches!(error, ReadError::Io { .. } | ReadError::Unreadable { .. }),
+            _ => false,
+        }
+    }
+
+    /// Whether the disk is full.
+    pub fn is_full(&self) -> bool {
+        use IngestError::*;
+        match self {
+            Storage(error) | Dataset(DatasetError::Storage(error)) => error.is_full(),
             _ => false,
         }
     }

@@ -193,7 +193,6 @@ impl Work<'_> {
         }
         let save = |state| partial.save(&Journal::new(self.marks.to_vec(), options, state)?);
         let checkpoints = Checkpoints { resume, every: self.run.checkpoint, save: &save };
-        let source_count = sources.len();
         let scattered = scatter(sources, options, self.whole, budget, &space, &rejects, checkpoints, ctx)?;
         let budget = budget.0;
         let Scattered { layout, records, users, items, counts: rows, histogram, sources, .. } = scattered;
@@ -202,8 +201,10 @@ impl Work<'_> {
         let reading_seconds = begun.elapsed().as_secs_f64();
         counts.rows_read = sources.iter().map(|s| s.rows).sum();
         if counts.rows_read == 0 {
-            let sources = if source_count == 1 { "one file".to_string() } else { format!("{source_count} files") };
-            return Err(IngestError::Empty { sources });
+            return Err(IngestError::Empty { sources: sources.into_iter().map(|source| source.name).collect() });
+        }
+        for empty in sources.iter().filter(|source| source.rows == 0) {
+            ctx.message(&format!("warning: {}: not a single row", empty.name));
         }
         if rows.kept == if self.whole == Whole::All { rows.exposed } else { 0 } {
             return Err(counts.no_rows());

@@ -38,7 +38,8 @@ pub struct IngestPlan {
 /// removed again. What `sampled` finds out about the sample's dataset is returned beside the plan.
 ///
 /// # Errors
-/// As for [`survey`] and [`ingest`](super::ingest()).
+/// As for [`survey`] and [`ingest`](super::ingest()), and if there is not a single row; a disk that does not hold the
+/// sample is none, but said.
 pub fn plan_ingest<T>(
     inputs: &Inputs,
     options: &IngestOptions,
@@ -47,7 +48,20 @@ pub fn plan_ingest<T>(
     sampled: impl FnOnce(&Path) -> T,
 ) -> Result<(IngestPlan, Option<T>), IngestError> {
     let survey = survey(inputs, options, ctx)?;
-    let (seconds, sampled) = rehearse(inputs, options, &survey, folder, ctx, sampled)?.unzip();
+    if survey.rows + survey.rejected + survey.exposure_rows == 0 {
+        let sources = find_sources(inputs, options)?;
+        return Err(IngestError::Empty {
+            sources: sources.iter().map(|(source, _)| source.name().to_string()).collect(),
+        });
+    }
+    let rehearsed = match rehearse(inputs, options, &survey, folder, ctx, sampled) {
+        Err(error) if error.is_full() => {
+            ctx.message(&format!("not timed: {error}"));
+            None
+        }
+        rehearsed => rehearsed?,
+    };
+    let (seconds, sampled) = rehearsed.unzip();
     let plan = IngestPlan {
         survey,
         memory: ctx.memory(),

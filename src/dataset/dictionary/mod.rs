@@ -18,6 +18,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::DatasetError;
 use crate::context::Context;
+use crate::nearest::distance;
 use crate::storage::{FileRecord, StorageError};
 use file::DictionaryFile;
 pub(crate) use write::{DictionaryWriter, IdGatherer, write_listed};
@@ -173,8 +174,10 @@ impl Dictionary {
     }
 
     /// Up to five ids like `id`, for a message about one that is unknown: the same but for case, or with more before or
-    /// after it. The shortest come first, being nearest. Looks at the first 200,000 ids.
+    /// after it, the shortest first, being nearest; else those in which a letter or two differ, unless it is a number, of
+    /// which all are alike. Looks at the first 200,000 ids.
     pub fn similar(&self, id: &str) -> Vec<&str> {
+        const LONGEST: usize = 200;
         let wanted = id.to_lowercase();
         let scan = self.len().min(200_000);
         let near = |other: &&str| {
@@ -183,6 +186,16 @@ impl Dictionary {
         };
         let mut found: Vec<&str> = (0..scan).filter_map(|i| self.id(i)).filter(near).collect();
         found.sort_by_key(|id| id.len());
+        let letters = id.chars().count();
+        let most = (letters / 4).min(2);
+        if found.is_empty() && most > 0 && letters <= LONGEST && !id.bytes().all(|b| b.is_ascii_digit()) {
+            // A letter has up to four bytes.
+            let ids = (0..scan).filter_map(|i| self.id(i)).filter(|other| other.len().abs_diff(id.len()) <= 4 * most);
+            let near = ids.map(|other| (distance(id, other), other)).filter(|(apart, _)| *apart <= most);
+            let mut near: Vec<(usize, &str)> = near.collect();
+            near.sort();
+            found.extend(near.into_iter().map(|(_, other)| other));
+        }
         found.truncate(5);
         found
     }
