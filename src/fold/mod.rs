@@ -30,12 +30,17 @@ use crate::train::{TrainConfig, any_loss};
 /// Negatives of all positives together, where each has its own; at least this many a positive.
 const ROWS: usize = 2048;
 const EACH_AT_LEAST: usize = 4;
-/// Pairs of positives and negatives, where all positives share them; so many negatives at least and at most.
+/// Pairs of positives and negatives, where positives share them; so many negatives at least and at most.
 const PAIRS: usize = 1 << 14;
 const SHARED: (usize, usize) = (256, 2048);
 /// The same of CCL, whose hinge many negatives do not reach.
 const PAIRS_OF_CCL: usize = PAIRS / 4;
 const SHARED_OF_CCL: (usize, usize) = (64, 2048);
+/// Where that makes more than so many pairs, positives go into groups, each with negatives of its own: fewer a positive,
+/// this many at least, and more of them altogether.
+const MOST_PAIRS: usize = 1 << 16;
+const GROUPED_AT_LEAST: usize = 64;
+const GROUPED: usize = 1024;
 /// Looks at the gradient, at most. With a hinge, what more looks find fits this sample of negatives better and new items
 /// worse; with that of CCL it takes many to get anywhere, on a sample that may be small.
 const LOOKS: usize = 16;
@@ -105,7 +110,7 @@ impl Folding {
     ///
     /// O((|P| + negatives) × width) for each of 16 looks at the gradient at most (8 with hinges, 48 with CCL), for 2048
     /// negatives; with losses over lists, hinge and WARP |P| × negatives terms are looked at besides, about 16,384 of them
-    /// for up to 64 positives.
+    /// for up to 64 positives, and 65,536 for up to 1,024.
     pub(crate) fn row<'a>(
         &self,
         positives: &[u32],
@@ -122,22 +127,30 @@ impl Folding {
             _ => (PAIRS, SHARED, LOOKS),
         };
         let (rows, pairs) = if self.rough { (ROWS / 4, pairs / 4) } else { (ROWS, pairs) };
-        let (drawn, each) = if shared {
+        let (drawn, each, groups) = if shared {
             let each = (pairs / count.max(1)).clamp(least, most);
-            (each, each)
+            match each * count <= MOST_PAIRS {
+                true => (each, each, Some(1)),
+                false => {
+                    let each = (MOST_PAIRS / count).clamp(GROUPED_AT_LEAST.min(each), each);
+                    let groups = GROUPED / each;
+                    (each * groups, each, Some(groups))
+                }
+            }
         } else {
             let each = (rows / count.max(1)).max(EACH_AT_LEAST);
-            (each * count, each)
+            (each * count, each, None)
         };
         let negatives = self.draw(positives, all, drawn, seed)?;
         if count == 0 {
             return None;
         }
-        let each = if shared { negatives.len() } else { each };
+        // Where nearly all items are positives there are fewer.
+        let each = groups.map_or(each, |groups| negatives.len() / groups);
         let stride = stride_of(self.width);
         let mut gathered = Vec::with_capacity((count + negatives.len()) * stride);
         positives.iter().chain(&negatives).for_each(|index| gathered.extend_from_slice(&row(*index)[..stride]));
-        let mut objective = Objective::new(self, gathered, (count, each, shared), u64::from(all));
+        let mut objective = Objective::new(self, gathered, (count, each, groups), u64::from(all));
         let mut z = objective.start();
         let rounds = if self.by_rank { ROUNDS } else { 1 };
         for _ in 0..rounds {

@@ -19,8 +19,8 @@ pub(super) struct Objective<'a> {
     positives: usize,
     /// Negatives of each positive.
     each: usize,
-    /// Whether all positives have the same negatives.
-    shared: bool,
+    /// Groups of positives whose negatives are the same; none where each positive has its own.
+    groups: Option<usize>,
     /// Rows that there are on the other side.
     all: f32,
     /// How many negatives of training each one here stands for.
@@ -40,12 +40,12 @@ impl<'a> Objective<'a> {
     pub(super) fn new(
         how: &'a Folding,
         rows: Vec<f32>,
-        (positives, each, shared): (usize, usize, bool),
+        (positives, each, groups): (usize, usize, Option<usize>),
         all: u64,
     ) -> Self {
         let stride = stride_of(how.width);
         let stands_for = how.negatives as f32 / each as f32;
-        let scored = positives + if shared { each } else { 0 };
+        let scored = positives + groups.map_or(0, |groups| groups * each);
         Self {
             how,
             loss: Apart::new(how.loss),
@@ -53,14 +53,14 @@ impl<'a> Objective<'a> {
             stride,
             positives,
             each,
-            shared,
+            groups,
             all: all as f32,
             stands_for,
             ranks: Vec::new(),
             weights: if how.loss.terms() == Terms::Lists { vec![stands_for; each] } else { Vec::new() },
             scores: vec![0.0; scored],
             slopes: vec![0.0; scored],
-            of_one: vec![0.0; if shared { each } else { 0 }],
+            of_one: vec![0.0; if groups.is_some() { each } else { 0 }],
         }
     }
 
@@ -95,13 +95,21 @@ impl<'a> Objective<'a> {
         let Some(margin) = self.how.loss.hinge_margin().filter(|_| self.how.by_rank) else { return };
         score(&self.rows, z, self.norm(z), &mut self.scores);
         let (positives, negatives) = self.scores.split_at(self.positives);
-        let of = |positive: &f32| {
+        let of = |(negatives, positive): (&[f32], &f32)| {
             let violating = negatives.iter().filter(|s| margin - positive + **s > 0.0).count().max(1) as f32;
             let rank = ((self.all - 1.0) * violating / self.each as f32).max(1.0);
             // Undoes that each of m negatives stands for 1/m of one.
             rank.ln() / violating / self.stands_for
         };
-        self.ranks = positives.iter().map(of).collect();
+        let groups = self.groups();
+        let pairs = groups.flat_map(|(own, with)| positives[own].iter().map(move |p| (&negatives[with.clone()], p)));
+        self.ranks = pairs.map(of).collect();
+    }
+
+    /// Positives that share negatives, and those, as far as any share.
+    fn groups(&self) -> impl Iterator<Item = (Range<usize>, Range<usize>)> + use<> {
+        let (positives, each, groups) = (self.positives, self.each, self.groups.unwrap_or_default());
+        (0..groups).map(move |g| (positives * g / groups..positives * (g + 1) / groups, each * g..each * (g + 1)))
     }
 
     /// What each positive counts; empty where all count alike.
@@ -114,9 +122,9 @@ impl<'a> Objective<'a> {
     pub(super) fn gradient(&mut self, z: &[f32], gradient: &mut [f32]) {
         let norm = self.norm(z);
         gradient.fill(0.0);
-        match self.shared {
-            true => self.add_shared(z, norm, gradient),
-            false => self.add_own(z, norm, gradient),
+        match self.groups {
+            Some(_) => self.add_shared(z, norm, gradient),
+            None => self.add_own(z, norm, gradient),
         }
         let mean = 1.0 / (self.positives as f32 * norm);
         gradient.iter_mut().for_each(|g| *g *= mean);
@@ -137,23 +145,25 @@ impl<'a> Objective<'a> {
         }
     }
 
-    /// The summed rows times their slopes, of negatives that all positives share: one positive at a time.
+    /// The summed rows times their slopes, of negatives that positives share: one positive at a time.
     fn add_shared(&mut self, z: &[f32], norm: f32, gradient: &mut [f32]) {
         score(&self.rows, z, norm, &mut self.scores);
+        let groups = self.groups();
         let (positives, negatives) = self.scores.split_at(self.positives);
         let (of_positives, of_negatives) = self.slopes.split_at_mut(self.positives);
         let lists = OfLists { weights: &self.weights, ..OfLists::default() };
         of_negatives.fill(0.0);
-        for p in 0..self.positives {
-            let own = p..p + 1;
-            self.loss.gradient(&positives[own.clone()], negatives, lists, &mut of_positives[own], &mut self.of_one);
+        for (p, with) in groups.flat_map(|(own, with)| own.map(move |p| (p, with.clone()))) {
+            let (own, of_one) = (p..p + 1, &mut self.of_one);
+            let scores = (&positives[own.clone()], &negatives[with.clone()]);
+            self.loss.gradient(scores.0, scores.1, lists, &mut of_positives[own], of_one);
             // What a list's terms weigh is in its loss.
             let weight = match self.how.loss.terms() {
                 Terms::Lists => 1.0,
                 _ => self.stands_for * self.ranks.get(p).copied().unwrap_or(1.0),
             };
             of_positives[p] *= weight;
-            of_negatives.iter_mut().zip(&self.of_one).for_each(|(sum, slope)| *sum += weight * slope);
+            of_negatives[with].iter_mut().zip(&self.of_one).for_each(|(sum, slope)| *sum += weight * slope);
         }
         add_weighted(&self.rows, &self.slopes, gradient);
     }

@@ -80,15 +80,22 @@ fn a_user_of_one_kind_of_items_gets_more_of_that_kind_by_every_loss() {
 }
 
 /// F at `z` by its definition, for `ranks` that weigh the positives: `rows` are those of positives, then of negatives.
-fn value(how: &Folding, rows: &[f32], (count, each): (usize, usize), ranks: &[f32], z: &[f32]) -> f64 {
+fn value(
+    how: &Folding,
+    rows: &[f32],
+    (count, each, groups): (usize, usize, Option<usize>),
+    ranks: &[f32],
+    z: &[f32],
+) -> f64 {
     let stride = z.len();
     let norm = if how.cosine { dot(z, z).sqrt() } else { 1.0 };
     let scores: Vec<f32> = rows.chunks_exact(stride).map(|row| dot(row, z) / norm).collect();
-    let shared = scores.len() == count + each;
     let (terms, stands_for) = (how.loss.terms(), how.negatives as f32 / each as f32);
     let mut sum = 0.0;
     for p in 0..count {
-        let negatives = &scores[count + if shared { 0 } else { p * each }..][..each];
+        // The last group that begins at this positive or before.
+        let group = |groups| (0..groups).rfind(|g| count * g / groups <= p).unwrap();
+        let negatives = &scores[count + groups.map_or(p, group) * each..][..each];
         let of = |negatives: &[f32], lists| how.loss.value(&scores[p..=p], negatives, lists);
         let none = OfLists::default();
         sum += f64::from(match terms {
@@ -109,14 +116,20 @@ fn value(how: &Folding, rows: &[f32], (count, each): (usize, usize), ranks: &[f3
 
 #[test]
 fn gradients_equal_differences() {
-    for config in configs() {
+    let of_configs = |config: TrainConfig| {
+        let how = Folding::new(&config, Folded::User);
+        let shared = how.loss.terms() == Terms::Lists || how.loss.hinge_margin().is_some();
+        let groups = if shared { &[Some(1), Some(2)][..] } else { &[None] };
+        groups.iter().map(move |groups| (config.clone(), *groups)).collect::<Vec<_>>()
+    };
+    for (config, groups) in configs().into_iter().flat_map(of_configs) {
         let how = Folding::new(&config, Folded::User);
         let own = rows(&config, 33);
-        let (count, each) = (3, 10);
-        let shared = how.loss.terms() == Terms::Lists || how.loss.hinge_margin().is_some();
+        let sample = (3, 10, groups);
+        let (count, each) = (sample.0, sample.1);
         let stride = own.len() / 33;
-        let used = &own[..stride * if shared { count + each } else { count + count * each }];
-        let mut objective = Objective::new(&how, used.to_vec(), (count, each, shared), 33);
+        let used = &own[..stride * (count + each * groups.unwrap_or(count))];
+        let mut objective = Objective::new(&how, used.to_vec(), sample, 33);
         let mut z = objective.start();
         z.iter_mut().take(DIMENSIONS).enumerate().for_each(|(d, x)| *x += 0.3 * (d as f32 + 0.4).sin());
         objective.look_at_ranks(&z);
@@ -127,7 +140,7 @@ fn gradients_equal_differences() {
             let at = |h: f32| {
                 let mut moved = z.clone();
                 moved[d] += h;
-                value(&how, used, (count, each), &ranks, &moved)
+                value(&how, used, sample, &ranks, &moved)
             };
             let numeric = ((at(2e-3) - at(-2e-3)) / 4e-3) as f32;
             // Hinges have kinks, at which a difference sees half of each side.
@@ -141,7 +154,7 @@ fn gradients_equal_differences() {
 fn ranks_are_those_of_scores_whatever_the_length_of_the_row() {
     let config = config("similarity = \"cosine\"\n[loss]\nkind = \"warp\"");
     let how = Folding::new(&config, Folded::User);
-    let mut objective = Objective::new(&how, rows(&config, 33), (3, 30, true), 33);
+    let mut objective = Objective::new(&how, rows(&config, 33), (3, 30, Some(1)), 33);
     let z = objective.start();
     let mut ranks = |length: f32| {
         objective.look_at_ranks(&z.iter().map(|x| length * x).collect::<Vec<f32>>());
