@@ -53,21 +53,21 @@ fn nearest_negatives_are_harder_than_uniform_ones_of_the_same_run_and_few_are_fi
 #[test]
 fn the_index_is_a_part_of_the_plan_which_holds() {
     let folder = tempfile::tempdir().unwrap();
-    let [_, data, near, model] = prepare(folder.path(), "30000", "150000");
+    let [_, data, near, model] = prepare(folder.path(), "15000", "100000");
     for extra in [&["--threads", "1"][..], &["--threads", "2"], &["--threads", "2", "--deterministic"]] {
         let common =
-            ["train", &data, "--output", &model, "--force", "--epochs", "5", "--json", "--quiet", "--dim", "16"];
+            ["train", &data, "--output", &model, "--force", "--epochs", "2", "--json", "--quiet", "--dim", "16"];
         let run = limited(1 << 40, &[&common[..], &["--config", near.as_str()], extra].concat()).run();
         assert!(run.output.status.success(), "{}", run.describe());
         let report: Value = serde_json::from_slice(&run.output.stdout).unwrap();
         let bytes = |key: &str| report["plan"][key].as_u64().unwrap();
         println!("{extra:?}: planned {}, samplers {}, {}", bytes("memory"), bytes("samplers"), run.describe());
-        assert!(bytes("samplers") > 30_000 * 300);
+        assert!(bytes("samplers") > 15_000 * 300);
         assert!(run.peak_anonymous <= bytes("memory"), "{extra:?}: {report}, {}", run.describe());
     }
     // A budget that holds all but the index is refused, with one that will do.
     let refused = Command::new(env!("CARGO_BIN_EXE_peccary"))
-        .args(["train", &data, "--output", &model, "--config", &near, "--memory", "16MiB", "--dim", "16", "--force"])
+        .args(["train", &data, "--output", &model, "--config", &near, "--memory", "10MiB", "--dim", "16", "--force"])
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&refused.stderr);

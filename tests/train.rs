@@ -77,6 +77,11 @@ fn a_model_finds_much_of_what_was_planted_and_says_how_it_was_made() {
     assert!(ours > 1.3 * popularity && popularity > 2.0 * random, "{ours} {popularity} {random}");
 }
 
+/// Accuracy beside that of random order, and nothing else.
+fn beside_random() -> EvaluateOptions {
+    EvaluateOptions { baselines: vec![Baseline::Random], ..EvaluateOptions::accuracy() }
+}
+
 #[test]
 fn one_thread_and_one_seed_give_the_same_bytes() {
     let folder = tempfile::tempdir().unwrap();
@@ -143,7 +148,7 @@ fn every_combination_beats_random() {
                     config.loss.kind = loss;
                     config.precision = precision;
                     train(&data, &config, &model, true, &ctx).unwrap();
-                    let evaluation = evaluate(&Model::open(&model).unwrap(), &data, &EvaluateOptions::default(), &ctx);
+                    let evaluation = evaluate(&Model::open(&model).unwrap(), &data, &beside_random(), &ctx);
                     let evaluation = evaluation.unwrap();
                     let random = evaluation.baselines.get(Baseline::Random).unwrap().get("recall@20").unwrap();
                     let recall = evaluation.metrics.get("recall@20").unwrap();
@@ -182,7 +187,7 @@ fn rows_stay_short_and_dropout_learns() {
         }
         train(&data, &config, &model, true, &ctx).unwrap();
         let trained = Model::open(&model).unwrap();
-        let evaluation = evaluate(&trained, &data, &EvaluateOptions::default(), &ctx).unwrap();
+        let evaluation = evaluate(&trained, &data, &beside_random(), &ctx).unwrap();
         let random = evaluation.baselines.get(Baseline::Random).unwrap().get("recall@20").unwrap();
         let recall = evaluation.metrics.get("recall@20").unwrap();
         assert!(recall > 1.5 * random, "{config:?}: recall {recall}, random {random}");
@@ -225,7 +230,7 @@ fn every_listwise_loss_beats_random() {
         let positives = report.epochs[0].triples / 100;
         assert_eq!(positives, data.train().len(), "every positive comes once an epoch");
         assert!(report.epochs[14].loss < report.epochs[0].loss, "{config:?}: {report:?}");
-        let evaluation = evaluate(&Model::open(&model).unwrap(), &data, &EvaluateOptions::default(), &ctx).unwrap();
+        let evaluation = evaluate(&Model::open(&model).unwrap(), &data, &beside_random(), &ctx).unwrap();
         let random = evaluation.baselines.get(Baseline::Random).unwrap().get("recall@20").unwrap();
         let recall = evaluation.metrics.get("recall@20").unwrap();
         assert!(recall > 1.5 * random, "{config:?}: recall {recall}, random {random}");
@@ -239,7 +244,7 @@ fn recalls(data: &Dataset, text: &str, model: &Path) -> (f64, f64) {
     let (_, report) = train(data, &config, model, true, &ctx).unwrap_or_else(|error| panic!("{text}: {error}"));
     let last = report.epochs.last().unwrap();
     assert!(last.loss.is_finite() && last.loss < report.epochs[0].loss, "{text}: {report:?}");
-    let evaluation = evaluate(&Model::open(model).unwrap(), data, &EvaluateOptions::default(), &ctx).unwrap();
+    let evaluation = evaluate(&Model::open(model).unwrap(), data, &beside_random(), &ctx).unwrap();
     let random = evaluation.baselines.get(Baseline::Random).unwrap().get("recall@20").unwrap();
     (evaluation.metrics.get("recall@20").unwrap(), random)
 }
@@ -268,7 +273,7 @@ fn every_loss_with_what_goes_with_it_beats_random() {
     assert_eq!(manifest.config["negatives"]["mix"][0]["select"], "violation");
     let used: TrainConfig = serde_json::from_value(manifest.config).unwrap();
     used.validate().unwrap();
-    let evaluation = evaluate(&Model::open(&model).unwrap(), &data, &EvaluateOptions::default(), &ctx).unwrap();
+    let evaluation = evaluate(&Model::open(&model).unwrap(), &data, &beside_random(), &ctx).unwrap();
     let random = evaluation.baselines.get(Baseline::Random).unwrap().get("recall@20").unwrap();
     let recall = evaluation.metrics.get("recall@20").unwrap();
     assert!(recall > 1.5 * random, "warp: recall {recall}, random {random}");
