@@ -224,7 +224,7 @@ fn what_was_interrupted_is_neither_lost_nor_mixed() {
     }
     // While one works there, another does not.
     for other in [&["train", "--resume", "out"][..], &call(&[]), &call(&["--restart"])] {
-        bench.fails(1, other, &["another training of this model is running"]);
+        bench.fails(1, other, &["a training or an update of this model is running"]);
     }
     send(&mut child, "-INT");
     let output = child.wait_with_output().unwrap();
@@ -386,7 +386,7 @@ fn checkpoints_of_a_model_that_is_published_are_in_nobodys_way() {
     }
     copy(&bench.path("out.partial"), &bench.path("copy"));
     // Nobody removes it before it is published, and two are not at it at once.
-    bench.fails(1, &["train", "log.pec", "--output", "out"], &["another training"]);
+    bench.fails(1, &["train", "log.pec", "--output", "out"], &["a training or an update"]);
     send(&mut child, "-CONT");
     assert!(child.wait().unwrap().success());
     assert!(!bench.path("out.partial").exists());
@@ -435,7 +435,7 @@ fn what_an_update_that_is_killed_leaves_goes_with_the_next() {
         }
         // While it runs it is left alone.
         for other in [&["train", "log.pec", "--output", "out"][..], &["train", "--resume", "out"], &update] {
-            bench.fails(1, other, &["out.partial", "another training"]);
+            bench.fails(1, other, &["out.partial", "a training or an update"]);
             assert!(log.is_file());
         }
         send(&mut child, "-KILL");

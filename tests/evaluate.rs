@@ -142,7 +142,9 @@ fn models_are_compared_with_each_other_and_with_baselines() {
         let difference = one["difference"].as_f64().unwrap();
         assert!(low <= difference && difference <= high, "{one}");
     }
-    let same = compared(&trained.model, &trained.model, &[]);
+    // The same version by its number.
+    let same = compared(&trained.model, &format!("{}@1", trained.model), &[]);
+    peccary(&["compare", &trained.model, &trained.model, &trained.dataset]).assert().code(2);
     assert_eq!(same["verdict"], "cannot_be_told");
     assert!(
         same["metrics"].as_array().unwrap().iter().all(|m| m["p_value"] == 1.0 && m["difference"] == 0.0),

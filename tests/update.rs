@@ -232,9 +232,58 @@ fn versions_of_before_are_ranked_on_the_dataset_of_now() {
     assert_eq!(users(&compared), users(&json(&["evaluate", &old, &grown.dataset])), "whom both know");
     assert!(compared["notes"].to_string().contains("B is older than the dataset"), "{}", compared["notes"]);
     let against = ["report", &new, &grown.dataset, "--against", &old, "--output", &grown.path("new.html")];
-    assert_eq!(json(&against)["evaluations"].as_array().unwrap().len(), 2);
+    let report = json(&against);
+    let of_both: Vec<u64> = report["evaluations"].as_array().unwrap().iter().map(users).collect();
+    assert_eq!(of_both, [users(&compared); 2], "means of the same users stand beside each other");
+    assert!(std::fs::read_to_string(grown.path("new.html")).unwrap().contains("m@1: the model is older than"));
+    for flags in [&["--metrics", "ndgc"][..], &["--metrics", "auc", "--protocol", "sampled:9"]] {
+        peccary(&["compare", &new, &old, &grown.dataset]).args(flags).assert().code(2);
+    }
+    peccary(&["evaluate", &old, &grown.dataset, "--calibration"])
+        .assert()
+        .code(1)
+        .stderr(predicate::str::contains("peccary versions"));
+    peccary(&["calibrate", &old, &grown.dataset, "--remove"]).assert().success();
     peccary(&["rollback", &model]).assert().success();
     peccary(&["evaluate", &model, &grown.dataset, "--quiet"]).assert().success();
+}
+
+#[test]
+fn who_had_an_id_and_nothing_to_learn_from_came_later_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
+    let log: String = (0..40).flat_map(|u| (0..6).map(move |i| format!("u{u},i{}\n", (u * 7 + i * i) % 20))).collect();
+    std::fs::write(path("log.csv"), format!("user,item\n{log}")).unwrap();
+    // Nobody's in train.
+    std::fs::write(path("test.csv"), "user,item\nu1,i19\nanna,i3\n").unwrap();
+    let dataset = path("d");
+    peccary(&["ingest", &path("log.csv"), "--test", &path("test.csv"), "--output", &dataset, "--quiet"])
+        .assert()
+        .success();
+    let model = path("m");
+    peccary(&["train", &dataset, "--output", &model, "--dim", "4", "--epochs", "1", "--quiet"]).assert().success();
+    let evaluated = |model: &str| -> Value {
+        let made = peccary(&["evaluate", model, &dataset, "--json", "--k", "5"]).assert().success();
+        serde_json::from_slice(&made.get_output().stdout).unwrap()
+    };
+    assert_eq!(evaluated(&model)["cold_users"], 1);
+    std::fs::write(path("more.csv"), "user,item\nanna,i1\nanna,i2\nu1,i1\n").unwrap();
+    peccary(&["ingest", "--append", &dataset, &path("more.csv"), "--quiet"]).assert().success();
+    let old = evaluated(&model);
+    assert_eq!((&old["users"], &old["cold_users"], &old["later_users"]), (&1.into(), &0.into(), &1.into()));
+    peccary(&["recommend", &model, &dataset, "--user", "anna"]).assert().code(1);
+    peccary(&["recommend", &model, &dataset, "--user", "u1", "--k", "1"]).assert().success();
+    let saved = path("all.csv");
+    let all = peccary(&["recommend", &model, &dataset, "--all", "--output", &saved, "--json"]).assert().success();
+    let summary: Value = serde_json::from_slice(&all.get_output().stdout).unwrap();
+    assert_eq!((&summary["users"], &summary["later_users"]), (&40.into(), &1.into()));
+    peccary(&["update", &model, &dataset, "--epochs", "1", "--quiet"]).assert().success();
+    assert_eq!(evaluated(&model)["users"], 2);
+    // The same file once more is taken, and named.
+    peccary(&["ingest", "--append", &dataset, &path("more.csv")])
+        .assert()
+        .success()
+        .stderr(predicate::str::contains("more.csv: a file of this name and size was taken before"));
 }
 
 #[test]
@@ -250,6 +299,14 @@ fn who_has_learnt_what_came_after_the_test_is_said_to_be_flattered() {
     };
     assert!(!said(&model), "it has not learnt from what was appended");
     peccary(&["update", &model, &dataset, "--epochs", "1", "--quiet"]).assert().success();
+    assert!(said(&model));
+    let beside = peccary(&["compare", &model, "popularity", &dataset]).assert().success();
+    let text = String::from_utf8_lossy(&beside.get_output().stdout).into_owned();
+    assert!(text.contains("A is flattered") && text.contains("B is flattered"), "{text}");
+    // Compacting and forgetting keep it in mind.
+    peccary(&["compact", &dataset, "--quiet"]).assert().success();
+    let user = Dataset::open(&dataset).unwrap().users().id(3).unwrap().to_string();
+    peccary(&["forget", &dataset, "--user", &user, "--quiet"]).assert().success();
     assert!(said(&model));
     peccary(&["rollback", &model]).assert().success();
     assert!(!said(&model));

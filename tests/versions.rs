@@ -277,10 +277,10 @@ fn the_second_of_two_trainings_into_a_model_is_refused_at_its_start() {
         let ctx = Context::new(1, ByteSize(1 << 30));
         for force in [false, true] {
             let text = train(&dataset, &config, Path::new(model), force, &ctx).unwrap_err().to_string();
-            assert!(text.contains("another training of this model is running; wait for its end"), "{text}");
+            assert!(text.contains("a training or an update of this model is running; wait for its end"), "{text}");
         }
         let second = ["train", &trained.dataset, "--output", model, "--epochs", "1000000"];
-        peccary(&second).assert().code(1).stderr(predicate::str::contains("another training of this model"));
+        peccary(&second).assert().code(1).stderr(predicate::str::contains("a training or an update of this model"));
         if there {
             for command in [&["rollback", model][..], &["prune", model, "--keep", "1"]] {
                 peccary(command).assert().code(1).stderr(predicate::str::contains("another process"));

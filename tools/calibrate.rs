@@ -59,12 +59,13 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
     let ctx = globals.context();
     let model = Model::open_named(&args.model)?;
     let dataset = Dataset::open(&args.dataset)?;
-    model.check_unchanged(&dataset)?;
     if args.remove {
+        model.check_dataset(&dataset)?;
         model.keep_calibration(None)?;
         let report = Report { calibration: None, reliability: None };
         return globals.print(&report, format!("{}: has no calibration any more", args.model.display()));
     }
+    model.check_unchanged(&dataset)?;
     let options = CalibrationOptions { part: Part::Test, negatives: args.negatives, seed: args.seed };
     let kept = model.manifest().calibration.as_ref();
     if let Some(other) = kept.filter(|kept| args.method.is_none() && kept.negatives != args.negatives) {

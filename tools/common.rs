@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use peccary::{ByteSize, Context, Interrupted, Precision};
 use serde::Serialize;
 
-use crate::printable::printable;
+use crate::printable::{cut, printable};
 use crate::progress::Display;
 
 /// Stack of a thread that checks files.
@@ -153,6 +153,7 @@ pub fn fail(error: &anyhow::Error, json: bool) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let text = causes(error);
+    let text = cut(&text);
     if json {
         print_json_error(&text);
     }

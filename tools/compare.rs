@@ -36,7 +36,7 @@ pub struct Args {
     /// The other model, or a baseline
     #[arg(value_name = "MODEL_B")]
     b: PathBuf,
-    /// The dataset that they were trained on
+    /// The dataset that they were trained on, appended to since or not
     dataset: PathBuf,
     /// The share of the smaller mean that a difference must exceed; 0 asks whether there is any
     #[arg(long, value_name = "SHARE", default_value_t = COMPARE_MARGIN, value_parser = margin)]
@@ -55,17 +55,16 @@ fn margin(text: &str) -> Result<f64, String> {
 
 /// Runs the command.
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
+    let names = [&args.a, &args.b].map(|path| path.display().to_string());
+    if names[0] == names[1] {
+        let text = format!("{}: is compared with itself; name two models, or versions: MODEL@N", names[0]);
+        return Err(Usage(text).into());
+    }
     let ctx = globals.context();
     let dataset = Dataset::open(&args.dataset)?;
     let options = args.ranking.options(&dataset);
     let a = scorer(&args.a, &dataset, options.seed, &ctx)?;
     let b = scorer(&args.b, &dataset, options.seed, &ctx)?;
-    let names = [&args.a, &args.b].map(|path| path.display().to_string());
-    if names[0] == names[1] {
-        return Err(
-            Usage(format!("{}: is compared with itself; name two models, or versions: MODEL@N", names[0])).into()
-        );
-    }
     let counts = CompareOptions { margin: args.margin, metrics: args.metrics };
     let comparison = compare(&*a, &*b, &dataset, &options, &counts, &ctx).map_err(explain)?;
     let mut report = serde_json::to_value(&comparison)?;

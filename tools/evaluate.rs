@@ -35,7 +35,7 @@ Examples:
 pub struct Args {
     /// The model; MODEL@N for version N of it
     model: PathBuf,
-    /// The dataset that it was trained on
+    /// The dataset that it was trained on, appended to since or not
     dataset: PathBuf,
     #[command(flatten)]
     ranking: RankingArgs,
@@ -82,7 +82,7 @@ pub struct RankingArgs {
     /// Evaluate a random sample of that many users [default: all]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     users: Option<u32>,
-    /// Evaluate users without train interactions too
+    /// Evaluate users without train interactions too, and those whose all came after the model
     #[arg(long)]
     include_cold: bool,
 }
@@ -142,6 +142,9 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
     let ctx = globals.context();
     let model = Model::open_named(&args.model)?;
     let dataset = Dataset::open(&args.dataset)?;
+    if args.calibration {
+        model.check_unchanged(&dataset)?;
+    }
     let options = EvaluateOptions {
         baselines: args.baselines.0,
         slices: args.slices,

@@ -246,19 +246,23 @@ fn model_text(model: &Model, all: &[ModelVersion]) -> Result<String, fmt::Error>
 
 /// The settings of a configuration that are not at "none": single ones first, then a line a table. `--json` has all.
 fn settings(config: &Value) -> Vec<String> {
-    let shown = |value: &Value| match value.as_f64().filter(|_| value.is_f64()) {
-        // As it was given: the manifest has the digits of a float of four bytes.
-        Some(number) => (number as f32).to_string(),
-        None => value.to_string(),
+    let shown = |value: &Value| {
+        let single = value.as_f64().map(|number| number as f32);
+        match value.as_f64().zip(single).filter(|_| value.is_f64()) {
+            // As it was given: the manifest has all digits of a number of four bytes.
+            Some((number, single)) if (f64::from(single) - number).abs() <= number.abs() * 1e-15 => single.to_string(),
+            _ => value.to_string(),
+        }
     };
-    let list = |table: &Map<String, Value>| {
-        let single = table.iter().filter(|(_, value)| !value.is_object() && !value.is_null());
-        single.map(|(key, value)| format!("{key} = {}", shown(value))).collect::<Vec<_>>().join(", ")
+    let list = |table: &Map<String, Value>, tables: bool| {
+        let own = table.iter().filter(|(_, value)| !value.is_null() && (tables || !value.is_object()));
+        own.map(|(key, value)| format!("{key} = {}", shown(value))).collect::<Vec<_>>().join(", ")
     };
     let Value::Object(config) = config else { return Vec::new() };
-    let tables = config.iter().filter_map(|(key, value)| Some((key, value.as_object()?)));
-    let tables = tables.map(|(key, table)| format!("[{key}] {}", list(table)));
-    std::iter::once(list(config)).chain(tables).filter(|line| !line.ends_with("] ")).collect()
+    let tables = config.iter().filter_map(|(key, value)| Some((key, list(value.as_object()?, true))));
+    let tables = tables.filter(|(_, settings)| !settings.is_empty());
+    let tables = tables.map(|(key, settings)| format!("[{key}] {settings}"));
+    std::iter::once(list(config, false)).chain(tables).collect()
 }
 
 /// How the training or the update went, in a line.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use peccary::{
     ByteSize, Context, Dataset, IngestPlan, Input, Inputs, Rehearsal, Schedule, TablePlace, TrainConfig, TrainCounts,
-    TrainError, TrainPlan, plan_ingest, plan_train, rehearse_train,
+    TrainError, TrainPlan, free_disk, plan_ingest, plan_train, rehearse_train,
 };
 use serde::Serialize;
 
@@ -58,6 +58,8 @@ struct Report {
     open_seconds: Option<f64>,
     /// The whole command that trains.
     train_seconds: Option<f64>,
+    /// What is free where the output will be, if the system says so.
+    disk_free: Option<ByteSize>,
 }
 
 /// Runs the command.
@@ -109,6 +111,7 @@ fn of_dataset(path: &Path, config: &TrainConfig, folder: &Path, ctx: &Context) -
         rehearsal,
         open_seconds: Some(open),
         train_seconds: rehearsal.map(|seen| open + seen.seconds()),
+        disk_free: free_disk(folder),
     })
 }
 
@@ -148,7 +151,14 @@ fn of_log(
         let epoch_seconds = triples / seen.triples_per_second.max(1.0);
         Rehearsal { epoch_seconds, training_seconds: epoch_seconds * f64::from(config.epochs), ..seen }
     });
-    Ok(Report { ingest: Some(ingest), train, rehearsal, open_seconds: None, train_seconds: None })
+    Ok(Report {
+        ingest: Some(ingest),
+        train,
+        rehearsal,
+        open_seconds: None,
+        train_seconds: None,
+        disk_free: free_disk(folder),
+    })
 }
 
 fn text(report: &Report, config: &TrainConfig) -> String {
@@ -206,6 +216,11 @@ fn text(report: &Report, config: &TrainConfig) -> String {
             copy => format!("written beside training from a copy of {copy} in memory"),
         };
         line("", format!("checkpoints {}, {how}", checkpoint.files));
+    }
+    if let Some(free) = report.disk_free {
+        let needed = ByteSize(train.least_disk().0 + train.checkpoint.map_or(0, |checkpoint| checkpoint.files.0));
+        let short = if free < needed { ": too little" } else { "" };
+        line("", format!("{needed} in all, {free} free{short}"));
     }
     line("reading", format!("{} an epoch, {}", train.epoch_read, cache(train)));
     if train.epoch_tables.0 > 0 {

@@ -13,9 +13,33 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     escaped(text, |c| c != '\n' && is_obeyed(c))
 }
 
-/// An id from a log in a line of its own: line breaks are escaped, too.
+/// An id from a log in a line of its own: line breaks are escaped, too, and what is longer than people read is cut.
 pub fn one_line(id: &str) -> Cow<'_, str> {
-    escaped(id, is_obeyed)
+    match cut(id) {
+        Cow::Borrowed(id) => escaped(id, is_obeyed),
+        Cow::Owned(id) => Cow::Owned(escaped(&id, is_obeyed).into_owned()),
+    }
+}
+
+/// `text` with all words cut that are longer than any path or number: ids from logs may have thousands of letters.
+pub fn cut(text: &str) -> Cow<'_, str> {
+    const LONGEST: usize = 300;
+    let is_long = |word: &str| word.len() > LONGEST && word.chars().count() > LONGEST;
+    if !text.split_whitespace().any(is_long) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::new();
+    for word in text.split_inclusive(char::is_whitespace) {
+        if is_long(word) {
+            let letters = word.chars().count();
+            out.extend(word.chars().take(LONGEST / 5));
+            out += &format!("… ({letters} letters) …");
+            out.extend(word.chars().skip(letters - LONGEST / 5));
+        } else {
+            out += word;
+        }
+    }
+    Cow::Owned(out)
 }
 
 fn escaped(text: &str, escapes: impl Fn(char) -> bool) -> Cow<'_, str> {
@@ -50,6 +74,17 @@ impl<W: Write> Write for ToTerminal<W> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ids_of_thousands_of_letters_are_cut() {
+        let id = format!("{}end", "é".repeat(10_000));
+        let shown = cut(&id);
+        assert!(shown.starts_with("éé") && shown.contains("(10003 letters)") && shown.ends_with("éend"), "{shown}");
+        assert!(shown.chars().count() < 200);
+        assert_eq!(cut(&format!("--user {id}: no such")).split(' ').last(), Some("such"));
+        assert_eq!(one_line(&id), shown);
+        assert!(matches!(cut("a path /of/some/length"), Cow::Borrowed(_)));
+    }
 
     #[test]
     fn what_a_terminal_would_obey_is_shown() {

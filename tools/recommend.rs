@@ -12,12 +12,13 @@ use peccary::{
 use serde_json::json;
 
 use crate::common::{Globals, Usage};
-use crate::numbers::grouped;
+use crate::numbers::{counted, grouped};
 use crate::printable::{ToTerminal, one_line};
 
 const EXAMPLES: &str = "\
-Items of the user's train and valid interactions are left out; those of test are not. Users without train interactions \
-are skipped by --all, never drawn by --users and refused by --user: the model has learnt nothing of them.
+Items of the user's train and valid interactions are left out; those of test are not. Users without train interactions, or \
+with none but what was appended since, are skipped by --all, never drawn by --users and refused by --user: the model has \
+learnt nothing of them.
 
 A user who was not trained, or has taken more since, is recommended to from a history of items: a row is learnt on the \
 spot by the model's own loss, items frozen. That needs no dataset and changes nothing. Items of the history are left out.
@@ -44,7 +45,7 @@ const HISTORIES: [&str; 2] = ["history", "history_file"];
 pub struct Args {
     /// The model; MODEL@N for version N of it
     model: PathBuf,
-    /// The dataset that it was trained on; a history needs none
+    /// The dataset that it was trained on, appended to since or not; a history needs none
     #[arg(required_unless_present_any = HISTORIES, conflicts_with_all = HISTORIES)]
     dataset: Option<PathBuf>,
     /// Original ids of users
@@ -55,7 +56,7 @@ pub struct Args {
         value_parser = clap::value_parser!(u32).range(1..))]
     users: Option<u32>,
     /// Seed of the sample of users
-    #[arg(long, value_name = "N", default_value_t = 42, requires = "users")]
+    #[arg(long, value_name = "N", default_value_t = 42, requires = "users", conflicts_with_all = ["user", "all"])]
     seed: u64,
     /// All users with train interactions, in the order of the dataset
     #[arg(long)]
@@ -144,6 +145,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
         "users": summary.users,
         "recommendations": summary.recommendations,
         "cold_users": summary.cold_users,
+        "later_users": summary.later_users,
         "seconds": seconds,
     });
     globals.print(&report, said(&args.output.display().to_string(), summary, begun))
@@ -157,11 +159,12 @@ fn from_history(args: &Args, model: &Model, globals: &Globals, ctx: &Context) ->
         (None, None) => Vec::new(),
     };
     // An empty name, as of `--history i4,`, is none.
-    let history: Vec<&str> = history.iter().map(String::as_str).filter(|id| !id.is_empty()).collect();
+    let given = &history;
+    let history: Vec<&str> = given.iter().map(String::as_str).filter(|id| !id.is_empty()).collect();
     let Args { k, include_seen, ignore_unknown, .. } = *args;
     let options = FoldInOptions { k, include_seen, ignore_unknown, ..FoldInOptions::default() };
     let found =
-        fold_in(model, &history, &options, ctx).map_err(|error| located(error, args.history_file.as_deref()))?;
+        fold_in(model, &history, &options, ctx).map_err(|error| located(error, args.history_file.as_deref(), given))?;
     if !found.unknown.is_empty() {
         ctx.message(&format!("{} items of the history are not known to the model", found.unknown.len()));
     }
@@ -174,28 +177,20 @@ fn from_history(args: &Args, model: &Model, globals: &Globals, ctx: &Context) ->
         "milliseconds": (found.row_seconds + found.rank_seconds) * 1e3,
     });
     // As users of the dataset are printed: a table for people, an object a line for programs.
-    if !io::stdout().is_terminal() {
-        return globals.print(&report, report.to_string());
+    if globals.json || !io::stdout().is_terminal() {
+        return Ok(writeln!(io::stdout(), "{report}")?);
     }
     let lines = (1..).zip(&found.items);
     let lines = lines.map(|(rank, (item, score))| format!("{rank:>4}  {score:>9.4}  {}", one_line(named(*item))));
     globals.print(&report, lines.collect::<Vec<_>>().join("\n"))
 }
 
-/// The error with the place of the first item that is not known, where the history came from a file.
-fn located(error: RecommendError, file: Option<&Path>) -> anyhow::Error {
-    let place = match (&error, file) {
-        (RecommendError::UnknownHistory { items, .. }, Some(file)) if file != Path::new("-") => {
-            let first = items.first().map(|(id, _)| id.clone()).unwrap_or_default();
-            let text = std::fs::read_to_string(file).unwrap_or_default();
-            text.lines().position(|line| line == first).map(|at| format!("{}: line {}", file.display(), at + 1))
-        }
-        _ => None,
-    };
-    match place {
-        Some(place) => anyhow::Error::from(error).context(place),
-        None => error.into(),
-    }
+/// The error with the place of the first item that is not known, where the history is the `lines` of a file.
+fn located(error: RecommendError, file: Option<&Path>, lines: &[String]) -> anyhow::Error {
+    let (RecommendError::UnknownHistory { items, .. }, Some(file)) = (&error, file) else { return error.into() };
+    let first = items.first().and_then(|(id, _)| lines.iter().position(|line| line == id));
+    let place = format!("{}: line {}", file.display(), first.map_or(0, |at| at + 1));
+    anyhow::Error::from(error).context(place)
 }
 
 /// The lines of a file, or of standard input, without their ends.
@@ -264,7 +259,10 @@ fn said(output: &str, summary: RecommendSummary, begun: Instant) -> String {
         begun.elapsed().as_secs_f64(),
     );
     if summary.cold_users > 0 {
-        text += &format!("; {} users without train interactions left out", grouped(summary.cold_users));
+        text += &format!("; {} without train interactions left out", counted(summary.cold_users, "user"));
+    }
+    if summary.later_users > 0 {
+        text += &format!("; {} left out who came after the model", counted(summary.later_users, "user"));
     }
     text
 }

@@ -27,7 +27,7 @@ Examples:
 pub struct Args {
     /// The model; MODEL@N for version N of it
     model: PathBuf,
-    /// The dataset that it was trained on
+    /// The dataset that it was trained on, appended to since or not
     dataset: Option<PathBuf>,
     /// Another model, or MODEL@N, to show beside it; may be given several times
     #[arg(long, value_name = "MODEL")]

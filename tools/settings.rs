@@ -19,7 +19,7 @@ pub struct Settings {
     #[arg(long, visible_alias = "dim", value_name = "N")]
     dimensions: Option<usize>,
     /// Passes over the train interactions
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     epochs: Option<u32>,
     /// Seed of the initial factors, the order of the stream and the negatives
     #[arg(long, value_name = "N")]

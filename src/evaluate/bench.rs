@@ -68,7 +68,7 @@ pub fn bench_evaluate(
     let scorer = &Aligned::new(scorer, dataset)?;
     options.check(dataset)?;
     let paging = &Paging::begin(scorer, dataset, ctx);
-    let cases = super::choose(scorer, dataset, options, paging, ctx)?;
+    let cases = super::choose(scorer, scorer.known().clone(), dataset, options, paging, ctx)?;
     let slices = &Slices::none(dataset);
     let subject = Subject::new("evaluating", scorer, &cases, dataset, options, (paging, slices));
     let ranking = full::ranking(&subject, ctx)?;

@@ -211,7 +211,7 @@ fn pairs(
     options: CalibrationOptions,
     ctx: &Context,
 ) -> Result<Vec<(f32, bool)>, EvaluateError> {
-    Aligned::whole(scorer, dataset)?;
+    Aligned::new(scorer, dataset)?.check_whole(dataset)?;
     if options.negatives == 0 {
         return Err(EvaluateError::NoNegatives);
     }
@@ -243,7 +243,8 @@ fn pairs(
     }
     if !pairs.iter().any(|(_, positive)| *positive) {
         let dataset = dataset.path().to_path_buf();
-        return Err(EvaluateError::NoUsers { dataset, part: options.part, cold: u64::from(held_out.summary().users) });
+        let cold = u64::from(held_out.summary().users);
+        return Err(EvaluateError::NoUsers { dataset, part: options.part, cold, later: 0 });
     }
     Ok(pairs)
 }

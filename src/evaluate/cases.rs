@@ -3,14 +3,14 @@
 use super::{EvaluateError, EvaluateOptions};
 use crate::context::Context;
 use crate::dataset::{Dataset, Interactions, Part};
-use crate::rank::{Seen, sample};
+use crate::rank::{Known, Seen, sample};
 
 /// The users to evaluate: nothing is held of them, unless they are a sample.
 pub(super) struct Cases<'a> {
     dataset: &'a Dataset,
     include_cold: bool,
-    /// Users from this on came to the dataset later than a scorer.
-    known: u32,
+    /// Whom all scorers at hand know; the others came later.
+    known: Known,
     /// How many are to be sampled.
     wanted: Option<usize>,
     /// Ascending; `None` for all.
@@ -32,10 +32,10 @@ pub(super) struct Cases<'a> {
 }
 
 impl<'a> Cases<'a> {
-    /// Of the first `known` users, and the others if cold ones are included.
+    /// Of the `known` users, and the others if cold ones are included.
     pub(super) fn collect(
         dataset: &'a Dataset,
-        known: u32,
+        known: Known,
         options: &EvaluateOptions,
         ctx: &Context,
     ) -> Result<Self, EvaluateError> {
@@ -73,7 +73,7 @@ impl<'a> Cases<'a> {
             let chunk = held_out.chunk(c);
             for u in 0..chunk.users() {
                 let (user, count) = (chunk.first_user() + u as u32, chunk.user(u).items.len());
-                let (is_cold, is_later) = (count > 0 && cases.is_cold(user), user >= known);
+                let (is_cold, is_later) = (count > 0 && cases.is_cold(user), !cases.known.has(user));
                 cases.cold += u64::from(is_cold);
                 cases.later += u64::from(count > 0 && !is_cold && is_later);
                 if count > 0 && (include_cold || !(is_cold || is_later)) {
@@ -85,8 +85,8 @@ impl<'a> Cases<'a> {
             }
         }
         if cases.users == 0 {
-            let (dataset, part, cold) = (dataset.path().to_path_buf(), options.part, cases.cold + cases.later);
-            return Err(EvaluateError::NoUsers { dataset, part, cold });
+            let (dataset, part) = (dataset.path().to_path_buf(), options.part);
+            return Err(EvaluateError::NoUsers { dataset, part, cold: cases.cold, later: cases.later });
         }
         cases.wanted = options.users.filter(|n| *n > 0 && (*n as u64) < cases.users);
         Ok(cases)
@@ -114,7 +114,7 @@ impl<'a> Cases<'a> {
 
     /// Whether `user`, who has held-out interactions, is evaluated.
     fn is_ranked(&self, user: u32) -> bool {
-        self.include_cold || user < self.known && !self.is_cold(user)
+        self.include_cold || self.known.has(user) && !self.is_cold(user)
     }
 
     /// Restricts them to the sample that was asked for, if one was. To be called when it is clear that [`Cases::bytes`]

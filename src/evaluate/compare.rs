@@ -5,14 +5,15 @@ use serde::Serialize;
 use super::bootstrap::interval;
 use super::cases::Cases;
 use super::flips::holm;
-use super::metrics::{Metrics, NAMES};
+use super::metrics::NAMES;
 use super::sampled::Plan;
 use super::slices::Slices;
 use super::subject::{Measured, Subject};
 use super::tally::{Keep, Shape};
-use super::{EvaluateError, EvaluateOptions, Protocol, full, measure, notes};
+use super::{EvaluateError, EvaluateOptions, Protocol, full, is_zero, measure, notes};
 use crate::context::Context;
 use crate::dataset::{Dataset, Part};
+use crate::nearest::did_you_mean;
 use crate::rank::{Aligned, Paging, Scorer};
 
 /// Differences beyond the margin whose corrected p-value is below are taken for real.
@@ -91,6 +92,9 @@ pub struct Comparison {
     pub users: u64,
     /// Their held-out interactions.
     pub interactions: u64,
+    /// Users whom one of them does not know, because all of their train interactions came later.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub later_users: u64,
     /// All metrics together: the better one is better by some metric and worse by none.
     pub verdict: Verdict,
     /// Each metric.
@@ -120,14 +124,16 @@ pub fn compare(
 ) -> Result<Comparison, EvaluateError> {
     let (a, b) = (&Aligned::new(a, dataset)?, &Aligned::new(b, dataset)?);
     options.check(dataset)?;
+    check_metrics(wanted, options)?;
     let margin = *margin;
     // Nobody whom one of them does not know.
-    let mut cases = Cases::collect(dataset, a.known_users().min(b.known_users()), options, ctx)?;
-    let said = |name: &str, scorer: &Aligned<'_>, cases: &Cases<'_>| {
-        let notes = notes::of(scorer, cases, dataset, options).into_iter();
+    let mut cases = Cases::collect(dataset, a.known().and(b.known()), options, ctx)?;
+    let said = |name: &str, scorer: &Aligned<'_>| {
+        let notes = notes::of(scorer, dataset, options.part).into_iter();
         notes.map(|note| format!("{name} {note}")).collect::<Vec<_>>()
     };
-    let notes = [said("A", a, &cases), said("B", b, &cases)].concat();
+    let mut notes = [said("A", a), said("B", b)].concat();
+    notes.extend(notes::later(&cases, options, "one of them"));
     let slices = &Slices::none(dataset);
     let held = [b.held_bytes(), a.held_bytes()];
     let mut sampled = false;
@@ -153,8 +159,7 @@ pub fn compare(
     let (a, b) = (one("ranking with A", a, held[0])?, one("ranking with B", b, held[1])?);
     let mut metrics = Vec::new();
     for (place, (name, of_a)) in a.metrics.iter().enumerate() {
-        let kind = name.split('@').next().unwrap_or(name);
-        let is_wanted = wanted.is_empty() || wanted.iter().any(|wanted| wanted == name || wanted == kind);
+        let is_wanted = wanted.is_empty() || wanted.iter().any(|wanted| wanted == name || wanted == kind_of(name));
         if !is_wanted || !tells_something(name, &options.protocol) {
             continue;
         }
@@ -174,11 +179,6 @@ pub fn compare(
             p_corrected: p_value,
             verdict: Verdict::CannotBeTold,
         });
-    }
-    if metrics.is_empty() || !wanted.iter().all(|wanted| is_among(wanted, &a.metrics, &options.protocol)) {
-        let given = wanted.join(",");
-        let telling = a.metrics.iter().map(|(name, _)| name).filter(|name| tells_something(name, &options.protocol));
-        return Err(EvaluateError::NoMetric { given, there: telling.collect::<Vec<_>>().join(", ") });
     }
     let corrected = holm(&metrics.iter().map(|m| m.p_value).collect::<Vec<_>>());
     for (metric, p) in metrics.iter_mut().zip(corrected) {
@@ -204,21 +204,38 @@ pub fn compare(
         margin,
         users: cases.users,
         interactions: cases.interactions,
+        later_users: cases.later,
         verdict,
         metrics,
         notes,
     })
 }
 
-/// Whether `wanted` names one of `metrics` that tells something.
-fn is_among(wanted: &str, metrics: &Metrics, protocol: &Protocol) -> bool {
-    let mut telling = metrics.iter().map(|(name, _)| name).filter(|name| tells_something(name, protocol));
-    telling.any(|name| name == wanted || name.split('@').next() == Some(wanted))
+/// Refuses a metric that is not measured with these options, or says what another does.
+fn check_metrics(wanted: &[String], options: &EvaluateOptions) -> Result<(), EvaluateError> {
+    let at_cut_offs = NAMES.iter().flat_map(|name| options.k.iter().map(move |k| format!("{name}@{k}")));
+    let auc = (options.protocol == Protocol::Full).then(|| "auc".to_string());
+    let all: Vec<String> = auc.into_iter().chain(at_cut_offs).collect();
+    let telling = || all.iter().map(String::as_str).filter(|name| tells_something(name, &options.protocol));
+    let is_there = |wanted: &str| telling().any(|name| name == wanted || kind_of(name) == wanted);
+    match wanted.iter().find(|wanted| !is_there(wanted)) {
+        None => Ok(()),
+        Some(wrong) => Err(EvaluateError::NoMetric {
+            given: wrong.clone(),
+            near: did_you_mean(wrong, telling().flat_map(|name| [name, kind_of(name)])),
+            there: telling().collect::<Vec<_>>().join(", "),
+        }),
+    }
+}
+
+/// `ndcg` of `ndcg@20`.
+fn kind_of(name: &str) -> &str {
+    name.split('@').next().unwrap_or(name)
 }
 
 /// Whether a metric says what no other says: where each ranking has one relevant item, recall is the hit rate, precision
 /// a share of it, and the average precision the reciprocal rank.
 fn tells_something(name: &str, protocol: &Protocol) -> bool {
-    let kind = name.split('@').next().unwrap_or(name);
+    let kind = kind_of(name);
     *protocol == Protocol::Full || NAMES.contains(&kind) && !["recall", "precision", "map"].contains(&kind)
 }

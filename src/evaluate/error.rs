@@ -40,10 +40,13 @@ pub enum EvaluateError {
     #[error("no cut-off to evaluate at; pass some, such as --k 10,20")]
     NoCutOff,
     /// A metric that is not measured.
-    #[error("--metrics {given}: not all of these are measured here; choose from {there}")]
+    #[error("--metrics {given}: is not measured here; {}{}choose from {there}", near.as_deref().unwrap_or_default(),
+        if near.is_some() { " " } else { "" })]
     NoMetric {
-        /// Those that were asked for.
+        /// The one that was asked for.
         given: String,
+        /// What may be meant.
+        near: Option<String>,
         /// Those that there are.
         there: String,
     },
@@ -52,16 +55,19 @@ pub enum EvaluateError {
     NoNegatives,
     /// Nothing to evaluate on.
     #[error(
-        "{}: no user has interactions both in train and in {}, so there is nothing to evaluate ({cold} users have some \
-         in {} only, or came after the model; --include-cold evaluates those)", dataset.display(), part.name(), part.name()
+        "{}: no user whom the model knows has interactions both in train and in {}, so there is nothing to evaluate ({cold} \
+         users have some in {} only, {later} came after the model; --include-cold evaluates those)",
+        dataset.display(), part.name(), part.name()
     )]
     NoUsers {
         /// The dataset.
         dataset: PathBuf,
         /// The part.
         part: Part,
-        /// Users left out because train does not have them, or the model.
+        /// Users left out because train does not have them.
         cold: u64,
+        /// Users left out because the model does not know them.
+        later: u64,
     },
     /// A slicing that the dataset does not allow.
     #[error("--slices {by}: {reason}")]

@@ -44,7 +44,7 @@ use serde::{Serialize, Serializer};
 
 use crate::context::{ByteSize, Context};
 use crate::dataset::{Dataset, Part};
-use crate::rank::{Aligned, Paging, RankError, Scorer};
+use crate::rank::{Aligned, Known, Paging, RankError, Scorer};
 use beyond::Beyond;
 use cases::Cases;
 use slices::Slices;
@@ -70,7 +70,7 @@ pub struct Evaluation {
     pub interactions: u64,
     /// Users with held-out interactions and none in train.
     pub cold_users: u64,
-    /// Users with held-out interactions whom the scorer does not know, because they came to the dataset later.
+    /// Users with held-out interactions, and some in train, whom the scorer does not know, because all of these came later.
     #[serde(skip_serializing_if = "is_zero")]
     pub later_users: u64,
     /// Whether cold and later users are among [`Evaluation::users`].
@@ -165,7 +165,8 @@ pub struct SliceRow {
 /// they come.
 ///
 /// The dataset may have grown since the scorer was made: users who came later are left out like those without train
-/// interactions, and items that came later are below all others. Train interactions are masked; when the test part is evaluated, those of the validation part are masked too. The
+/// interactions, and items that came later are below all others. Train interactions are masked; when the test part is
+/// evaluated, those of the validation part are masked too. The
 /// result has the same bits for any number of threads and any memory budget. Full ranking takes
 /// O(users × items × dimensions), and in addition O(interactions × items) for the AUC.
 ///
@@ -178,7 +179,17 @@ pub fn evaluate(
     options: &EvaluateOptions,
     ctx: &Context,
 ) -> Result<Evaluation, EvaluateError> {
-    evaluate_keeping(scorer, dataset, options, ctx).map(|(evaluation, _)| evaluation)
+    evaluate_keeping((scorer, &[]), dataset, options, ctx).map(|(evaluation, _)| evaluation)
+}
+
+/// As [`evaluate`], for users whom all of `others` know, too: means over the same users can be held against each other.
+pub(crate) fn evaluate_beside(
+    (scorer, others): (&dyn Scorer, &[&dyn Scorer]),
+    dataset: &Dataset,
+    options: &EvaluateOptions,
+    ctx: &Context,
+) -> Result<Evaluation, EvaluateError> {
+    evaluate_keeping((scorer, others), dataset, options, ctx).map(|(evaluation, _)| evaluation)
 }
 
 /// As [`evaluate`] by full ranking, and resamples the users for `metric`, whose cut-off is to be among the options':
@@ -192,14 +203,14 @@ pub(crate) fn evaluate_resampled(
     ctx: &Context,
 ) -> Result<(Evaluation, Vec<f32>), EvaluateError> {
     let options = EvaluateOptions { protocol: Protocol::Full, intervals: true, ..options.clone() };
-    let (evaluation, measured) = evaluate_keeping(scorer, dataset, &options, ctx)?;
+    let (evaluation, measured) = evaluate_keeping((scorer, &[]), dataset, &options, ctx)?;
     let place = metric.place(&options.k).unwrap_or_default();
     Ok((evaluation, measured.sums.replicates(0, place).into_iter().map(|mean| mean as f32).collect()))
 }
 
 /// As [`evaluate`], and what the scorer's rankings add up to.
 fn evaluate_keeping(
-    scorer: &dyn Scorer,
+    (scorer, others): (&dyn Scorer, &[&dyn Scorer]),
     dataset: &Dataset,
     options: &EvaluateOptions,
     ctx: &Context,
@@ -208,7 +219,11 @@ fn evaluate_keeping(
     let scorer = &aligned;
     options.check(dataset)?;
     let paging = &Paging::begin(scorer, dataset, ctx);
-    let cases = &choose(scorer, dataset, options, paging, ctx)?;
+    let mut known = aligned.known().clone();
+    for other in others {
+        known = known.and(Aligned::new(*other, dataset)?.known());
+    }
+    let cases = &choose(scorer, known, dataset, options, paging, ctx)?;
     let (slices, everybody) = (&Slices::new(dataset, cases, options, ctx)?, &Slices::none(dataset));
     let subject = Subject::new("evaluating", scorer, cases, dataset, options, (paging, slices)).whole();
     let outside = subject.outside;
@@ -216,8 +231,10 @@ fn evaluate_keeping(
     let subject = Subject { beyond: beyond.as_ref(), ..subject };
     let begun = Instant::now();
     let (measured, more) = measure(&subject, ctx)?;
-    let of_it = notes::of(&aligned, cases, dataset, options).into_iter().map(|note| format!("the model {note}"));
-    let mut notes: Vec<String> = of_it.chain(more).collect();
+    let of_it = notes::of(&aligned, dataset, options.part).into_iter().map(|note| format!("the model {note}"));
+    let mut notes: Vec<String> = of_it.chain(notes::later(cases, options, "the model")).chain(more).collect();
+    let flattered = notes::flattered(dataset, options.part, dataset.fingerprint());
+    notes.extend(flattered.filter(|_| !options.baselines.is_empty()).map(|why| format!("the baselines are {why}")));
     notes.extend(options.attributes.iter().flat_map(|attributes| attributes.notes()));
     let seconds = begun.elapsed().as_secs_f64();
     // What was measured is held while baselines are.
@@ -292,18 +309,19 @@ pub(crate) fn check_evaluation(
     options.check(dataset)?;
     let aligned = Aligned::new(scorer, dataset)?;
     let paging = &Paging::begin(&aligned, dataset, ctx);
-    choose(&aligned, dataset, options, paging, ctx).map(|_| ())
+    choose(&aligned, aligned.known().clone(), dataset, options, paging, ctx).map(|_| ())
 }
 
-/// Whom to evaluate, when it is clear that the budget will do.
+/// Whom of the `known` users to evaluate, when it is clear that the budget will do.
 fn choose<'a>(
     scorer: &Aligned<'_>,
+    known: Known,
     dataset: &'a Dataset,
     options: &EvaluateOptions,
     paging: &Paging<'_>,
     ctx: &Context,
 ) -> Result<Cases<'a>, EvaluateError> {
-    let mut cases = Cases::collect(dataset, scorer.known_users(), options, ctx)?;
+    let mut cases = Cases::collect(dataset, known, options, ctx)?;
     let slices = &Slices::new(dataset, &cases, options, ctx)?;
     let subject = Subject::new("", scorer, &cases, dataset, options, (paging, slices)).whole();
     match options.protocol {

@@ -2,39 +2,43 @@
 
 use super::EvaluateOptions;
 use super::cases::Cases;
-use crate::dataset::Dataset;
+use crate::dataset::{Dataset, Part};
 use crate::rank::{Aligned, Scorer};
 
 /// What `scorer` is, on a dataset that has changed since it was ingested: each is to be put behind its name.
-pub(super) fn of(scorer: &Aligned<'_>, cases: &Cases<'_>, dataset: &Dataset, options: &EvaluateOptions) -> Vec<String> {
+pub(super) fn of(scorer: &Aligned<'_>, dataset: &Dataset, part: Part) -> Vec<String> {
     let mut notes = Vec::new();
     if !scorer.knows_all() {
-        let users = match (cases.later, options.include_cold) {
-            (0, _) => String::new(),
-            (later, false) => format!("; {} left out who came later", people(later)),
-            (later, true) => format!("; to {} who came later all items are alike", people(later)),
-        };
         notes.push(format!(
-            "is older than the dataset: it knows {} of {} users and {} of {} items, and the others count as never \
-             recommended{users}",
-            scorer.known_users(),
+            "is older than the dataset: it knows {} of {} users and {} of {} items, and the others are never recommended",
+            scorer.known().count(),
             dataset.users().len(),
             scorer.known_items(),
             dataset.items().len(),
         ));
     }
-    let behind = scorer.learnt_from().and_then(|fingerprint| dataset.trained_behind(options.part, fingerprint));
-    if let Some(interactions) = behind {
-        notes.push(format!(
-            "is flattered: {} interactions that it has learnt from were appended to train when {} had been split off already; \
-             docs/update.md (Judging an update) says how to hold out what is newer",
-            interactions,
-            options.part.name(),
-        ));
-    }
+    notes.extend(scorer.learnt_from().and_then(|then| flattered(dataset, part, then)).map(|why| format!("is {why}")));
     notes
 }
 
-fn people(count: u64) -> String {
-    if count == 1 { "1 user".into() } else { format!("{count} users") }
+/// Why who has learnt from `dataset`, when it had the fingerprint `then`, looks better on `part` than it is.
+pub(super) fn flattered(dataset: &Dataset, part: Part, then: &str) -> Option<String> {
+    let rows = dataset.trained_behind(part, then)?;
+    let part = part.name();
+    Some(format!(
+        "flattered, having learnt from {} that came to train when {part} had been split off already; docs/update.md (Judging \
+         an update) says how to hold out what is newer",
+        counted(rows, "interaction"),
+    ))
+}
+
+/// What became of users whom `who` does not know.
+pub(super) fn later(cases: &Cases<'_>, options: &EvaluateOptions, who: &str) -> Option<String> {
+    let how = if options.include_cold { "included, though" } else { "left out, because" };
+    let count = counted(cases.later, "user");
+    (cases.later > 0).then(|| format!("{count} {how} all of their train interactions came after {who}"))
+}
+
+fn counted(count: u64, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }

@@ -255,5 +255,8 @@ fn seeds_are_told_apart_as_seldom_as_promised_and_what_is_better_is_found() {
     assert_eq!(one.metrics[0].p_corrected, ndcg.p_value);
     assert_eq!(only(&["ndcg", "auc"]).unwrap().metrics.len(), 3);
     let wrong = only(&["ndcg", "ndgc"]).unwrap_err().to_string();
-    assert!(wrong.contains("ndgc") && wrong.contains("recall@10"), "{wrong}");
+    assert!(
+        wrong.contains("ndgc") && wrong.contains("did you mean \"ndcg\"?") && wrong.contains("recall@10"),
+        "{wrong}"
+    );
 }

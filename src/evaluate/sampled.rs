@@ -305,11 +305,13 @@ impl<'a> Plan<'a> {
             let place = |at: usize| Candidate::new(block.scores[at], block.items[at], own_seed);
             let own = place(list.own);
             let rank = 1 + range.filter(|at| place(*at) > own).count() as u32;
+            // What is never recommended enters no ranking, however short that is.
+            let ranks = if block.scores[list.own] == f32::NEG_INFINITY { &[][..] } else { &[rank] };
             let held_out = cases.held_out.user(list.user);
             let at = held_out.items.partition_point(|item| item.to_native() < block.items[list.own]);
             let groups = slices.of_user(list.user).chain(slices.of_interaction(&held_out, at));
             for group in std::iter::once(0).chain(groups) {
-                tally.add(list.user, group, (&[rank], 1, None));
+                tally.add(list.user, group, (ranks, 1, None));
             }
         }
         Ok(tally)

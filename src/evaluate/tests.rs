@@ -232,6 +232,37 @@ fn cold_users_are_counted_and_a_sample_is_one() {
 }
 
 #[test]
+fn what_a_scorer_does_not_know_is_never_recommended_by_any_protocol() {
+    let folder = tempfile::tempdir().unwrap();
+    let (dataset, assignment) = skewed(folder.path());
+    let (users, items) = (390, 120);
+    let older = Matrix { users, items, scores: (0..users * items).map(|at| noise(at, 3)).collect() };
+    // The same, written out.
+    let score = |at: usize| match (at / 150 < users, at % 150 < items) {
+        (true, true) => older.scores[at / 150 * items + at % 150],
+        (false, true) => 0.0,
+        (_, false) => f32::NEG_INFINITY,
+    };
+    let whole = Matrix { users: 400, items: 150, scores: (0..assignment.len()).map(score).collect() };
+    for protocol in [Protocol::Full, sampled(9), sampled(146)] {
+        let options = EvaluateOptions { protocol, k: vec![10], include_cold: true, ..EvaluateOptions::default() };
+        let run =
+            |scorer: &Matrix, options: &EvaluateOptions| evaluate(scorer, &dataset, options, &context(2)).unwrap();
+        let (of_older, of_whole) = (run(&older, &options), run(&whole, &options));
+        assert_eq!((of_older.metrics, of_older.baselines), (of_whole.metrics, of_whole.baselines));
+        assert_eq!((of_older.users, of_older.later_users, of_whole.later_users), (400, 10, 0));
+        assert!(of_older.notes[0].contains("390 of 400 users and 120 of 150 items"), "{:?}", of_older.notes);
+        let without = run(&older, &EvaluateOptions { include_cold: false, ..options });
+        assert_eq!((without.users, without.later_users), (390, 10));
+    }
+    // Of fewer negatives than the cut-off all are recommended, but for what never is.
+    let nothing = Matrix { users: 400, items: 150, scores: vec![f32::NEG_INFINITY; assignment.len()] };
+    let options = EvaluateOptions { protocol: sampled(5), k: vec![6], ..EvaluateOptions::accuracy() };
+    let metrics = evaluate(&nothing, &dataset, &options, &context(1)).unwrap().metrics;
+    assert!(metrics.iter().all(|(_, value)| value == 0.0), "{metrics:?}");
+}
+
+#[test]
 fn what_cannot_be_evaluated_is_said() {
     let folder = tempfile::tempdir().unwrap();
     let parts = [(Part::Train, vec![vec![0, 1], vec![2]]), (Part::Test, vec![vec![2], vec![4]])];
@@ -246,7 +277,7 @@ fn what_cannot_be_evaluated_is_said() {
     assert!(text.contains("no valid part, only train and test") && text.contains("--valid-split"), "{text}");
     let text = error(&fine, EvaluateOptions { k: vec![3, 9], ..three.clone() });
     assert!(text.contains("--k 9") && text.contains("between 1 and 8"), "{text}");
-    assert!(error(&scorer(vec![1.0; 14]), three.clone()).contains("2 users and 7 items"));
+    assert!(error(&scorer(vec![1.0; 18]), three.clone()).contains("2 users and 9 items"));
     for protocol in [Protocol::Full, sampled(7)] {
         let mut scores = vec![1.0; 16];
         scores[8 + 4] = f32::NAN;

@@ -72,8 +72,8 @@ pub enum ModelError {
     },
     /// The dataset has changed since the model was trained.
     #[error(
-        "{} (version {version}) was trained before rows were appended to {} or users forgotten; bring the model up to date: \
-         peccary update {} {}",
+        "{} (version {version}) was trained before rows were appended to {} or users forgotten; use a version that was trained \
+         since (peccary versions), or make one: peccary update {} {}",
         model.display(), dataset.display(), model.display(), dataset.display()
     )]
     Changed {

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use roaring::RoaringBitmap;
+
 use super::{RankError, Scorer};
 use crate::dataset::Dataset;
 use crate::model::{Calibration, Factors, ModelError};
@@ -15,9 +17,61 @@ pub(crate) struct Aligned<'a> {
     scorer: &'a dyn Scorer,
     users: u32,
     items: u32,
+    known: Known,
+}
+
+/// The users of a dataset whom a scorer knows.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Known {
+    /// The first so many,
+    first: u32,
+    /// but for those who had an id, and no train interactions before they came to have some.
+    but: RoaringBitmap,
+}
+
+impl Known {
+    fn new(scorer: &dyn Scorer, dataset: &Dataset) -> Result<Self, RankError> {
+        let first = scorer.users() as u32;
+        let mut but = RoaringBitmap::new();
+        let appended = scorer.learnt_from().map(|then| dataset.appended_since(then)).transpose()?.flatten();
+        let mut user = (u32::MAX, 0);
+        let all_new = |(user, pairs): (u32, usize)| user < first && dataset.train().user(user).items.len() == pairs;
+        for (next, _) in appended.iter().flat_map(|appended| appended.pairs()) {
+            if next == user.0 {
+                user.1 += 1;
+                continue;
+            }
+            but.extend(all_new(user).then_some(user.0));
+            user = (next, 1);
+        }
+        but.extend(all_new(user).then_some(user.0));
+        Ok(Self { first, but })
+    }
+
+    /// Whether `user` is one.
+    pub(crate) fn has(&self, user: u32) -> bool {
+        user < self.first && (self.but.is_empty() || !self.but.contains(user))
+    }
+
+    /// Whether it has all of the first so many users.
+    fn has_all(&self, users: u32) -> bool {
+        self.first == users && self.but.is_empty()
+    }
+
+    /// How many they are.
+    pub(crate) fn count(&self) -> u64 {
+        u64::from(self.first) - self.but.len()
+    }
+
+    /// Those whom both know.
+    pub(crate) fn and(&self, other: &Self) -> Self {
+        Self { first: self.first.min(other.first), but: &self.but | &other.but }
+    }
 }
 
 impl<'a> Aligned<'a> {
+    /// O(train interactions that were appended since the scorer learnt).
+    ///
     /// # Errors
     /// If the scorer does not belong to the dataset, or knows more users or items than that has.
     pub(crate) fn new(scorer: &'a dyn Scorer, dataset: &Dataset) -> Result<Self, RankError> {
@@ -26,23 +80,24 @@ impl<'a> Aligned<'a> {
         if scorer.users() > users as usize || scorer.items() > items as usize {
             return Err(shape(scorer, dataset));
         }
-        Ok(Self { scorer, users, items })
+        Ok(Self { scorer, users, items, known: Known::new(scorer, dataset)? })
     }
 
-    /// As [`Aligned::new`], for what makes no sense of users and items that the scorer does not know.
+    /// Makes sure that nothing is asked of it that it does not know, for what makes no sense of that.
     ///
     /// # Errors
-    /// Those of [`Aligned::new`], and if there are any.
-    pub(crate) fn whole(scorer: &'a dyn Scorer, dataset: &Dataset) -> Result<Self, RankError> {
-        let aligned = Self::new(scorer, dataset)?;
-        match aligned.knows_all() {
-            true => Ok(aligned),
-            false => Err(shape(scorer, dataset)),
-        }
+    /// If it does not know all users and items.
+    pub(crate) fn check_whole(&self, dataset: &Dataset) -> Result<(), RankError> {
+        if self.knows_all() { Ok(()) } else { Err(shape(self.scorer, dataset)) }
     }
 
-    /// The users that the scorer knows: the first so many.
-    pub(crate) fn known_users(&self) -> u32 {
+    /// The users whom the scorer knows.
+    pub(crate) fn known(&self) -> &Known {
+        &self.known
+    }
+
+    /// How many rows of users it has: those of the first so many.
+    fn known_users(&self) -> u32 {
         self.scorer.users() as u32
     }
 
@@ -51,12 +106,12 @@ impl<'a> Aligned<'a> {
         self.scorer.items() as u32
     }
 
-    /// Whether those are all.
+    /// Whether it knows all users and items.
     pub(crate) fn knows_all(&self) -> bool {
-        (self.known_users(), self.known_items()) == (self.users, self.items)
+        self.known.has_all(self.users) && self.known_items() == self.items
     }
 
-    fn known(range: Range<u32>, known: u32) -> Range<u32> {
+    fn of_known(range: Range<u32>, known: u32) -> Range<u32> {
         range.start.min(known)..range.end.min(known)
     }
 }
@@ -108,19 +163,19 @@ impl Scorer for Aligned<'_> {
     }
 
     fn will_score(&self, items: Range<u32>) {
-        self.scorer.will_score(Self::known(items, self.known_items()));
+        self.scorer.will_score(Self::of_known(items, self.known_items()));
     }
 
     fn will_rank(&self, users: Range<u32>) {
-        self.scorer.will_rank(Self::known(users, self.known_users()));
+        self.scorer.will_rank(Self::of_known(users, self.known_users()));
     }
 
     fn release_items(&self, items: Range<u32>) {
-        self.scorer.release_items(Self::known(items, self.known_items()));
+        self.scorer.release_items(Self::of_known(items, self.known_items()));
     }
 
     fn release_users(&self, users: Range<u32>) {
-        self.scorer.release_users(Self::known(users, self.known_users()));
+        self.scorer.release_users(Self::of_known(users, self.known_users()));
     }
 
     fn calibration(&self) -> Option<&Calibration> {
@@ -128,7 +183,7 @@ impl Scorer for Aligned<'_> {
     }
 
     fn score(&self, users: &[u32], items: Range<u32>, out: &mut [f32]) {
-        let (known_users, known) = (self.known_users(), Self::known(items.clone(), self.known_items()));
+        let (known_users, known) = (self.known_users(), Self::of_known(items.clone(), self.known_items()));
         let width = items.len();
         if width == 0 {
             return;
@@ -156,21 +211,20 @@ impl Scorer for Aligned<'_> {
 
     fn score_items(&self, user: u32, items: &[u32], out: &mut [f32]) {
         let known_items = self.known_items();
-        if user >= self.known_users() {
-            out.fill(0.0);
-        } else if items.iter().all(|item| *item < known_items) {
+        let is_known = |item: &u32| *item < known_items;
+        if user < self.known_users() && items.iter().all(is_known) {
             return self.scorer.score_items(user, items, out);
-        } else {
-            let mut start = 0;
-            for run in items.chunk_by(|a, b| (*a < known_items) == (*b < known_items)) {
-                if run[0] < known_items {
-                    self.scorer.score_items(user, run, &mut out[start..start + run.len()]);
-                }
-                start += run.len();
+        }
+        let mut start = 0;
+        for run in items.chunk_by(|a, b| is_known(a) == is_known(b)) {
+            let out = &mut out[start..start + run.len()];
+            start += run.len();
+            match (is_known(&run[0]), user < self.known_users()) {
+                (false, _) => out.fill(f32::NEG_INFINITY),
+                (true, false) => out.fill(0.0),
+                (true, true) => self.scorer.score_items(user, run, out),
             }
         }
-        let unknown = items.iter().zip(out).filter(|(item, _)| **item >= known_items);
-        unknown.for_each(|(_, score)| *score = f32::NEG_INFINITY);
     }
 }
 
@@ -227,7 +281,9 @@ mod tests {
             let own = matrix(users, items);
             assert!(matches!(Aligned::new(&own, &data), Err(RankError::Shape { .. })));
         }
-        assert!(Aligned::whole(&matrix(7, 9), &data).is_ok());
-        assert!(matches!(Aligned::whole(&matrix(7, 8), &data), Err(RankError::Shape { .. })));
+        let whole = |own: &Matrix| Aligned::new(own, &data).unwrap().check_whole(&data);
+        assert!(whole(&matrix(7, 9)).is_ok());
+        assert!(matches!(whole(&matrix(7, 8)), Err(RankError::Shape { .. })));
+        assert!(matches!(whole(&matrix(6, 9)), Err(RankError::Shape { .. })));
     }
 }

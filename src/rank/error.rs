@@ -20,7 +20,7 @@ pub enum RankError {
          {}", if users > dataset_users || items > dataset_items {
             "pass the dataset that it was made for"
         } else {
-            "bring the model up to date by peccary update, or pass the dataset as it was"
+            "what came later has no scores; use a version that was trained since, or make one: peccary update"
         }
     )]
     Shape {

@@ -13,7 +13,7 @@ mod tiling;
 mod top;
 mod waves;
 
-pub(crate) use aligned::Aligned;
+pub(crate) use aligned::{Aligned, Known};
 pub use error::RankError;
 pub(crate) use paging::Paging;
 pub use scorer::{Popularity, RandomScores, Scorer};

@@ -55,7 +55,7 @@ pub trait Scorer: Sync {
         0
     }
 
-    /// A vector for each item, by which recommendations are told to be alike: a table of which so many columns count,
+    /// A vector for each item that it knows, by which recommendations are told to be alike: a table of which so many columns count,
     /// from the first. It is read as [`Scorer::score`] reads items.
     fn item_vectors(&self) -> Option<(&Factors, usize)> {
         None
@@ -173,12 +173,13 @@ impl Scorer for Model {
 pub struct Popularity<'a> {
     counts: &'a [u32_le],
     users: usize,
+    learnt_from: &'a str,
 }
 
 impl<'a> Popularity<'a> {
     /// The baseline of `dataset`.
     pub fn new(dataset: &'a Dataset) -> Self {
-        Self { counts: dataset.popularity(), users: dataset.users().len() as usize }
+        Self { counts: dataset.popularity(), users: dataset.users().len() as usize, learnt_from: dataset.fingerprint() }
     }
 }
 
@@ -189,6 +190,10 @@ impl Scorer for Popularity<'_> {
 
     fn items(&self) -> usize {
         self.counts.len()
+    }
+
+    fn learnt_from(&self) -> Option<&str> {
+        Some(self.learnt_from)
     }
 
     fn score(&self, _: &[u32], items: Range<u32>, out: &mut [f32]) {

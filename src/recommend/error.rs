@@ -86,8 +86,8 @@ pub enum RecommendError {
     },
     /// The user came after the model.
     #[error(
-        "--user {id}: came to the dataset after the model was trained; bring the model up to date (peccary update), or \
-         fold the user in by items: --history"
+        "--user {id}: all that the dataset has of this user came after the model was trained; use a version that was trained \
+         since, make one by peccary update, or fold the user in by items: --history"
     )]
     LaterUser {
         /// The id.

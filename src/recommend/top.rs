@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::RecommendError;
 use crate::context::{Context, Unit};
 use crate::dataset::{Dataset, Part};
-use crate::rank::{Aligned, Needs, Outcomes, Paging, RankError, Ranking, Scorer, Seen, Tiling, Tops, sample};
+use crate::rank::{Aligned, Known, Needs, Outcomes, Paging, RankError, Ranking, Scorer, Seen, Tiling, Tops, sample};
 
 /// Breaks ties between equal scores.
 const SEED: u64 = 42;
@@ -49,9 +49,11 @@ pub struct RecommendSummary {
     pub users: u64,
     /// Recommendations of all of them.
     pub recommendations: u64,
-    /// Of all users, those left out because they have no train interactions or came after the model; 0 if not all were
-    /// asked for.
+    /// Of all users, those left out because they have no train interactions; 0 if not all were asked for.
     pub cold_users: u64,
+    /// Of all users, those left out because all of their train interactions came after the model; 0 if not all were asked
+    /// for.
+    pub later_users: u64,
 }
 
 /// The recommendations of one user.
@@ -104,18 +106,23 @@ pub(super) fn recommend_beside(
     let users_of_dataset = dataset.users().len() as usize;
     let k = options.k.min(aligned.known_items() as usize).max(1);
     let paging = &Paging::begin(scorer, dataset, ctx);
-    let is_warm = |user: &u32| *user < aligned.known_users() && !dataset.train().user(*user).items.is_empty();
+    let known = aligned.known();
+    let is_warm = |user: &u32| known.has(*user) && !dataset.train().user(*user).items.is_empty();
+    let with_train = dataset.train().summary().users as usize;
     let warm = match aligned.knows_all() {
-        true => dataset.train().summary().users as usize,
-        false => (0..aligned.known_users()).filter(is_warm).count(),
+        true => with_train,
+        false => (0..dataset.users().len()).filter(is_warm).count(),
     };
+    let later = if *users == RecommendUsers::All { with_train - warm } else { 0 };
     let mut named = match users {
-        RecommendUsers::Ids(ids) => Some(find_users(&aligned, dataset, ids)?),
+        RecommendUsers::Ids(ids) => Some(find_users(known, dataset, ids)?),
         _ => None,
     };
     // Those to rank for, those without train interactions, and how many ids are held.
     let (wanted, cold, held) = match users {
-        RecommendUsers::All => (warm, users_of_dataset.saturating_sub(warm + dataset.users().holes() as usize), 0),
+        RecommendUsers::All => {
+            (warm, users_of_dataset.saturating_sub(with_train + dataset.users().holes() as usize), 0)
+        }
         RecommendUsers::Ids(ids) => (ids.len(), 0, ids.len()),
         RecommendUsers::Sample { users, .. } => ((*users).min(warm), 0, users.saturating_mul(2).min(warm)),
     };
@@ -133,12 +140,12 @@ pub(super) fn recommend_beside(
     };
     let tiling = Tiling::new(&needs, paging.region(scorer), ctx)?;
     if let RecommendUsers::Sample { seed, .. } = users {
-        named = Some(sample((0..aligned.known_users()).filter(is_warm), wanted, held, *seed, ctx)?);
+        named = Some(sample((0..dataset.users().len()).filter(is_warm), wanted, held, *seed, ctx)?);
     }
     let stage = ctx.stage("recommending", Some(wanted as u64), Unit::Users);
-    let mut summary = RecommendSummary { cold_users: cold as u64, ..RecommendSummary::default() };
+    let mut summary = RecommendSummary { cold_users: cold as u64, later_users: later as u64, ..Default::default() };
     let ranking = Ranking { scorer, dataset, seen: &seen, paging, k, seed: SEED, tiling };
-    let all = named.is_none().then_some(0..aligned.known_users()).into_iter().flatten();
+    let all = named.is_none().then_some(0..dataset.users().len()).into_iter().flatten();
     let warm = all.filter(is_warm);
     let mut one = Recommendations { user: 0, items: Vec::with_capacity(k) };
     ranking.run(warm.chain(named.iter().flatten().copied()), &Best { k }, ctx, |block| {
@@ -201,18 +208,18 @@ impl Outcomes for Best {
 }
 
 /// The dense ids of `ids`, all of which must be known to both and have train interactions.
-fn find_users(aligned: &Aligned<'_>, dataset: &Dataset, ids: &[String]) -> Result<Vec<u32>, RecommendError> {
+fn find_users(known: &Known, dataset: &Dataset, ids: &[String]) -> Result<Vec<u32>, RecommendError> {
     let find = |id: &String| {
         let user = dataset.users().find(id).ok_or_else(|| RecommendError::UnknownUser {
             id: id.clone(),
             dataset: dataset.path().to_path_buf(),
             similar: dataset.users().similar(id).into_iter().map(str::to_string).collect(),
         })?;
-        if user >= aligned.known_users() {
-            return Err(RecommendError::LaterUser { id: id.clone() });
-        }
         if dataset.train().user(user).items.is_empty() {
             return Err(RecommendError::ColdUser { id: id.clone() });
+        }
+        if !known.has(user) {
+            return Err(RecommendError::LaterUser { id: id.clone() });
         }
         Ok(user)
     };

@@ -30,8 +30,9 @@ use serde_json::{Value, json};
 use crate::attributes::Attributes;
 use crate::context::{Context, Unit};
 use crate::dataset::{Dataset, Part};
-use crate::evaluate::{EvaluateOptions, Protocol, SliceBy, evaluate};
+use crate::evaluate::{EvaluateOptions, Protocol, SliceBy, evaluate_beside};
 use crate::model::Model;
+use crate::rank::Scorer;
 use crate::runlog::RunLog;
 use crate::storage::{AtomicFile, IoContext, version_numbers};
 use run::Run;
@@ -95,12 +96,18 @@ pub fn report(
     let part = dataset.and_then(|dataset| part(dataset, options));
     if let (Some(dataset), Some(part)) = (dataset, part) {
         model.check_dataset(dataset)?;
-        for (at, (model, name)) in models.iter().zip(&names).enumerate() {
-            if let Err(error) = model.check_dataset(dataset) {
-                ctx.message(&format!("{name} is on the page, but not evaluated: {error}"));
-                left_out.push(name.clone());
-                continue;
+        let mut fitting: Vec<&dyn Scorer> = Vec::new();
+        for (model, name) in models.iter().zip(&names) {
+            match model.check_dataset(dataset) {
+                Ok(()) => fitting.push(*model),
+                Err(error) => {
+                    ctx.message(&format!("{name} is on the page, but not evaluated: {error}"));
+                    left_out.push(name.clone());
+                }
             }
+        }
+        let fits = |name: &String| !left_out.contains(name);
+        for (at, (model, name)) in models.iter().zip(&names).filter(|(_, name)| fits(name)).enumerate() {
             let options = EvaluateOptions {
                 part,
                 k: if options.k.is_empty() { Protocol::Full.cut_offs(dataset) } else { options.k.clone() },
@@ -111,7 +118,7 @@ pub fn report(
             };
             // Baselines depend on the dataset alone.
             let options = if at == 0 { options } else { EvaluateOptions { baselines: Vec::new(), ..options } };
-            let evaluation = evaluate(*model, dataset, &options, ctx)?;
+            let evaluation = evaluate_beside((*model, &fitting), dataset, &options, ctx)?;
             evaluations.push((name.clone(), json!(evaluation)));
         }
     }

@@ -54,7 +54,7 @@ impl Page {
         };
         let mut quality = match evaluations.first() {
             Some((_, evaluation)) => {
-                let mut quality = table(&columns, evaluation);
+                let mut quality = table(&columns, evaluations);
                 quality.push(&slices(&columns, evaluation, &mut plots));
                 quality
             }
@@ -105,7 +105,12 @@ impl Page {
             configuration(runs, &configs),
         );
         let commands = commands(model, dataset, &configs[0]);
-        section("reproduce", "Reproduce", "The same model again, from the same log.", again(&commands, model, dataset));
+        section(
+            "reproduce",
+            "Reproduce",
+            "A model by the same settings, from the log.",
+            again(&commands, model, dataset),
+        );
         let lead: Vec<String> = [summary::quality(&columns, part.map_or("", Part::name)), summary::speed(run)]
             .into_iter()
             .flatten()
@@ -224,11 +229,21 @@ fn again(commands: &str, model: &Model, dataset: Option<&Dataset>) -> Html {
         let from = if sources.is_empty() { String::new() } else { format!(", made from {}", sources.join(", ")) };
         format!(" Dataset {}{from}.", d.fingerprint())
     });
+    let changed = match dataset {
+        Some(dataset) if dataset.fingerprint() != manifest.dataset => {
+            " The dataset has changed since this model was trained: these commands make one of what it holds now."
+        }
+        _ if manifest.updated_from.is_some() => {
+            " This version is an update of another: these commands train a model on all of the dataset from the start."
+        }
+        _ => "",
+    };
     html!(
         "<div class=\"card\"><button type=\"button\" class=\"copy\" data-copy=\"commands\">Copy</button>\
-         <pre tabindex=\"0\"><code id=\"commands\">{}</code></pre><p class=\"note\">{} Model {} by peccary {}.{}</p></div>",
+         <pre tabindex=\"0\"><code id=\"commands\">{}</code></pre><p class=\"note\">{}{} Model {} by peccary {}.{}</p></div>",
         Lines(commands),
         same,
+        changed,
         manifest.fingerprint(),
         manifest.peccary,
         data,

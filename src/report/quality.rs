@@ -65,7 +65,8 @@ pub(super) fn primary(columns: &[Column]) -> Option<String> {
 }
 
 /// The table of metrics, and what was ranked.
-pub(super) fn table(columns: &[Column], evaluation: &Value) -> Html {
+pub(super) fn table(columns: &[Column], evaluations: &[(String, Value)]) -> Html {
+    let evaluation = evaluations.first().map_or(&Value::Null, |(_, evaluation)| evaluation);
     let primary = primary(columns).unwrap_or_default();
     let head = |column: &Column| match column.baseline {
         true => html!("<th scope=\"col\" class=\"baseline\">{}</th>", column.name),
@@ -102,7 +103,15 @@ pub(super) fn table(columns: &[Column], evaluation: &Value) -> Html {
         text("protocol"),
         number("seed"),
     );
-    let notes = evaluation["notes"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let of = |evaluation: &Value| -> Vec<String> {
+        let notes = evaluation["notes"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        notes.map(str::to_string).collect()
+    };
+    let several = evaluations.len() > 1;
+    let notes = evaluations.iter().flat_map(|(name, evaluation)| {
+        let named = move |note: String| if several { format!("{name}: {note}") } else { note };
+        of(evaluation).into_iter().map(named)
+    });
     let notes = notes.map(|note| html!("<p class=\"note\">{}</p>", note)).collect::<Html>();
     html!(
         "<div class=\"card\"><p>{}</p><div class=\"scroll whole\" tabindex=\"0\" role=\"region\" aria-label=\"Metrics\">\
@@ -148,12 +157,13 @@ mod tests {
             "intervals": { "ndcg@20": [0.15, 0.25] },
             "baselines": { "popularity": { "ndcg@20": 0.05 }, "item_knn": { "ndcg@20": 0.15 } },
         });
-        let columns = columns(&[("m".to_string(), evaluation.clone())]);
+        let evaluations = [("m".to_string(), evaluation)];
+        let columns = columns(&evaluations);
         let names: Vec<&str> = columns.iter().map(|c| c.name.as_str()).collect();
         assert_eq!(names, ["m", "popularity", "item knn"]);
         assert_eq!(primary(&columns).as_deref(), Some("ndcg@20"));
         assert_eq!((columns[0].get("ndcg@20"), columns[1].get("auc")), (Some(0.2), None));
-        assert!(table(&columns, &evaluation).into_string().contains("0.1500 – 0.2500"));
+        assert!(table(&columns, &evaluations).into_string().contains("0.1500 – 0.2500"));
         assert_eq!((title("ndcg@20").as_str(), title("hit_rate@5").as_str()), ("NDCG@20", "Hit rate@5"));
     }
 }

@@ -4,10 +4,12 @@ use super::ReportError;
 use super::html::{Html, html};
 use super::number::{count, metric};
 use super::plot::{Axis, Data, Form, Frame, Lines, Series};
+use super::training::note;
 use crate::context::Context;
 use crate::dataset::{Dataset, Part};
-use crate::evaluate::{CalibrationOptions, Reliability, calibration};
+use crate::evaluate::{CalibrationOptions, EvaluateError, Reliability, calibration};
 use crate::model::Model;
+use crate::rank::RankError;
 
 /// The diagram of `model` on `part`, as `peccary calibrate` measures it.
 pub(super) fn reliability(
@@ -19,7 +21,14 @@ pub(super) fn reliability(
 ) -> Result<Html, ReportError> {
     let curve = model.manifest().calibration.as_ref().map(|kept| &kept.curve);
     let options = CalibrationOptions { part, ..CalibrationOptions::default() };
-    let found = calibration(model, dataset, curve, options, ctx)?;
+    let found = match calibration(model, dataset, curve, options, ctx) {
+        Err(EvaluateError::Rank(RankError::Shape { .. })) => {
+            return Ok(note(
+                "No reliability: the dataset has users or items that came after the model, to whom it gives no probability.",
+            ));
+        }
+        found => found?,
+    };
     let of = |name: &str, colour, reliability: &Reliability| Series {
         name: format!("{name}, ECE {}", metric(reliability.ece)),
         colour,

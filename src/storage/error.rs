@@ -87,11 +87,11 @@ pub enum StorageError {
     /// The disk does not hold what is to be written.
     #[error(
         "{}: this takes {needed} of the disk, of which {free} are free; free some space, write to another disk, or choose \
-         smaller sizes", folder.display()
+         smaller sizes", output.display()
     )]
     NoRoom {
-        /// Where it is to be written.
-        folder: PathBuf,
+        /// What is to be written.
+        output: PathBuf,
         /// What it takes.
         needed: ByteSize,
         /// What is free.

@@ -28,6 +28,7 @@ pub(crate) use manifest::{read_format, read_manifest, replace_manifest, write_ma
 pub(crate) use plain::{check_plain, is_plain, plain_record};
 pub(crate) use publish::{AtomicFile, Staging, replace_file, sync_folder};
 pub(crate) use room::check_room;
+pub use room::free_disk;
 pub(crate) use temporary::Scratch;
 pub(crate) use versions::{NewVersion, VersionsLock, version_name, version_numbers};
 

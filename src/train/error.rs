@@ -236,6 +236,7 @@ impl TrainError {
     pub fn is_full(&self) -> bool {
         match self {
             Self::Storage(error) | Self::Model(ModelError::Storage(error)) => error.is_full(),
+            Self::Dataset(DatasetError::Storage(error)) => error.is_full(),
             _ => false,
         }
     }

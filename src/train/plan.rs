@@ -246,11 +246,30 @@ impl TrainPlan {
         }
     }
 
-    /// Makes sure that the disk of `folder` holds what the run writes: tables in files, checkpoints, the model. Those of a
-    /// run that is `resumed` are there.
-    pub(super) fn check_room(&self, folder: &Path, resumed: bool) -> Result<(), StorageError> {
+    /// Bytes of disk that the run cannot do without: tables in files, and the model.
+    pub fn least_disk(&self) -> ByteSize {
+        ByteSize(self.model.0 + self.table_files.0)
+    }
+
+    /// Makes sure that the disk of `folder`, where the model `output` is made, holds what the run writes; that it may not
+    /// hold checkpoints, too, is said. Those of a run that is `resumed` are there.
+    pub(super) fn check_room(
+        &self,
+        folder: &Path,
+        output: &Path,
+        resumed: bool,
+        ctx: &Context,
+    ) -> Result<(), StorageError> {
+        let least = self.least_disk();
+        check_room(folder, output, least.0)?;
         let checkpoints = self.checkpoint.filter(|_| !resumed).map_or(0, |checkpoint| checkpoint.files.0);
-        check_room(folder, self.model.0 + self.table_files.0 + checkpoints)
+        if let Err(error) = check_room(folder, output, least.0 + checkpoints) {
+            ctx.message(&format!(
+                "warning: with checkpoints, {}, {error}; without them (--checkpoint-every off) it is {least}",
+                ByteSize(checkpoints)
+            ));
+        }
+        Ok(())
     }
 
     /// Interactions that the buckets of a lane may keep room for from window to window.

@@ -94,7 +94,7 @@ impl TrainCheckpoint {
             let folder = partial.folder().to_path_buf();
             let remedy = match dataset.changes_since(fingerprint) {
                 Some(changes) if !changes.is_empty() => {
-                    "what was appended or forgotten since cannot be part of a training that has begun"
+                    "name a copy of the dataset as it was before rows were appended or users forgotten"
                 }
                 _ => "go on with what it began with",
             };

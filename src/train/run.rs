@@ -203,7 +203,7 @@ pub(super) fn carry_out(
     let mut keeper = Keeper::new(partial, origin, resumed, log.clone());
     let trained = || {
         let version = NewVersion::begin(output, force, "peccary-model")?;
-        plan.check_room(version.path(), resumed_before)?;
+        plan.check_room(version.path(), output, resumed_before, ctx)?;
         let mut audit = audit.map(|options| Audit::new(dataset, config, options, (output, force))).transpose()?;
         let looks = (audit.as_mut(), &mut keeper, None);
         let (tables, mut report) = train_tables(dataset, config, &plan, (version.path(), ctx), looks)?;

@@ -31,6 +31,7 @@ const SPARE: usize = 64 << 10;
 /// not, each item has fewer; and where not even ten of each fit, only the most popular items have any.
 pub(super) struct ItemKnn<'a> {
     train: &'a Interactions,
+    learnt_from: &'a str,
     users: usize,
     /// Where each item's neighbours begin, and where the last one's end.
     offsets: Vec<u32>,
@@ -139,7 +140,8 @@ impl<'a> ItemKnn<'a> {
             neighbours.extend(piece.values);
             offsets.extend(piece.offsets.into_iter().map(|end| from + end));
         }
-        Ok(Self { train, users: dataset.users().len() as usize, offsets, neighbours })
+        let (users, learnt_from) = (dataset.users().len() as usize, dataset.fingerprint());
+        Ok(Self { train, learnt_from, users, offsets, neighbours })
     }
 
     /// Bytes that will do.
@@ -223,6 +225,10 @@ impl Scorer for ItemKnn<'_> {
 
     fn items(&self) -> usize {
         self.offsets.len() - 1
+    }
+
+    fn learnt_from(&self) -> Option<&str> {
+        Some(self.learnt_from)
     }
 
     fn held_bytes(&self) -> usize {

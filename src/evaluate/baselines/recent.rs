@@ -15,6 +15,7 @@ const HALF_LIFE: f64 = 0.1;
 pub(super) struct RecentPopularity {
     scores: Vec<f32>,
     users: usize,
+    learnt_from: String,
 }
 
 impl RecentPopularity {
@@ -47,7 +48,7 @@ impl RecentPopularity {
             stage.add(chunk.items().len() as u64);
         }
         let scores = sums.into_iter().map(|sum| sum as f32).collect();
-        Ok(Self { scores, users: dataset.users().len() as usize })
+        Ok(Self { scores, users: dataset.users().len() as usize, learnt_from: dataset.fingerprint().to_string() })
     }
 }
 
@@ -58,6 +59,10 @@ impl Scorer for RecentPopularity {
 
     fn items(&self) -> usize {
         self.scores.len()
+    }
+
+    fn learnt_from(&self) -> Option<&str> {
+        Some(&self.learnt_from)
     }
 
     fn held_bytes(&self) -> usize {

@@ -84,8 +84,8 @@ pub fn append_ingest(
     }
     for name in taken_before(inputs, options, &manifest)? {
         ctx.message(&format!(
-            "warning: {name}: a file of this name and size was taken before; its rows are merged into those of then: times, \
-             events and contexts stay, weights and counts double"
+            "warning: {name}: a file of this name and size was taken before; if it is the same, its rows are merged into those \
+             of then: times, events and contexts stay, weights and counts double"
         ));
     }
     let number = Rewrite::change_number(&manifest);
@@ -115,8 +115,8 @@ pub fn append_ingest(
 
 /// The files among `inputs` whose name and size are those of one that the dataset was made of.
 fn taken_before(inputs: &Inputs, options: &IngestOptions, manifest: &Manifest) -> Result<Vec<String>, IngestError> {
-    let taken = manifest.sources.iter().chain(manifest.changes.iter().flat_map(|change| &change.sources));
-    let taken: HashSet<_> = taken.map(|source| (Path::new(&source.name).file_name(), source.bytes)).collect();
+    let taken: HashSet<_> =
+        manifest.sources.iter().map(|source| (Path::new(&source.name).file_name(), source.bytes)).collect();
     let again = |source: &Source| {
         let name = source.path()?.file_name();
         taken.contains(&(name, source.bytes().filter(|bytes| *bytes > 0)?)).then(|| source.name().to_string())

@@ -100,7 +100,7 @@ impl Partial {
             Ok(Some(saved)) => Ok((partial, saved)),
             Ok(None) => {
                 let why = "there is no checkpoint: a training was interrupted before its first, or an update, which takes \
-                           none; run that command again, a training with --restart";
+                           none; run that command again";
                 Err(TrainError::NothingToResume { folder: partial.folder.clone(), why })
             }
             Err(source) => Err(TrainError::Checkpoint { folder: partial.folder.clone(), source }),

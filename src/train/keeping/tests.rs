@@ -181,10 +181,18 @@ impl Progress for Said {
 fn what_the_disk_will_not_hold_is_refused_before_it_starts() {
     let root = tempfile::tempdir().unwrap();
     let mut plan = origin(&data(root.path())).plan;
-    plan.check_room(root.path(), false).unwrap();
+    let said = Arc::new(Said::default());
+    let ctx = ctx().with_progress(said.clone());
+    let check = |plan: &crate::train::TrainPlan, resumed| plan.check_room(root.path(), Path::new("m"), resumed, &ctx);
+    check(&plan, false).unwrap();
+    // Checkpoints are what a run can do without.
     plan.checkpoint.as_mut().unwrap().files = ByteSize(1 << 60);
-    assert!(plan.check_room(root.path(), false).unwrap_err().is_full());
-    plan.check_room(root.path(), true).unwrap();
+    check(&plan, true).unwrap();
+    assert!(said.0.lock().unwrap().is_empty());
+    check(&plan, false).unwrap();
+    assert!(said.0.lock().unwrap()[0].contains("--checkpoint-every off"));
+    plan.table_files = ByteSize(1 << 60);
+    assert!(check(&plan, true).unwrap_err().is_full());
 }
 
 #[test]

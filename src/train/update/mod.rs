@@ -131,7 +131,7 @@ pub fn update(
     drop(appended);
     let warm = Warm::new(&model, dataset, config, selection, ctx)?;
     let mut plan = plan_beside(warm.bytes(), dataset, config, ctx)?;
-    plan.check_room(version.path(), false)?;
+    plan.check_room(version.path(), path, false, ctx)?;
     // Those that an epoch trains on.
     plan.counts.interactions = warm.selection.expected(dataset.train().len());
     let origin = Origin::new(dataset, given.clone(), plan.clone(), false);
