@@ -1,9 +1,10 @@
 //! `train --resume`: real processes interrupted at many moments, gone on with, and compared with ones that ran through.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::trained::Running;
 use serde_json::Value;
 
 struct Bench {
@@ -91,14 +92,14 @@ impl Bench {
             // Files: nobody reads a pipe before the end, and a report is larger than one holds.
             let [out, err] = ["stdout", "stderr"].map(|name| self.path(name));
             let create = |path: &Path| std::fs::File::create(path).unwrap();
-            let mut child = command.stdout(create(&out)).stderr(create(&err)).spawn().unwrap();
+            let mut child = Running::from(command.stdout(create(&out)).stderr(create(&err)).spawn().unwrap());
             // Not for ever: on a machine that is busy it might never come to the end.
             let (least, most) = if resumed < 12 { (40, 900) } else { (200_000, 200_001) };
             let until = Instant::now() + self.moment(least, most);
             while Instant::now() < until && child.try_wait().unwrap().is_none() {
                 std::thread::sleep(Duration::from_millis(4));
             }
-            send(&mut child, signal);
+            child.signal(signal);
             let status = child.wait().unwrap();
             let output = Output { status, stdout: std::fs::read(out).unwrap(), stderr: std::fs::read(err).unwrap() };
             if output.status.success() {
@@ -118,13 +119,6 @@ impl Bench {
             let found = [self.path(model).join(name), self.path(model).join("v000001").join(name)];
             found.iter().find_map(|path| std::fs::read(path).ok()).expect("a published table")
         })
-    }
-}
-
-fn send(child: &mut Child, signal: &str) {
-    if child.try_wait().unwrap().is_none() {
-        // It may end by itself between.
-        let _ = Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
     }
 }
 
@@ -198,14 +192,15 @@ fn the_same_bits_within(arguments: &[&str], budget: &str) {
     let reference = bench.json(&[&["train", "log.pec", "--output", "reference"], &arguments[..]].concat());
     assert_ne!(reference["plan"]["tables"], "memory");
     assert_eq!(reference["plan"]["checkpoint"]["copy"], 0);
-    let mut child =
-        bench.command(&[&["train", "log.pec", "--output", "out"], &arguments[..]].concat()).spawn().unwrap();
+    let mut child = Running::from(
+        bench.command(&[&["train", "log.pec", "--output", "out"], &arguments[..]].concat()).spawn().unwrap(),
+    );
     let began = Instant::now();
     while !bench.has_checkpoint() && child.try_wait().unwrap().is_none() {
         assert!(began.elapsed() < Duration::from_secs(120), "there never was a checkpoint");
         std::thread::sleep(Duration::from_millis(2));
     }
-    send(&mut child, "-KILL");
+    child.signal("-KILL");
     assert!(!child.wait().unwrap().success(), "it was through before it was killed");
     bench.run(&["train", "--resume", "out", "--memory", budget]);
     assert!(bench.factors("out") == bench.factors("reference"));
@@ -216,7 +211,8 @@ fn what_was_interrupted_is_neither_lost_nor_mixed() {
     let bench = Bench::new();
     let call = |more: &[&'static str]| [&["train", "log.pec", "--output", "out", "--epochs", "100000"], more].concat();
     bench.fails(1, &["train", "--resume", "out"], &["out.partial", "nothing to resume", "--output"]);
-    let mut child = bench.command(&call(&["--checkpoint-every", "30ms", "--seed", "4"])).spawn().unwrap();
+    let mut child =
+        Running::from(bench.command(&call(&["--checkpoint-every", "30ms", "--seed", "4"])).spawn().unwrap());
     let began = Instant::now();
     while !bench.has_checkpoint() {
         assert!(began.elapsed() < Duration::from_secs(60), "there never was a checkpoint");
@@ -226,8 +222,8 @@ fn what_was_interrupted_is_neither_lost_nor_mixed() {
     for other in [&["train", "--resume", "out"][..], &call(&[]), &call(&["--restart"])] {
         bench.fails(1, other, &["a training or an update of this model is running"]);
     }
-    send(&mut child, "-INT");
-    let output = child.wait_with_output().unwrap();
+    child.signal("-INT");
+    let output = child.end();
     assert_eq!(output.status.code(), Some(130), "{}", text(&output));
     for word in ["interrupted", "of 100000 epochs", "out.partial", "peccary train --resume out", "remove that folder"] {
         assert!(text(&output).contains(word), "'{word}' is not in: {}", text(&output));
@@ -263,11 +259,11 @@ fn what_was_interrupted_is_neither_lost_nor_mixed() {
     std::fs::rename(bench.path("log.pec"), &moved).unwrap();
     flip(&manifests[0], 0.5);
     for signal in ["-INT", "-TERM"] {
-        let mut child = bench.command(&["train", "moved.pec", "--resume", "out"]).spawn().unwrap();
+        let mut child = Running::from(bench.command(&["train", "moved.pec", "--resume", "out"]).spawn().unwrap());
         std::thread::sleep(Duration::from_millis(900));
-        send(&mut child, signal);
+        child.signal(signal);
         // The second signal may come while the checkpoint is written: one of before is there.
-        send(&mut child, signal);
+        child.signal(signal);
         assert_eq!(child.wait().unwrap().code(), Some(130));
         assert!(bench.has_checkpoint());
     }
@@ -373,21 +369,21 @@ fn copy(from: &Path, to: &Path) {
 fn checkpoints_of_a_model_that_is_published_are_in_nobodys_way() {
     let bench = Bench::new();
     let train = ["train", "log.pec", "--output", "out", "--epochs", "40", "--checkpoint-every", "epoch", "--quiet"];
-    let mut child = bench.command(&train).spawn().unwrap();
+    let mut child = Running::from(bench.command(&train).spawn().unwrap());
     // What there is at some moment is what a process leaves that is killed between publishing and tidying up.
     loop {
         assert!(child.try_wait().unwrap().is_none(), "it ended before its first checkpoint");
-        send(&mut child, "-STOP");
+        child.signal("-STOP");
         if bench.has_checkpoint() {
             break;
         }
-        send(&mut child, "-CONT");
+        child.signal("-CONT");
         std::thread::sleep(Duration::from_millis(2));
     }
     copy(&bench.path("out.partial"), &bench.path("copy"));
     // Nobody removes it before it is published, and two are not at it at once.
     bench.fails(1, &["train", "log.pec", "--output", "out"], &["a training or an update"]);
-    send(&mut child, "-CONT");
+    child.signal("-CONT");
     assert!(child.wait().unwrap().success());
     assert!(!bench.path("out.partial").exists());
     let put_back = || copy(&bench.path("copy"), &bench.path("out.partial"));
@@ -428,7 +424,7 @@ fn what_an_update_that_is_killed_leaves_goes_with_the_next() {
     let update = ["update", "out", "log.pec", "--epochs", "400", "--quiet"];
     let log = bench.path("out.partial").join("run.ndjson");
     for next in ["update", "train"] {
-        let mut child = bench.command(&update).spawn().unwrap();
+        let mut child = Running::from(bench.command(&update).spawn().unwrap());
         while !std::fs::metadata(&log).is_ok_and(|log| log.len() > 0) {
             assert!(child.try_wait().unwrap().is_none(), "it ended before its log was there");
             std::thread::sleep(Duration::from_millis(2));
@@ -438,7 +434,7 @@ fn what_an_update_that_is_killed_leaves_goes_with_the_next() {
             bench.fails(1, other, &["out.partial", "a training or an update"]);
             assert!(log.is_file());
         }
-        send(&mut child, "-KILL");
+        child.signal("-KILL");
         child.wait().unwrap();
         assert!(log.is_file());
         match next {

@@ -3,9 +3,10 @@
 
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::trained::Running;
 use serde_json::Value;
 
 /// A folder with a log and a dataset `data` with a test part.
@@ -69,7 +70,7 @@ impl Bench {
 
     fn spawn(&self, arguments: &[&str]) -> Running {
         let command = &mut self.command(arguments);
-        Running(Some(command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()))
+        command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap().into()
     }
 
     /// Names in the folder, sorted.
@@ -118,36 +119,10 @@ fn text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// A process, killed when dropped.
-struct Running(Option<Child>);
-
-impl Running {
-    fn id(&self) -> u32 {
-        self.0.as_ref().unwrap().id()
-    }
-
-    fn signal(&self, signal: &str) {
-        assert!(Command::new("kill").args([signal, &self.id().to_string()]).status().unwrap().success(), "{signal}");
-    }
-
-    /// Whether it has mapped a file whose path ends so.
-    fn has_mapped(&self, name: &str) -> bool {
-        let maps = std::fs::read_to_string(format!("/proc/{}/maps", self.id())).unwrap_or_default();
-        maps.lines().any(|line| line.ends_with(name))
-    }
-
-    fn end(mut self) -> Output {
-        self.0.take().unwrap().wait_with_output().unwrap()
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        if let Some(mut child) = self.0.take() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
+/// Whether a process has mapped a file whose path ends so.
+fn has_mapped(process: &Running, name: &str) -> bool {
+    let maps = std::fs::read_to_string(format!("/proc/{}/maps", process.id())).unwrap_or_default();
+    maps.lines().any(|line| line.ends_with(name))
 }
 
 fn truncate(path: &Path, bytes: u64) {
@@ -163,7 +138,7 @@ fn a_dataset_cut_off_under_a_trainer_is_an_error_with_its_name() {
     // While it is checked, and in the middle of training.
     for training in [false, true] {
         let child = bench.spawn(&train);
-        bench.wait("map", || child.has_mapped("train/00000.shard"));
+        bench.wait("map", || has_mapped(&child, "train/00000.shard"));
         if training {
             bench.wait("training", || bench.temporary("m"));
             std::thread::sleep(Duration::from_millis(300));
@@ -183,7 +158,7 @@ fn a_dataset_cut_off_under_a_trainer_is_an_error_with_its_name() {
 #[test]
 fn a_file_that_loses_less_than_a_page_is_noticed_before_a_model_appears() {
     let bench = Bench::small();
-    let child = bench.spawn(&["train", "data", "--output", "m", "--epochs", "3000"]);
+    let mut child = bench.spawn(&["train", "data", "--output", "m", "--epochs", "3000"]);
     bench.wait("training", || bench.temporary("m"));
     child.signal("-STOP");
     let path = bench.path("data/popularity.pec");
@@ -204,7 +179,7 @@ fn a_model_cut_off_under_evaluate_and_recommend_is_an_error_with_its_name() {
         let whole = std::fs::read(&path).unwrap();
         let more: &[&str] = if command == "recommend" { &["--all", "--output", "top.csv"] } else { &[] };
         let child = bench.spawn(&[&[command, "m", "data"][..], more].concat());
-        bench.wait("map", || child.has_mapped(file));
+        bench.wait("map", || has_mapped(&child, file));
         truncate(&path, 4096);
         let output = child.end();
         let message = text(&output);
@@ -232,7 +207,7 @@ fn a_bus_error_of_somebody_else_ends_the_process_as_ever() {
         // Rust's own handler, which looks for overflown stacks, takes the first one for an instruction to be tried again.
         child.signal("-BUS");
         std::thread::sleep(Duration::from_millis(50));
-        if let Some(status) = child.0.as_mut().unwrap().try_wait().unwrap() {
+        if let Some(status) = child.try_wait().unwrap() {
             break status;
         }
         assert!(begun.elapsed() < Duration::from_secs(20), "it lives on");
@@ -249,8 +224,8 @@ fn ctrl_c_leaves_nothing_of_evaluate_recommend_and_quickstart() {
         (&["recommend", "m", "data", "--all", "--output", "top.csv"], "items.factors"),
     ];
     for (arguments, file) in cases {
-        let child = bench.spawn(arguments);
-        bench.wait("map", || child.has_mapped(file));
+        let mut child = bench.spawn(arguments);
+        bench.wait("map", || has_mapped(&child, file));
         child.signal("-INT");
         let output = child.end();
         assert_eq!(output.status.code(), Some(130), "{arguments:?}: {}", text(&output));
@@ -259,7 +234,7 @@ fn ctrl_c_leaves_nothing_of_evaluate_recommend_and_quickstart() {
     }
     let quickstart = ["quickstart", "--folder", "quick"];
     for reached in [".clicks.csv.tmp-", "clicks.pec.partial", ".clicks.model.tmp-"] {
-        let child = bench.spawn(&[&quickstart[..], &["--force"]].concat());
+        let mut child = bench.spawn(&[&quickstart[..], &["--force"]].concat());
         let names = || std::fs::read_dir(bench.path("quick")).into_iter().flatten();
         bench.wait(reached, || names().any(|e| e.unwrap().file_name().to_str().unwrap().starts_with(reached)));
         child.signal("-INT");
@@ -289,7 +264,7 @@ fn what_kill_9_left_of_single_files_the_next_run_removes() {
         ),
     ];
     for (target, long, again) in cases {
-        let child = bench.spawn(&long);
+        let mut child = bench.spawn(&long);
         bench.wait("file", || bench.temporary(target));
         // Another one to the same target leaves the file of the first alone.
         if target == "new.csv" {
@@ -326,6 +301,17 @@ fn a_full_disk_is_told_by_train_and_recommend_and_leaves_nothing() {
 }
 
 #[test]
+fn a_plan_on_a_full_disk_says_what_is_free() {
+    let bench = Bench::small();
+    let script = "\"$0\" plan data --output small/m > message 2>&1; code=$?; ls -A small >> message; exit $code";
+    let Some((code, message)) = bench.with_small_disk("size=64k", script) else { return };
+    assert!(
+        code == 0 && message.contains("not timed: ") && message.contains("KiB free: too little"),
+        "{code} {message}"
+    );
+}
+
+#[test]
 fn a_read_only_disk_is_read_from_and_refused_to_write_to() {
     let bench = Bench::small().trained();
     let script = "cp -r data m small && mount -o remount,ro small || exit 77\n\
@@ -353,7 +339,7 @@ fn ingest_over_a_dataset_in_use_does_not_disturb_who_uses_it() {
     };
     let old = fingerprint("data");
     bench.run(&["synth", "--output", "new.csv", "--users", "300", "--items", "90", "--interactions", "5000"]);
-    let child = bench.spawn(&["train", "data", "--output", "m", "--epochs", "20"]);
+    let mut child = bench.spawn(&["train", "data", "--output", "m", "--epochs", "20"]);
     bench.wait("training", || bench.temporary("m"));
     child.signal("-STOP");
     bench.run(&["ingest", "new.csv", "--output", "data", "--force"]);

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::trained::{Trained, peccary};
+use crate::trained::{Running, Trained, peccary};
 use peccary::{ByteSize, Context, Dataset, Model, ModelError, TrainConfig, prune, rollback, train, versions};
 use predicates::prelude::*;
 use serde_json::Value;
@@ -257,10 +257,11 @@ fn the_second_of_two_trainings_into_a_model_is_refused_at_its_start() {
     let trained = Trained::new();
     let new = trained.path("new.model");
     for (model, there) in [(trained.model.as_str(), true), (new.as_str(), false)] {
-        let mut first = std::process::Command::new(env!("CARGO_BIN_EXE_peccary"))
+        let first = std::process::Command::new(env!("CARGO_BIN_EXE_peccary"))
             .args(["train", &trained.dataset, "--output", model, "--epochs", "1000000", "--quiet"])
             .spawn()
             .unwrap();
+        let mut first = Running::from(first);
         // Until it has begun.
         let folder = trained.folder.path();
         let begun = |folder: &Path| {

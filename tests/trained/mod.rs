@@ -1,5 +1,8 @@
 //! A small log, ingested and trained on through the binary, for the tests of what comes after.
 
+use std::ops::{Deref, DerefMut};
+use std::process::{Child, Output};
+
 use assert_cmd::Command;
 
 /// The binary with these arguments.
@@ -7,6 +10,53 @@ pub fn peccary(args: &[&str]) -> Command {
     let mut command = Command::cargo_bin("peccary").unwrap();
     command.args(args);
     command
+}
+
+/// A process that ends with its test, however that ends.
+pub struct Running(Option<Child>);
+
+impl Running {
+    /// Waits for its end, and reads what it has to say.
+    pub fn end(mut self) -> Output {
+        self.0.take().unwrap().wait_with_output().unwrap()
+    }
+
+    /// Sends it a signal, such as `-STOP`, unless it has ended.
+    pub fn signal(&mut self, signal: &str) {
+        if self.try_wait().unwrap().is_none() {
+            // It may end by itself between.
+            let _ = std::process::Command::new("kill").args([signal, &self.id().to_string()]).status().unwrap();
+        }
+    }
+}
+
+impl From<Child> for Running {
+    fn from(child: Child) -> Self {
+        Self(Some(child))
+    }
+}
+
+impl Deref for Running {
+    type Target = Child;
+
+    fn deref(&self) -> &Child {
+        self.0.as_ref().unwrap()
+    }
+}
+
+impl DerefMut for Running {
+    fn deref_mut(&mut self) -> &mut Child {
+        self.0.as_mut().unwrap()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.0.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
 }
 
 /// Paths of a dataset with all three parts, a model of it, and another dataset with train alone.
