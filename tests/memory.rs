@@ -62,7 +62,7 @@ impl Wide {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
         let (log, dataset, model) = (path("log.csv"), path("log.pec"), path("log.model"));
-        let size = ["--users", "2000", "--items", "420000", "--interactions", "800000"];
+        let size = ["--users", "2000", "--items", "600000", "--interactions", "1100000"];
         peccary(&[&["synth", "--output", &log][..], &size].concat());
         peccary(&["ingest", &log, "--output", &dataset, "--split", "random:0.02"]);
         peccary(&["train", &dataset, "--output", &model, "--dim", "64", "--epochs", "1"]);
@@ -180,7 +180,7 @@ fn a_budget_that_is_too_small_is_refused_with_the_least_that_will_do() {
     let user = (0..dataset.users().len()).find(|user| !dataset.train().user(*user).items.is_empty()).unwrap();
     let (user, item) = (dataset.users().id(user).unwrap(), dataset.items().id(0).unwrap());
     let to_parquet = ["--user", user, "--force", "--output", output.to_str().unwrap()];
-    let similar = ["--item", item, "--k", "400000"];
+    let similar = ["--item", item, "--k", "1000000"];
     let cases: [(&str, &[&str]); 4] = [
         ("evaluate", &["--k", "200000", "--users", "1"]),
         ("evaluate", &["--protocol", "sampled:99", "--k", "10", "--users", "20"]),

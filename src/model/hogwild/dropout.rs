@@ -32,11 +32,11 @@ impl Dropped {
         // SAFETY: passed on from the caller; `mask` and `seen` are as long as the longest row.
         unsafe {
             for tile in 0..tiles {
-                let kept = V::load(mask.0.as_ptr(), tile * 64);
+                let kept = V::load(mask.0.as_mut_ptr(), tile * 64);
                 E::load::<V>(user, tile).mul(kept).store(seen.0.as_mut_ptr(), tile * 64);
             }
         }
-        Self { mask: mask.0.as_ptr(), row: seen.0.as_ptr() }
+        Self { mask: mask.0.as_mut_ptr(), row: seen.0.as_mut_ptr() }
     }
 }
 

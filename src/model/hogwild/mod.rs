@@ -479,7 +479,7 @@ unsafe fn update_tiles<V: Lanes, E: Element, R: Rule, const N: usize>(
 unsafe fn update_user<V: Lanes, E: Element, R: Rule>(
     group: &Group<'_>,
     rule: R,
-    buffer: &Row,
+    buffer: &mut Row,
     rate: f32,
     tiles: usize,
     noise: &mut [V::Noise; TILES],
@@ -489,7 +489,7 @@ unsafe fn update_user<V: Lanes, E: Element, R: Rule>(
         // SAFETY: passed on from the caller; with momentum the rule's tables are there.
         unsafe {
             let user = E::load::<V>(group.user, tile);
-            let gradient = V::load(buffer.0.as_ptr(), offset);
+            let gradient = V::load(buffer.0.as_mut_ptr(), offset);
             let direction = if R::MOMENTUM {
                 let decay = rule.decay();
                 let moment = V::load(group.user_momentum, offset).mul(V::splat(decay));

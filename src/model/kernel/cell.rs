@@ -5,7 +5,8 @@
 use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 
 /// # Safety
-/// `at` must be valid for reading an aligned float; whoever else reaches it does so by atomics too.
+/// `at` must be valid for reading an aligned float, and come from something that may be written, as a reference to an
+/// atomic has it; whoever else reaches it does so by atomics too.
 #[inline(always)]
 pub(super) unsafe fn load(at: *const f32) -> f32 {
     // SAFETY: the caller vouches for the address; AtomicU32 has the size and alignment of f32.

@@ -92,14 +92,15 @@ mod tests {
 
     /// What an implementation makes of every operation, on the second half of each row.
     unsafe fn run<V: Lanes>(a: &Row, b: &Row, c: f32) -> (Row, f32) {
-        let mut out = *a;
+        // Copies: what is shared is reached by pointers that may write, also where it is only read.
+        let (mut out, mut a, mut b, mut c) = (*a, *a, *b, c);
         // SAFETY: rows are 32 floats, aligned to 64 bytes; the caller vouches for the instruction set.
         unsafe {
-            let (x, y) = (V::load(a.0.as_ptr(), 64), V::load(b.0.as_ptr(), 64));
+            let (x, y) = (V::load(a.0.as_mut_ptr(), 64), V::load(b.0.as_mut_ptr(), 64));
             let z = x.mul_add(y, V::splat(c)).mul(y);
             z.store(out.0.as_mut_ptr(), 64);
-            V::store_one(out.0.as_mut_ptr().add(3), V::load_one(&c));
-            V::prefetch(a.0.as_ptr(), 64);
+            V::store_one(out.0.as_mut_ptr().add(3), V::load_one(&raw mut c));
+            V::prefetch(a.0.as_mut_ptr(), 64);
             let four = V::sum4([z, x, y, z]);
             assert!((four[1] - x.sum()).abs() < 1e-4 && (four[2] - y.sum()).abs() < 1e-4 && four[0] == four[3]);
             (out, four[0])
@@ -109,11 +110,12 @@ mod tests {
     /// Twice reads 16 bfloat16 of `halves`, adds `a`, and stores them rounded; and one bare bfloat16 in front of them.
     unsafe fn run_halves<V: Lanes>(halves: &mut Halves, a: &Row, seeds: &[u32; 16]) {
         // SAFETY: as above.
+        let mut a = *a;
         unsafe {
             let mut noise = V::noise(seeds);
             let row = halves.0.as_mut_ptr();
             for _ in 0..2 {
-                let sum = V::load_half(row, 32).mul_add(V::splat(1.0), V::load(a.0.as_ptr(), 64));
+                let sum = V::load_half(row, 32).mul_add(V::splat(1.0), V::load(a.0.as_mut_ptr(), 64));
                 sum.store_half(row, 32, &mut noise);
             }
             V::store_one_half(row.add(3), 0x3F80);
