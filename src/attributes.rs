@@ -218,8 +218,8 @@ impl Attributes {
         if known == 0 {
             return Err(AttributesError::NoItems { path: path.to_path_buf(), column, lines });
         }
-        // A few lines too many are a mistake; as many as items are another kind of file.
-        if repeated > known {
+        // A few lines too many are a mistake; one in four is another kind of file.
+        if repeated > (known + repeated) / 4 {
             return Err(AttributesError::Log { path: path.to_path_buf(), lines: known + repeated, items: known });
         }
         let columns = columns.into_iter().map(Reading::finish).collect();

@@ -164,6 +164,11 @@ fn the_command_says_what_it_did_and_one_seed_gives_one_model() {
     assert!(rows() == first, "the same bits whatever the threads");
     peccary(&["rollback", &model, "--to", "1"]).assert().success();
     run(&["--seed", "7"]);
+    // What it was updated from, and not the version between, which was rolled back from.
+    let current: Vec<_> = versions(&model).unwrap().into_iter().filter(|version| version.current).collect();
+    assert_eq!((current[0].number, current[0].updated_from), (4, Some(1)));
+    peccary(&["rollback", &model]).assert().success().stdout(predicate::str::contains("version 1 is the current"));
+    peccary(&["rollback", &model, "--to", "4"]).assert().success();
     assert!(rows() != first);
     peccary(&["evaluate", &model, &grown.dataset]).assert().success();
     peccary(&["verify", &model]).assert().success();
@@ -284,6 +289,14 @@ fn who_had_an_id_and_nothing_to_learn_from_came_later_too() {
         .assert()
         .success()
         .stderr(predicate::str::contains("more.csv: a file of this name and size was taken before"));
+    // Pairs that were there before make nobody new, and fold in nobody anew.
+    let all = peccary(&["recommend", &model, &dataset, "--all", "--output", &saved, "--force", "--json"]).assert();
+    let summary: Value = serde_json::from_slice(&all.success().get_output().stdout).unwrap();
+    assert_eq!((&summary["users"], &summary["later_users"]), (&41.into(), &0.into()));
+    let made = peccary(&["update", &model, &dataset, "--epochs", "1", "--json"]).assert().success();
+    let report: Value = serde_json::from_slice(&made.get_output().stdout).unwrap();
+    assert_eq!((&report["folded_users"], &report["folded_items"]), (&0.into(), &0.into()));
+    assert_eq!(report["new_interactions"], 3);
 }
 
 #[test]

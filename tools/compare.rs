@@ -115,9 +115,14 @@ fn summary(comparison: &Comparison, [a, b]: &[String; 2]) -> String {
             )
         })
     };
+    let sure = |verdict: Verdict| {
+        let flattered = comparison.notes.iter().any(|note| note.contains("is flattered"));
+        let but = if flattered { "; not a fair comparison, see the notes" } else { "" };
+        format!("; told by {} of {} metrics{but}", told(verdict).len(), comparison.metrics.len())
+    };
     match comparison.verdict {
-        Verdict::A => by(&told(Verdict::A), a, b),
-        Verdict::B => by(&told(Verdict::B), b, a),
+        Verdict::A => by(&told(Verdict::A), a, b) + &sure(Verdict::A),
+        Verdict::B => by(&told(Verdict::B), b, a) + &sure(Verdict::B),
         Verdict::Mixed => {
             format!(
                 "each is better by some metrics: {a} by {}; {b} by {}",

@@ -149,7 +149,8 @@ impl Watched {
             text = text + ", " + &note;
         }
         match self.total {
-            Some(total) if done < total => format!("{text} (stopped at {:.0}%)", percent(done, total)),
+            // Estimates may be off by some percent; and a training may end because it is good enough.
+            Some(total) if percent(done, total) < 95.0 => format!("{text} ({:.0}% of it)", percent(done, total)),
             _ => text,
         }
     }
@@ -173,7 +174,7 @@ mod tests {
         let state = watched(Some(10)).state();
         assert!(state.starts_with("training  0%  0 triples/s"), "{state}");
         assert!(!state.contains("left"), "{state}");
-        assert!(watched(Some(10)).total().ends_with("(stopped at 0%)"));
+        assert!(watched(Some(10)).total().ends_with("(0% of it)"));
         assert!(watched(None).state().starts_with("training  0 triples"));
     }
 

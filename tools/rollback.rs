@@ -21,7 +21,7 @@ Examples:
 pub struct Args {
     /// The model
     model: PathBuf,
-    /// The version to make current [default: the newest that is older than the current one]
+    /// The version to make current [default: what the current one was updated from, or the newest older one]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     to: Option<u32>,
 }

@@ -245,7 +245,7 @@ fn list_samplers(globals: &Globals) -> anyhow::Result<()> {
 }
 
 /// Says which epoch the model is of, and why the run ended, if it was validated.
-fn validated(report: &TrainReport) -> String {
+pub fn validated(report: &TrainReport) -> String {
     let Some(found) = &report.validation else { return String::new() };
     let why = match report.stopped {
         Stopped::Epochs => String::new(),

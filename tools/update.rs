@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::common::Globals;
 use crate::numbers::{counted, duration};
 use crate::settings::Validating;
+use crate::train::validated;
 
 const EXAMPLES: &str = "\
 Rows of users and items that are new begin by folding in; then what is new is trained on, with some of the old \
@@ -72,6 +73,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
         counted(report.training.epochs.len() as u64, "epoch"),
         duration(Duration::from_secs_f64(report.training.seconds)),
     );
+    text += &validated(&report.training);
     if report.folded_users + report.folded_items > 0 {
         text += &format!(
             "\nfolded in, because all that is known of them is new: {}, {}",

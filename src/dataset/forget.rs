@@ -12,6 +12,7 @@ use super::dictionary::write_listed;
 use super::live::{CONTEXTS, EXPOSURES};
 use super::manifest::{Change, ChangeKind};
 use super::open::Dataset;
+use super::pairs::Listed;
 use super::rewrite::{Outcome, Rewrite, Shape};
 use super::{DatasetError, USERS};
 use crate::context::{Context, Unit};
@@ -94,14 +95,19 @@ pub fn forget(path: impl AsRef<Path>, users: &[String], ctx: &Context) -> Result
     outcome.users = vec![write_listed(base.users(), &forgotten, &file, &relative, ctx)?];
     outcome.pairs.clear();
     for change in &mut outcome.changes {
-        let Some(pairs) = base.pairs_of(change)? else { continue };
-        let (mut writer, name) = rewrite.pairs(change.number)?;
-        for (user, item) in pairs.iter().filter(|(user, _)| !is_forgotten(*user)) {
-            writer.push(user, item)?;
+        for what in [Listed::All, Listed::Repeated] {
+            let Some(pairs) = base.pairs_of(change, what)? else { continue };
+            let (mut writer, name) = rewrite.pairs(change.number, what)?;
+            for (user, item) in pairs.iter().filter(|(user, _)| !is_forgotten(*user)) {
+                writer.push(user, item)?;
+            }
+            let kept = writer.len();
+            outcome.pairs.push(writer.finish(&name)?);
+            match what {
+                Listed::All => (change.trained, change.pairs) = (kept, Some(name)),
+                Listed::Repeated => change.repeated = Some(name),
+            }
         }
-        change.trained = writer.len();
-        outcome.pairs.push(writer.finish(&name)?);
-        change.pairs = Some(name);
     }
     let numbers: Vec<u8> = forgotten.iter().flat_map(|user| user.to_le_bytes()).collect();
     let before = base.fingerprint().to_string();
@@ -118,6 +124,7 @@ pub fn forget(path: impl AsRef<Path>, users: &[String], ctx: &Context) -> Result
         trained: 0,
         held_out: Vec::new(),
         pairs: None,
+        repeated: None,
         sources: Vec::new(),
         options: serde_json::Value::Null,
         ingest: serde_json::Value::Null,

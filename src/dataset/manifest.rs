@@ -131,6 +131,9 @@ pub struct Change {
     /// The file that lists them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pairs: Option<String>,
+    /// The file that lists those of them that were in train before; older appends do not say which.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repeated: Option<String>,
     /// What was appended.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sources: Vec<Source>,

@@ -41,7 +41,7 @@ pub use manifest::{
 };
 pub use open::Dataset;
 pub use pairs::Appended;
-pub(crate) use pairs::PairsWriter;
+pub(crate) use pairs::{Listed, PairsWriter};
 pub use positives::Positives;
 pub(crate) use rewrite::{Outcome, Rewrite, Shape};
 pub use statistics::{DatasetStatistics, Distribution};

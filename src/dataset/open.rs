@@ -10,7 +10,7 @@ use super::exposures::Exposures;
 use super::interactions::Interactions;
 use super::live::{CONTEXTS, EXPOSURES, LiveChunks, record};
 use super::manifest::{Change, Layout, Manifest};
-use super::pairs::{Appended, Pairs};
+use super::pairs::{Appended, Listed, Pairs};
 use super::popularity::Popularity;
 use super::{DatasetError, FORMAT, FORMAT_VERSION, ITEMS, POPULARITY, Part, USERS};
 use crate::storage::{FileRecord, read_manifest};
@@ -187,13 +187,22 @@ impl Dataset {
     /// If a file of pairs is damaged, or gone because the dataset was changed since it was opened.
     pub fn appended_since(&self, fingerprint: &str) -> Result<Option<Appended>, DatasetError> {
         let Some(later) = self.changes_since(fingerprint) else { return Ok(None) };
-        let pairs = later.iter().map(|change| self.pairs_of(change).transpose()).collect::<Vec<_>>();
-        Ok(Some(Appended::new(pairs.into_iter().flatten().collect::<Result<_, _>>()?)))
+        let mut files = Vec::new();
+        for change in later {
+            if let Some(pairs) = self.pairs_of(change, Listed::All)? {
+                files.push((pairs, self.pairs_of(change, Listed::Repeated)?));
+            }
+        }
+        Ok(Some(Appended::new(files)))
     }
 
     /// What a change appended, if anything.
-    pub(super) fn pairs_of(&self, change: &Change) -> Result<Option<Pairs>, DatasetError> {
-        let Some(name) = &change.pairs else { return Ok(None) };
+    pub(super) fn pairs_of(&self, change: &Change, what: Listed) -> Result<Option<Pairs>, DatasetError> {
+        let name = match what {
+            Listed::All => &change.pairs,
+            Listed::Repeated => &change.repeated,
+        };
+        let Some(name) = name else { return Ok(None) };
         let record = record(&self.path, &self.manifest.files, name)?;
         Pairs::open(&self.path, record, (self.users.len(), self.items.len())).map(Some)
     }

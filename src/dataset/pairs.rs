@@ -5,9 +5,10 @@ use std::collections::BinaryHeap;
 use std::path::Path;
 
 use rkyv::{Archive, Serialize};
+use roaring::RoaringBitmap;
 
 use super::DatasetError;
-use super::interactions::are_lists;
+use super::interactions::{Interactions, are_lists};
 use crate::storage::{Archived, CheckedFile, CheckedWriter, Column, FileRecord, StorageError, write_root};
 
 const KIND: &str = "pairs";
@@ -33,9 +34,19 @@ struct PairsRoot {
     pairs: u64,
 }
 
-/// The name of the file of change `number` as written by that of the files with the number `generation`.
-pub(super) fn name(number: u32, generation: u32) -> String {
-    format!("{FOLDER}/{number:06}.{generation:06}.pairs")
+/// What a file lists of the train interactions that an append added rows to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Listed {
+    /// All of them.
+    All,
+    /// Those that were in train before.
+    Repeated,
+}
+
+/// The name of a file of change `number` as written by that of the files with the number `generation`.
+pub(super) fn name(number: u32, generation: u32, what: Listed) -> String {
+    let what = if what == Listed::Repeated { "repeated." } else { "" };
+    format!("{FOLDER}/{number:06}.{generation:06}.{what}pairs")
 }
 
 /// Writes pairs as they come, ascending. Memory: one chunk, and the index of chunks.
@@ -149,17 +160,18 @@ impl Pairs {
 
 /// The train interactions that rows were appended to since a moment in a dataset's history. Read in place.
 pub struct Appended {
-    files: Vec<Pairs>,
+    /// Of each append, and which of them it found in train.
+    files: Vec<(Pairs, Option<Pairs>)>,
 }
 
 impl Appended {
-    pub(super) fn new(files: Vec<Pairs>) -> Self {
+    pub(super) fn new(files: Vec<(Pairs, Option<Pairs>)>) -> Self {
         Self { files }
     }
 
     /// Pairs, those that several appends added rows to counted once for each.
     pub fn len(&self) -> u64 {
-        self.files.iter().map(Pairs::len).sum()
+        self.files.iter().map(|(pairs, _)| pairs.len()).sum()
     }
 
     /// Whether there are none.
@@ -170,7 +182,43 @@ impl Appended {
     /// Dense users and items, ascending by user and then by item, each pair once. O(pairs · log appends) in all; nothing is
     /// loaded.
     pub fn pairs(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
-        let mut sources: Vec<_> = self.files.iter().map(Pairs::iter).collect();
+        self.firsts().map(|(pair, _)| pair)
+    }
+
+    /// Those of [`Appended::pairs`] that were not in train at that moment.
+    pub fn arrivals(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
+        let repeated = self.files.iter().map(|(_, repeated)| repeated.iter().flat_map(Pairs::iter).peekable());
+        let mut repeated: Vec<_> = repeated.collect();
+        // What the first append that lists a pair found in train had been there before all of them.
+        self.firsts().filter_map(move |(pair, at)| {
+            let found = &mut repeated[at];
+            while found.next_if(|other| *other < pair).is_some() {}
+            (found.peek() != Some(&pair)).then_some(pair)
+        })
+    }
+
+    /// Users who had no train interactions at that moment, and have some since.
+    pub(crate) fn new_users(&self, train: &Interactions) -> RoaringBitmap {
+        let mut all = RoaringBitmap::new();
+        let mut at = (u32::MAX, 0);
+        let mut arrivals = self.arrivals();
+        loop {
+            let next = arrivals.next();
+            match next {
+                Some((user, _)) if user == at.0 => at.1 += 1,
+                next => {
+                    let is_new = at.1 > 0 && train.user(at.0).items.len() == at.1;
+                    all.extend(is_new.then_some(at.0));
+                    let Some((user, _)) = next else { return all };
+                    at = (user, 1);
+                }
+            }
+        }
+    }
+
+    /// The pairs, and the first append that lists each.
+    fn firsts(&self) -> impl Iterator<Item = ((u32, u32), usize)> + '_ {
+        let mut sources: Vec<_> = self.files.iter().map(|(pairs, _)| pairs.iter()).collect();
         let mut next: BinaryHeap<Reverse<((u32, u32), usize)>> = BinaryHeap::new();
         next.extend(sources.iter_mut().enumerate().filter_map(|(at, s)| Some(Reverse((s.next()?, at)))));
         let mut last = None;
@@ -179,7 +227,7 @@ impl Appended {
                 let Reverse((pair, at)) = next.pop()?;
                 next.extend(sources[at].next().map(|pair| Reverse((pair, at))));
                 if last.replace(pair) != Some(pair) {
-                    return Some(pair);
+                    return Some((pair, at));
                 }
             }
         })

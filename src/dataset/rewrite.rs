@@ -9,7 +9,7 @@ use super::dictionary::{DictionaryWriter, IdGatherer};
 use super::live::{CONTEXTS, EXPOSURES, LiveChunks, Stream};
 use super::manifest::{Change, Columns, ContextSummary, Layout, Manifest, Source};
 use super::open::Dataset;
-use super::pairs::{self, PairsWriter};
+use super::pairs::{self, Listed, PairsWriter};
 use super::{ContextTable, DatasetError, FORMAT, FORMAT_VERSION, POPULARITY, Part, popularity};
 use crate::storage::{
     FileRecord, create_folder, read_manifest, remove_file, remove_folder, replace_manifest, sync_folder, sync_tree,
@@ -232,9 +232,9 @@ impl<'a> Rewrite<'a> {
         Ok(IdGatherer::new(DictionaryWriter::create(&self.folder.join(name), self.base.manifest().hash_seed)?))
     }
 
-    /// The file that lists what change `number` of the content appended, and its name.
-    pub(crate) fn pairs(&mut self, number: u32) -> Result<(PairsWriter, String), DatasetError> {
-        let name = pairs::name(number, self.generation);
+    /// A file that lists what change `number` of the content appended, and its name.
+    pub(crate) fn pairs(&mut self, number: u32, what: Listed) -> Result<(PairsWriter, String), DatasetError> {
+        let name = pairs::name(number, self.generation, what);
         let path = self.base.path().join(&name);
         create_folder(&self.base.path().join(pairs::FOLDER))?;
         // One that an interrupted change left.

@@ -1,6 +1,7 @@
 //! Checks of a dataset beyond those of opening it.
 
 use super::open::Dataset;
+use super::pairs::{Listed, Pairs};
 use super::{DatasetError, Part};
 use crate::context::{Context, Unit};
 
@@ -85,11 +86,13 @@ impl Dataset {
         Ok(())
     }
 
-    /// What was appended is in train.
+    /// What was appended is in train, and what of it was there before is among it.
     fn verify_appended(&self, ctx: &Context) -> Result<(), DatasetError> {
         for change in &self.manifest().changes {
             ctx.check()?;
-            let Some(pairs) = self.pairs_of(change)? else { continue };
+            let Some(pairs) = self.pairs_of(change, Listed::All)? else { continue };
+            let repeated = self.pairs_of(change, Listed::Repeated)?;
+            let mut repeated = repeated.iter().flat_map(Pairs::iter).peekable();
             for (at, (user, item)) in pairs.iter().enumerate() {
                 if at.is_multiple_of(1 << 16) {
                     ctx.check()?;
@@ -100,6 +103,13 @@ impl Dataset {
                         "change {number} appended item {item} to user {user}, but train does not have it"
                     )));
                 }
+                repeated.next_if_eq(&(user, item));
+            }
+            if let Some((user, item)) = repeated.next() {
+                let number = change.number;
+                return Err(self.inconsistent(format!(
+                    "change {number} lists item {item} of user {user} as repeated, but not as appended"
+                )));
             }
         }
         Ok(())

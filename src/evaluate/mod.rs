@@ -231,8 +231,9 @@ fn evaluate_keeping(
     let subject = Subject { beyond: beyond.as_ref(), ..subject };
     let begun = Instant::now();
     let (measured, more) = measure(&subject, ctx)?;
+    let who = if others.is_empty() { "the model" } else { "one of the models" };
     let of_it = notes::of(&aligned, dataset, options.part).into_iter().map(|note| format!("the model {note}"));
-    let mut notes: Vec<String> = of_it.chain(notes::later(cases, options, "the model")).chain(more).collect();
+    let mut notes: Vec<String> = of_it.chain(notes::later(cases, options, who)).chain(more).collect();
     let flattered = notes::flattered(dataset, options.part, dataset.fingerprint());
     notes.extend(flattered.filter(|_| !options.baselines.is_empty()).map(|why| format!("the baselines are {why}")));
     notes.extend(options.attributes.iter().flat_map(|attributes| attributes.notes()));

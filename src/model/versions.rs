@@ -52,25 +52,22 @@ pub fn versions(path: impl AsRef<Path>) -> Result<Vec<ModelVersion>, ModelError>
     Ok(all)
 }
 
-/// Makes version `to` of the model at `path` the current one, or else the newest that is older than the current one.
+/// Makes version `to` of the model at `path` the current one, or else the one that the current one was updated from, or
+/// else the newest that is older: after an update that was rolled back there may be one between that nobody wants.
 /// Nothing is removed, and whoever has a version open is undisturbed. The version is checked first, every byte of it.
 ///
 /// # Errors
 /// If there is no model or no such version, it is damaged, or another process is writing the model.
 pub fn rollback(path: impl AsRef<Path>, to: Option<u32>) -> Result<ModelVersion, ModelError> {
     let path = path.as_ref();
-    let current = current_of(path)?;
+    current_of(path)?;
     let lock = VersionsLock::take(path)?;
-    let there = there_are(path)?;
-    let to = match to {
-        Some(to) => to,
-        None => there
-            .iter()
-            .rev()
-            .find(|number| **number < current)
-            .copied()
-            .ok_or_else(|| ModelError::NothingOlder { model: path.to_path_buf(), current, there: there.clone() })?,
-    };
+    let manifest: ModelManifest = read_manifest(path, FORMAT, MODEL_FORMAT_VERSION)?;
+    let (current, there) = (manifest.model_version, there_are(path)?);
+    let parent = manifest.updated_from.filter(|parent| there.contains(parent));
+    let older = || there.iter().rev().find(|number| **number < current).copied();
+    let to = to.or(parent).or_else(older);
+    let to = to.ok_or_else(|| ModelError::NothingOlder { model: path.to_path_buf(), current, there: there.clone() })?;
     let model = Model::open_version(path, to)?;
     lock.make_current(to)?;
     Ok(described(model.manifest(), to))

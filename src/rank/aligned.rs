@@ -32,19 +32,9 @@ pub(crate) struct Known {
 impl Known {
     fn new(scorer: &dyn Scorer, dataset: &Dataset) -> Result<Self, RankError> {
         let first = scorer.users() as u32;
-        let mut but = RoaringBitmap::new();
         let appended = scorer.learnt_from().map(|then| dataset.appended_since(then)).transpose()?.flatten();
-        let mut user = (u32::MAX, 0);
-        let all_new = |(user, pairs): (u32, usize)| user < first && dataset.train().user(user).items.len() == pairs;
-        for (next, _) in appended.iter().flat_map(|appended| appended.pairs()) {
-            if next == user.0 {
-                user.1 += 1;
-                continue;
-            }
-            but.extend(all_new(user).then_some(user.0));
-            user = (next, 1);
-        }
-        but.extend(all_new(user).then_some(user.0));
+        let mut but = appended.map(|appended| appended.new_users(dataset.train())).unwrap_or_default();
+        but.remove_range(first..);
         Ok(Self { first, but })
     }
 

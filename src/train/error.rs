@@ -125,7 +125,7 @@ pub enum TrainError {
     /// An earlier training to this output was interrupted.
     #[error(
         "{}: an interrupted training of this model left {held} here; run peccary train --resume {} to go on with it, or \
-         pass --restart to remove this and begin anew", folder.display(), model.display()
+         give it up: remove this folder, or train with --restart", folder.display(), model.display()
     )]
     Leftover {
         /// Its folder.
@@ -162,8 +162,8 @@ pub enum TrainError {
     },
     /// The interrupted training was another one.
     #[error(
-        "{}: cannot resume, because something is not what it was: {what}; {remedy}, or begin anew: with the dataset, \
-         --output and --restart", folder.display()
+        "{}: cannot resume, because something is not what it was: {what}; {remedy}, or give it up: remove \
+         this folder, or train with the dataset, --output and --restart", folder.display()
     )]
     Changed {
         /// The folder of the interrupted training.

@@ -14,6 +14,8 @@ struct Row {
     event: Event,
     part: Part,
     new: bool,
+    /// Whether the pair was in train before.
+    was_train: bool,
 }
 
 /// Bytes of a row while a user is merged, and its share of the blocks being filled and written.
@@ -81,7 +83,8 @@ impl<'a> Join<'a> {
             let codes = contexts.map(|contexts| contexts.user(self.base.train(), user)).unwrap_or_default();
             for (i, event) in events(&rows.chunk(index).user(at)) {
                 let context = codes.get(i).map_or(0, |code| code.to_native());
-                self.rows.push(Row { event: Event { context, ..event }, part, new: false });
+                let event = Event { context, ..event };
+                self.rows.push(Row { event, part, new: false, was_train: part == Part::Train });
             }
         }
         if let Some(exposures) = self.base.exposures() {
@@ -101,7 +104,8 @@ impl<'a> Join<'a> {
                 let context = code.zip(self.contexts).map_or(0, |(code, contexts)| contexts.numbers[code]);
                 let number = self.events.numbers.get(usize::from(event.event)).copied().unwrap_or_default();
                 let item = self.items[event.item as usize];
-                self.rows.push(Row { event: Event { item, context, event: number, ..event }, part, new: true });
+                let event = Event { item, context, event: number, ..event };
+                self.rows.push(Row { event, part, new: true, was_train: false });
             }
         }
         if let Some(exposures) = self.piece.exposures() {
@@ -165,15 +169,24 @@ impl<'a> Join<'a> {
         let later = if rank(&new.event) > rank(&old.event) { new.event } else { old.event };
         let weight = (f64::from(old.event.weight) + f64::from(new.event.weight)).min(f64::from(f32::MAX)) as f32;
         let count = old.event.count.saturating_add(new.event.count);
-        Row { event: Event { weight, count, ..later }, part: old.part, new: true }
+        Row { event: Event { weight, count, ..later }, new: true, ..old }
     }
 
-    /// Ends the user, number `user` of the whole dataset, in `block`; train interactions that the log has go to `pairs`.
-    pub(super) fn write(&self, user: u32, block: &mut UserBlock, pairs: &mut PairsWriter) -> Result<(), IngestError> {
+    /// Ends the user, number `user` of the whole dataset, in `block`; train interactions that the log has go to `pairs`,
+    /// and to `repeated` where they were there before.
+    pub(super) fn write(
+        &self,
+        user: u32,
+        block: &mut UserBlock,
+        (pairs, repeated): (&mut PairsWriter, &mut PairsWriter),
+    ) -> Result<(), IngestError> {
         for row in &self.rows {
             block.push(row.part, row.event);
             if row.new && row.part == Part::Train {
                 pairs.push(user, row.event.item)?;
+                if row.was_train {
+                    repeated.push(user, row.event.item)?;
+                }
             }
         }
         self.shown.iter().for_each(|item| block.expose(*item));

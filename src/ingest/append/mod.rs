@@ -19,8 +19,8 @@ use super::spill::TempSpace;
 use super::split::Split;
 use crate::context::{Context, Unit};
 use crate::dataset::{
-    APPEND, Change, ChangeKind, Columns, Dataset, DatasetError, DatasetLock, Manifest, Outcome, Part, Rewrite, Shape,
-    check_memory, read_dataset_manifest,
+    APPEND, Change, ChangeKind, Columns, Dataset, DatasetError, DatasetLock, Listed, Manifest, Outcome, Part, Rewrite,
+    Shape, check_memory, read_dataset_manifest,
 };
 use crate::storage::{fingerprint, remove_folder, return_large_buffers};
 use join::Join;
@@ -226,7 +226,8 @@ impl Append<'_> {
         let (known, new) = number_users(base, piece, &mut user_file, &space, ctx)?;
         let n_items = base.items().len() + item_file.len();
         let most = most_rows(&shape, ctx);
-        let (mut pairs, name) = rewrite.pairs(self.number)?;
+        let (mut pairs, name) = rewrite.pairs(self.number, Listed::All)?;
+        let (mut repeated, name_of_repeated) = rewrite.pairs(self.number, Listed::Repeated)?;
         let (user_names, item_names) = (rewrite.file("users.dict").1, rewrite.file("items.dict").1);
         let mut join = Join::new(base, piece, self.stated, items, &events, contexts.as_ref(), most);
         let stage = ctx.stage("merging", Some(base.users().len().into()), Unit::Users);
@@ -254,7 +255,7 @@ impl Append<'_> {
                     next = known.next()?;
                 }
                 join.merge()?;
-                join.write(user, rewrite.block(join.is_large())?, &mut pairs)?;
+                join.write(user, rewrite.block(join.is_large())?, (&mut pairs, &mut repeated))?;
             }
             base.let_go_of(index);
         }
@@ -267,7 +268,7 @@ impl Append<'_> {
             join.clear();
             join.add_piece(numbered);
             join.merge()?;
-            join.write(user, rewrite.block(join.is_large())?, &mut pairs)?;
+            join.write(user, rewrite.block(join.is_large())?, (&mut pairs, &mut repeated))?;
             user += 1;
         }
         drop((stage, known, new));
@@ -285,6 +286,7 @@ impl Append<'_> {
         outcome.sources.extend(added.sources.iter().cloned());
         let trained = pairs.len();
         outcome.pairs.push(pairs.finish(&name)?);
+        outcome.pairs.push(repeated.finish(&name_of_repeated)?);
         let fingerprints = [before.fingerprint.as_bytes(), added.fingerprint.as_bytes()];
         let names = added.events.iter().map(String::as_bytes);
         let how: &[u8] = if self.stated { b"append, parts stated" } else { b"append" };
@@ -301,6 +303,7 @@ impl Append<'_> {
             trained,
             held_out: base.parts().map(|(part, _)| part).filter(|part| *part != Part::Train && trained > 0).collect(),
             pairs: Some(name),
+            repeated: Some(name_of_repeated),
             sources: added.sources.clone(),
             options: added.options.clone(),
             ingest: added.ingest.clone(),

@@ -128,9 +128,15 @@ pub fn update(
     // What does not fit is refused before it is made.
     plan_beside(Selection::bytes(dataset.users().len(), appended.len()), dataset, config, ctx)?;
     let selection = Selection::new(&appended, dataset, options.replay);
+    let warm = Warm::new(&model, dataset, config, (selection, &appended), ctx)?;
     drop(appended);
-    let warm = Warm::new(&model, dataset, config, selection, ctx)?;
     let mut plan = plan_beside(warm.bytes(), dataset, config, ctx)?;
+    if model.manifest().calibration.is_some() {
+        ctx.message(&format!(
+            "the calibration of version {} is of its own scores and does not go along; fit one anew by peccary calibrate",
+            model.version()
+        ));
+    }
     plan.check_room(version.path(), path, false, ctx)?;
     // Those that an epoch trains on.
     plan.counts.interactions = warm.selection.expected(dataset.train().len());

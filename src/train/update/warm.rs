@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::Selection;
 use crate::context::{Context, Interrupted};
-use crate::dataset::Dataset;
+use crate::dataset::{Appended, Dataset};
 use crate::fold::{Folded, Folding};
 use crate::model::{Model, stride_of};
 use crate::train::TrainConfig;
@@ -79,20 +79,22 @@ impl<'a> Warm<'a> {
         model: &'a Model,
         dataset: &Dataset,
         config: &TrainConfig,
-        selection: Selection,
+        (selection, appended): (Selection, &Appended),
         ctx: &Context,
     ) -> Result<Self, Interrupted> {
         let train = dataset.train();
         let (known_users, known_items) = (model.users().rows() as u32, model.items().rows() as u32);
         let stride = stride_of(model.users().width());
         let room = (ctx.memory().0 / MEMORY / (stride as u64 * 4)) as usize;
-        let cold_user = |user: u32| user >= known_users || train.user(user).items.len() == selection.of(user).len();
+        // A pair that was in train before says that the model knows both.
+        let new_users = appended.new_users(train);
+        let cold_user = |user: u32| user >= known_users || new_users.contains(user);
         let forgotten: Vec<u32> = dataset.users().forgotten().take_while(|user| *user < known_users).collect();
 
         // New interactions by item: those of an item that has no others make its row.
         let mut counts = vec![0u32; dataset.items().len() as usize];
         let pairs = || (0..dataset.users().len()).flat_map(|u| selection.of(u).iter().map(move |item| (*item, u)));
-        pairs().for_each(|(item, _)| counts[item as usize] += 1);
+        appended.arrivals().for_each(|(_, item)| counts[item as usize] += 1);
         let popularity = |item: u32| dataset.popularity()[item as usize].to_native();
         let is_cold = |item: u32| counts[item as usize] > 0 && counts[item as usize] >= popularity(item);
         let most = (ctx.memory().0 / MEMORY / 8) as usize;
