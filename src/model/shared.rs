@@ -17,6 +17,7 @@ const STRIP: usize = 4 << 20;
 pub(crate) struct SharedTable {
     /// Before the map, so that it is dropped before.
     _in_use: Option<InUse>,
+    /// Reached through `base` alone: a reference to what it maps would end what others may do by that.
     map: MmapMut,
     /// The file that the rows are in, if they are: without a name, so that it goes with the process.
     file: Option<File>,
@@ -74,14 +75,15 @@ impl SharedTable {
 
     /// All rows, while nobody else has the table.
     pub(crate) fn as_mut_slice(&mut self) -> &mut [f32] {
-        let len = self.rows * self.stride;
-        &mut bytemuck::cast_slice_mut(&mut self.map[..])[..len]
+        // SAFETY: the map has so many floats, aligned to a page; `&mut self` rules out that anyone else reaches them.
+        unsafe { std::slice::from_raw_parts_mut(self.base, self.rows * self.stride) }
     }
 
     /// The table and all its rows for reading, while nobody trains: `&mut` rules out that a kernel runs.
     pub(crate) fn at_rest(&mut self) -> (&Self, &[f32]) {
         let this: &Self = self;
-        (this, &bytemuck::cast_slice(&this.map[..])[..this.rows * this.stride])
+        // SAFETY: as above; as long as the slice lives, `&mut self` is lent, so that no kernel writes.
+        (this, unsafe { std::slice::from_raw_parts(this.base, this.rows * this.stride) })
     }
 
     /// Whether the rows are in a file.
