@@ -81,7 +81,7 @@ mod tests {
         let shown = cut(&id);
         assert!(shown.starts_with("éé") && shown.contains("(10003 letters)") && shown.ends_with("éend"), "{shown}");
         assert!(shown.chars().count() < 200);
-        assert_eq!(cut(&format!("--user {id}: no such")).split(' ').last(), Some("such"));
+        assert!(cut(&format!("--user {id}: no such")).ends_with("end: no such"));
         assert_eq!(one_line(&id), shown);
         assert!(matches!(cut("a path /of/some/length"), Cow::Borrowed(_)));
     }

@@ -109,8 +109,8 @@ mod tests {
 
     /// Twice reads 16 bfloat16 of `halves`, adds `a`, and stores them rounded; and one bare bfloat16 in front of them.
     unsafe fn run_halves<V: Lanes>(halves: &mut Halves, a: &Row, seeds: &[u32; 16]) {
-        // SAFETY: as above.
         let mut a = *a;
+        // SAFETY: as above.
         unsafe {
             let mut noise = V::noise(seeds);
             let row = halves.0.as_mut_ptr();
