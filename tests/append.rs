@@ -381,6 +381,36 @@ fn an_append_says_what_it_added_and_inspect_shows_it() {
 }
 
 #[test]
+fn who_arrives_is_told_from_who_comes_back() {
+    let bench = Bench::new();
+    let base = bench.fingerprint();
+    // dora is new, and so is a pair of anna's with an item of before; then both come back, and emil comes.
+    bench.write("one.csv", "user,item,time\ndora,rye,9\ndora,oat,9\nanna,new,9\n");
+    bench.run(&["ingest", "--append", "d.pec", "one.csv"]);
+    let between = bench.fingerprint();
+    bench.write("two.csv", "user,item,time\ndora,rye,10\nanna,new,10\nemil,oat,10\n");
+    bench.run(&["ingest", "--append", "d.pec", "two.csv"]);
+    let now = bench.fingerprint();
+    let arrivals = |then: &str| {
+        let dataset = Dataset::open(bench.path("d.pec")).unwrap();
+        let named = |(user, item)| (dataset.users().id(user).unwrap().into(), dataset.items().id(item).unwrap().into());
+        let appended = dataset.appended_since(then).unwrap().unwrap();
+        let all: BTreeSet<(String, String)> = appended.arrivals().map(named).collect();
+        assert_eq!(appended.arrivals().count(), all.len(), "each once");
+        all
+    };
+    let pairs = |of: &[(&str, &str)]| of.iter().map(|(u, i)| (u.to_string(), i.to_string())).collect::<BTreeSet<_>>();
+    let late = pairs(&[("emil", "oat")]);
+    let all = pairs(&[("dora", "rye"), ("dora", "oat"), ("anna", "new"), ("emil", "oat")]);
+    assert_eq!((arrivals(&base), arrivals(&between), arrivals(&now)), (all, late.clone(), pairs(&[])));
+    // That stays so when files are written anew.
+    bench.run(&["compact", "d.pec"]);
+    bench.run(&["forget", "d.pec", "--user", "dora"]);
+    assert_eq!((arrivals(&base), arrivals(&between)), (pairs(&[("anna", "new"), ("emil", "oat")]), late));
+    bench.run(&["verify", "d.pec"]);
+}
+
+#[test]
 fn what_cannot_be_kept_true_is_refused() {
     let bench = Bench::new();
     bench.write("more.csv", "user,item,time\ncarl,rye,9\n");

@@ -311,6 +311,15 @@ fn who_has_learnt_what_came_after_the_test_is_said_to_be_flattered() {
         String::from_utf8_lossy(&made.get_output().stdout).contains("flattered")
     };
     assert!(!said(&model), "it has not learnt from what was appended");
+    // Train rows once more flatter nobody.
+    let again = grown.path("again");
+    peccary(&["ingest", &grown.first, "--output", &again, "--split", "random:0.2", "--quiet"]).assert().success();
+    peccary(&["ingest", "--append", &again, &grown.first, "--quiet"]).assert().success();
+    let opened = Dataset::open(&again).unwrap();
+    let change = &opened.manifest().changes[0];
+    assert!(change.repeats > 0 && change.repeats == change.trained && change.held_out.is_empty(), "{change:?}");
+    let appended = opened.appended_since(&change.before).unwrap().unwrap();
+    assert_eq!((appended.arrivals().count(), appended.pairs().count() as u64), (0, change.repeats));
     peccary(&["update", &model, &dataset, "--epochs", "1", "--quiet"]).assert().success();
     assert!(said(&model));
     let beside = peccary(&["compare", &model, "popularity", &dataset]).assert().success();

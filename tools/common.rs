@@ -153,13 +153,12 @@ pub fn fail(error: &anyhow::Error, json: bool) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let text = causes(error);
-    let text = cut(&text);
     if json {
         print_json_error(&text);
     }
     let code = exit_code(error);
     let lead = if code == INTERRUPTED { "" } else { "error: " };
-    let _ = writeln!(io::stderr(), "{lead}{}", printable(&text));
+    let _ = writeln!(io::stderr(), "{lead}{}", printable(&cut(&text)));
     ExitCode::from(code)
 }
 

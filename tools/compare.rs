@@ -116,9 +116,8 @@ fn summary(comparison: &Comparison, [a, b]: &[String; 2]) -> String {
         })
     };
     let sure = |verdict: Verdict| {
-        let flattered = comparison.notes.iter().any(|note| note.contains("is flattered"));
-        let but = if flattered { "; not a fair comparison, see the notes" } else { "" };
-        format!("; told by {} of {} metrics{but}", told(verdict).len(), comparison.metrics.len())
+        let (telling, all) = (told(verdict).len(), comparison.metrics.len());
+        format!("; told by {telling} of {all} metrics") + unfair(comparison)
     };
     match comparison.verdict {
         Verdict::A => by(&told(Verdict::A), a, b) + &sure(Verdict::A),
@@ -128,16 +127,22 @@ fn summary(comparison: &Comparison, [a, b]: &[String; 2]) -> String {
                 "each is better by some metrics: {a} by {}; {b} by {}",
                 list(&told(Verdict::A)),
                 list(&told(Verdict::B))
-            )
+            ) + unfair(comparison)
         }
         Verdict::CannotBeTold => {
             format!(
                 "it cannot be told which is better: no difference {} is significant at 95 % on these {} users",
                 beyond(comparison.margin),
                 grouped(comparison.users)
-            )
+            ) + unfair(comparison)
         }
     }
+}
+
+/// That only one of the two has learnt what came after the held-out part.
+fn unfair(comparison: &Comparison) -> &'static str {
+    let flattered = |name: &str| comparison.notes.iter().any(|note| note.starts_with(&format!("{name} is flattered")));
+    if flattered("A") != flattered("B") { "; not a fair comparison, see the notes" } else { "" }
 }
 
 /// Which differences count.

@@ -21,7 +21,7 @@ pub fn one_line(id: &str) -> Cow<'_, str> {
     }
 }
 
-/// `text` with all words cut that are longer than any path or number: ids from logs may have thousands of letters.
+/// `text` with all words cut that are longer than people read: ids from logs may have thousands of letters.
 pub fn cut(text: &str) -> Cow<'_, str> {
     const LONGEST: usize = 300;
     let is_long = |word: &str| word.len() > LONGEST && word.chars().count() > LONGEST;

@@ -42,7 +42,8 @@ pub struct ForgetSummary {
 /// file that did is written anew, and the old one removed. The dense id stays as a hole, without an id and without rows, so
 /// that all others keep theirs; if the user is appended again, that is a new one.
 ///
-/// A process that has the dataset open keeps reading the old files until it closes them. Interrupted before the new manifest
+/// A process that has the dataset open keeps reading the old files until it closes them, but for the lists of appended
+/// pairs, which are opened when they are needed: an update, or ranking an older model, then has to be begun anew. Interrupted before the new manifest
 /// is in place, nothing was forgotten; after that and before the old files are gone, the next change of the dataset removes
 /// them. Memory: 4 bytes an item and part, 12 bytes a forgotten user, and some 32 MiB.
 ///
@@ -105,7 +106,7 @@ pub fn forget(path: impl AsRef<Path>, users: &[String], ctx: &Context) -> Result
             outcome.pairs.push(writer.finish(&name)?);
             match what {
                 Listed::All => (change.trained, change.pairs) = (kept, Some(name)),
-                Listed::Repeated => change.repeated = Some(name),
+                Listed::Repeated => (change.repeats, change.repeated) = (kept, Some(name)),
             }
         }
     }
@@ -124,6 +125,7 @@ pub fn forget(path: impl AsRef<Path>, users: &[String], ctx: &Context) -> Result
         trained: 0,
         held_out: Vec::new(),
         pairs: None,
+        repeats: 0,
         repeated: None,
         sources: Vec::new(),
         options: serde_json::Value::Null,

@@ -131,7 +131,10 @@ pub struct Change {
     /// The file that lists them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pairs: Option<String>,
-    /// The file that lists those of them that were in train before; older appends do not say which.
+    /// How many of those were in train before.
+    #[serde(default)]
+    pub repeats: u64,
+    /// The file that lists them; older appends do not say which.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repeated: Option<String>,
     /// What was appended.

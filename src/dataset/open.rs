@@ -172,12 +172,13 @@ impl Dataset {
         at.or_else(|| (self.fingerprint() == fingerprint).then_some(changes.len())).map(|at| changes.split_at(at))
     }
 
-    /// How many train interactions rows were appended to until the dataset had `fingerprint`, while the held-out `part` was
-    /// there already; `None` where there were none. Who has learnt from them knows what came after `part`.
+    /// How many interactions were appended to train until the dataset had `fingerprint`, while the held-out `part` was there
+    /// already; `None` where there were none. Who has learnt from them knows what came after `part`.
     pub(crate) fn trained_behind(&self, part: Part, fingerprint: &str) -> Option<u64> {
         let (until, _) = self.split_changes(fingerprint)?;
-        let trained = until.iter().filter(|change| change.held_out.contains(&part)).map(|change| change.trained).sum();
-        Some(trained).filter(|trained| *trained > 0)
+        let behind = until.iter().filter(|change| change.held_out.contains(&part));
+        let arrived = behind.map(|change| change.trained.saturating_sub(change.repeats)).sum();
+        Some(arrived).filter(|arrived| *arrived > 0)
     }
 
     /// Which train interactions rows were appended to since the dataset had `fingerprint`, which a model remembers. `None`

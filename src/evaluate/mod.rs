@@ -231,7 +231,7 @@ fn evaluate_keeping(
     let subject = Subject { beyond: beyond.as_ref(), ..subject };
     let begun = Instant::now();
     let (measured, more) = measure(&subject, ctx)?;
-    let who = if others.is_empty() { "the model" } else { "one of the models" };
+    let who = if others.len() < 2 { "the model" } else { "one of the models" };
     let of_it = notes::of(&aligned, dataset, options.part).into_iter().map(|note| format!("the model {note}"));
     let mut notes: Vec<String> = of_it.chain(notes::later(cases, options, who)).chain(more).collect();
     let flattered = notes::flattered(dataset, options.part, dataset.fingerprint());

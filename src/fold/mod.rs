@@ -20,6 +20,7 @@ mod tests;
 use descend::descend;
 use objective::Objective;
 
+use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
@@ -110,7 +111,7 @@ impl Folding {
     ///
     /// O((|P| + negatives) × width) for each of 16 looks at the gradient at most (8 with hinges, 48 with CCL), for 2048
     /// negatives; with losses over lists, hinge and WARP |P| × negatives terms are looked at besides, about 16,384 of them
-    /// for up to 64 positives, and 65,536 for up to 1,024.
+    /// for up to 64 positives, 65,536 for up to 1,024, and 64 a positive beyond.
     pub(crate) fn row<'a>(
         &self,
         positives: &[u32],
@@ -141,12 +142,14 @@ impl Folding {
             let each = (rows / count.max(1)).max(EACH_AT_LEAST);
             (each * count, each, None)
         };
-        let negatives = self.draw(positives, all, drawn, seed)?;
+        let mut negatives = self.draw(positives, all, drawn, seed)?;
+        if groups.is_some_and(|groups| groups > 1) {
+            // Those of a small catalogue ascend: each group is to have some of everywhere.
+            negatives.shuffle(&mut Xoshiro256PlusPlus::seed_from_u64(!seed));
+        }
         if count == 0 {
             return None;
         }
-        // Where nearly all items are positives there are fewer.
-        let each = groups.map_or(each, |groups| negatives.len() / groups);
         let stride = stride_of(self.width);
         let mut gathered = Vec::with_capacity((count + negatives.len()) * stride);
         positives.iter().chain(&negatives).for_each(|index| gathered.extend_from_slice(&row(*index)[..stride]));
@@ -173,7 +176,7 @@ impl Folding {
         factors.iter_mut().for_each(|x| *x *= to / norm);
     }
 
-    /// So many of `0..all` that are no positives, uniformly, with repeats; all of them once where there are no more.
+    /// So many of `0..all` that are no positives, uniformly, with repeats; all of them about as often where there are no more.
     fn draw(&self, positives: &[u32], all: u32, wanted: usize, seed: u64) -> Option<Vec<u32>> {
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
         let allowed = |index: &u32| self.allow_positives || positives.binary_search(index).is_err();

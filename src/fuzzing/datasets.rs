@@ -173,6 +173,8 @@ fn use_all(dataset: &Dataset, folder: &Folder, input: &[u8]) {
     for change in &dataset.manifest().changes {
         if let Ok(Some(appended)) = dataset.appended_since(&change.before) {
             let inside = |(user, item)| user < dataset.users().len() && item < dataset.items().len();
+            assert!(appended.arrivals().count() <= appended.pairs().count());
+            let _ = appended.new_users(dataset.train());
             assert!(appended.pairs().all(inside) && appended.pairs().count() as u64 <= appended.len());
         }
     }

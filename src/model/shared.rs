@@ -49,8 +49,8 @@ impl SharedTable {
                 (map, Some(file))
             }
         };
-        let base = map.as_mut_ptr().cast();
         let in_use = file.as_ref().zip(folder).map(|(file, folder)| InUse::new(&map, file, folder));
+        let base = map.as_mut_ptr().cast();
         Ok(Self { _in_use: in_use, map, file, base, rows, stride })
     }
 
@@ -157,8 +157,8 @@ impl SharedTable {
     }
 
     fn range(&self, rows: Range<usize>) -> Range<usize> {
-        let row = self.stride * 4;
-        (rows.start * row).min(self.map.len())..(rows.end * row).min(self.map.len())
+        let (row, all) = (self.stride * 4, self.rows * self.stride * 4);
+        (rows.start * row).min(all)..(rows.end * row).min(all)
     }
 }
 

@@ -78,7 +78,14 @@ impl<'a> Aligned<'a> {
     /// # Errors
     /// If it does not know all users and items.
     pub(crate) fn check_whole(&self, dataset: &Dataset) -> Result<(), RankError> {
-        if self.knows_all() { Ok(()) } else { Err(shape(self.scorer, dataset)) }
+        match shape(self.scorer, dataset) {
+            _ if self.knows_all() => Ok(()),
+            RankError::Shape { items, dataset_users, dataset_items, .. } => {
+                let users = self.known.count() as usize;
+                Err(RankError::Shape { users, items, dataset_users, dataset_items })
+            }
+            other => Err(other),
+        }
     }
 
     /// The users whom the scorer knows.

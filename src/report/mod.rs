@@ -96,18 +96,18 @@ pub fn report(
     let part = dataset.and_then(|dataset| part(dataset, options));
     if let (Some(dataset), Some(part)) = (dataset, part) {
         model.check_dataset(dataset)?;
-        let mut fitting: Vec<&dyn Scorer> = Vec::new();
+        let mut fitting = Vec::new();
         for (model, name) in models.iter().zip(&names) {
             match model.check_dataset(dataset) {
-                Ok(()) => fitting.push(*model),
+                Ok(()) => fitting.push((*model, name)),
                 Err(error) => {
                     ctx.message(&format!("{name} is on the page, but not evaluated: {error}"));
                     left_out.push(name.clone());
                 }
             }
         }
-        let fits = |name: &String| !left_out.contains(name);
-        for (at, (model, name)) in models.iter().zip(&names).filter(|(_, name)| fits(name)).enumerate() {
+        let all: Vec<&dyn Scorer> = fitting.iter().map(|(model, _)| *model as &dyn Scorer).collect();
+        for (at, (model, name)) in fitting.iter().enumerate() {
             let options = EvaluateOptions {
                 part,
                 k: if options.k.is_empty() { Protocol::Full.cut_offs(dataset) } else { options.k.clone() },
@@ -118,8 +118,8 @@ pub fn report(
             };
             // Baselines depend on the dataset alone.
             let options = if at == 0 { options } else { EvaluateOptions { baselines: Vec::new(), ..options } };
-            let evaluation = evaluate_beside((*model, &fitting), dataset, &options, ctx)?;
-            evaluations.push((name.clone(), json!(evaluation)));
+            let evaluation = evaluate_beside((*model, &all), dataset, &options, ctx)?;
+            evaluations.push((name.to_string(), json!(evaluation)));
         }
     }
     let page =

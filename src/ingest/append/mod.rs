@@ -284,7 +284,7 @@ impl Append<'_> {
         }
         outcome.events = events.names;
         outcome.sources.extend(added.sources.iter().cloned());
-        let trained = pairs.len();
+        let (trained, repeats) = (pairs.len(), repeated.len());
         outcome.pairs.push(pairs.finish(&name)?);
         outcome.pairs.push(repeated.finish(&name_of_repeated)?);
         let fingerprints = [before.fingerprint.as_bytes(), added.fingerprint.as_bytes()];
@@ -301,8 +301,13 @@ impl Append<'_> {
             interactions: joined.new,
             merged: joined.merged,
             trained,
-            held_out: base.parts().map(|(part, _)| part).filter(|part| *part != Part::Train && trained > 0).collect(),
+            held_out: base
+                .parts()
+                .map(|(part, _)| part)
+                .filter(|part| *part != Part::Train && trained > repeats)
+                .collect(),
             pairs: Some(name),
+            repeats,
             repeated: Some(name_of_repeated),
             sources: added.sources.clone(),
             options: added.options.clone(),
