@@ -141,8 +141,8 @@ fn summary(comparison: &Comparison, [a, b]: &[String; 2]) -> String {
 
 /// That only one of the two has learnt what came after the held-out part.
 fn unfair(comparison: &Comparison) -> &'static str {
-    let flattered = |name: &str| comparison.notes.iter().any(|note| note.starts_with(&format!("{name} is flattered")));
-    if flattered("A") != flattered("B") { "; not a fair comparison, see the notes" } else { "" }
+    let [a, b] = comparison.flattered;
+    if a != b { "; not a fair comparison, see the notes" } else { "" }
 }
 
 /// Which differences count.

@@ -23,7 +23,8 @@ pub fn one_line(id: &str) -> Cow<'_, str> {
 
 /// `text` with all words cut that are longer than people read: ids from logs may have thousands of letters.
 pub fn cut(text: &str) -> Cow<'_, str> {
-    const LONGEST: usize = 300;
+    const LONGEST: usize = 1000;
+    const LEFT: usize = 60;
     let is_long = |word: &str| word.len() > LONGEST && word.chars().count() > LONGEST;
     if !text.split_whitespace().any(is_long) {
         return Cow::Borrowed(text);
@@ -32,9 +33,9 @@ pub fn cut(text: &str) -> Cow<'_, str> {
     for word in text.split_inclusive(char::is_whitespace) {
         if is_long(word) {
             let letters = word.chars().count();
-            out.extend(word.chars().take(LONGEST / 5));
+            out.extend(word.chars().take(LEFT));
             out += &format!("… ({letters} letters) …");
-            out.extend(word.chars().skip(letters - LONGEST / 5));
+            out.extend(word.chars().skip(letters - LEFT));
         } else {
             out += word;
         }

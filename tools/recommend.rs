@@ -189,8 +189,9 @@ fn from_history(args: &Args, model: &Model, globals: &Globals, ctx: &Context) ->
 fn located(error: RecommendError, file: Option<&Path>, lines: &[String]) -> anyhow::Error {
     let (RecommendError::UnknownHistory { items, .. }, Some(file)) = (&error, file) else { return error.into() };
     let first = items.first().and_then(|(id, _)| lines.iter().position(|line| line == id));
-    let place = format!("{}: line {}", file.display(), first.map_or(0, |at| at + 1));
-    anyhow::Error::from(error).context(place)
+    let Some(at) = first else { return error.into() };
+    let name = if file == Path::new("-") { "standard input".into() } else { file.display().to_string() };
+    anyhow::Error::from(error).context(format!("{name}: line {}", at + 1))
 }
 
 /// The lines of a file, or of standard input, without their ends.

@@ -43,7 +43,8 @@ pub struct ForgetSummary {
 /// that all others keep theirs; if the user is appended again, that is a new one.
 ///
 /// A process that has the dataset open keeps reading the old files until it closes them, but for the lists of appended
-/// pairs, which are opened when they are needed: an update, or ranking an older model, then has to be begun anew. Interrupted before the new manifest
+/// pairs, which are opened when they are needed: an update, or ranking an older model, then has to be begun anew.
+/// Interrupted before the new manifest
 /// is in place, nothing was forgotten; after that and before the old files are gone, the next change of the dataset removes
 /// them. Memory: 4 bytes an item and part, 12 bytes a forgotten user, and some 32 MiB.
 ///

@@ -99,6 +99,9 @@ pub struct Comparison {
     pub verdict: Verdict,
     /// Each metric.
     pub metrics: Vec<ComparedMetric>,
+    /// Whether the first, and whether the second, has learnt what came after the held-out part: where only one has, it is no
+    /// fair comparison.
+    pub flattered: [bool; 2],
     /// What is to be said of either beside.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
@@ -133,6 +136,8 @@ pub fn compare(
         notes.map(|note| format!("{name} {note}")).collect::<Vec<_>>()
     };
     let mut notes = [said("A", a), said("B", b)].concat();
+    let flattered =
+        [a, b].map(|one| one.learnt_from().and_then(|then| dataset.trained_behind(options.part, then)).is_some());
     notes.extend(notes::later(&cases, options, "one of them"));
     let slices = &Slices::none(dataset);
     let held = [b.held_bytes(), a.held_bytes()];
@@ -207,6 +212,7 @@ pub fn compare(
         later_users: cases.later,
         verdict,
         metrics,
+        flattered,
         notes,
     })
 }

@@ -179,17 +179,17 @@ pub fn evaluate(
     options: &EvaluateOptions,
     ctx: &Context,
 ) -> Result<Evaluation, EvaluateError> {
-    evaluate_keeping((scorer, &[]), dataset, options, ctx).map(|(evaluation, _)| evaluation)
+    evaluate_keeping((scorer, None), dataset, options, ctx).map(|(evaluation, _)| evaluation)
 }
 
-/// As [`evaluate`], for users whom all of `others` know, too: means over the same users can be held against each other.
+/// As [`evaluate`], for users whom several models `know`: means over the same users can be held against each other.
 pub(crate) fn evaluate_beside(
-    (scorer, others): (&dyn Scorer, &[&dyn Scorer]),
+    (scorer, know): (&dyn Scorer, &Known),
     dataset: &Dataset,
     options: &EvaluateOptions,
     ctx: &Context,
 ) -> Result<Evaluation, EvaluateError> {
-    evaluate_keeping((scorer, others), dataset, options, ctx).map(|(evaluation, _)| evaluation)
+    evaluate_keeping((scorer, Some(know)), dataset, options, ctx).map(|(evaluation, _)| evaluation)
 }
 
 /// As [`evaluate`] by full ranking, and resamples the users for `metric`, whose cut-off is to be among the options':
@@ -203,14 +203,14 @@ pub(crate) fn evaluate_resampled(
     ctx: &Context,
 ) -> Result<(Evaluation, Vec<f32>), EvaluateError> {
     let options = EvaluateOptions { protocol: Protocol::Full, intervals: true, ..options.clone() };
-    let (evaluation, measured) = evaluate_keeping((scorer, &[]), dataset, &options, ctx)?;
+    let (evaluation, measured) = evaluate_keeping((scorer, None), dataset, &options, ctx)?;
     let place = metric.place(&options.k).unwrap_or_default();
     Ok((evaluation, measured.sums.replicates(0, place).into_iter().map(|mean| mean as f32).collect()))
 }
 
 /// As [`evaluate`], and what the scorer's rankings add up to.
 fn evaluate_keeping(
-    (scorer, others): (&dyn Scorer, &[&dyn Scorer]),
+    (scorer, together): (&dyn Scorer, Option<&Known>),
     dataset: &Dataset,
     options: &EvaluateOptions,
     ctx: &Context,
@@ -219,10 +219,7 @@ fn evaluate_keeping(
     let scorer = &aligned;
     options.check(dataset)?;
     let paging = &Paging::begin(scorer, dataset, ctx);
-    let mut known = aligned.known().clone();
-    for other in others {
-        known = known.and(Aligned::new(*other, dataset)?.known());
-    }
+    let known = together.unwrap_or(aligned.known()).clone();
     let cases = &choose(scorer, known, dataset, options, paging, ctx)?;
     let (slices, everybody) = (&Slices::new(dataset, cases, options, ctx)?, &Slices::none(dataset));
     let subject = Subject::new("evaluating", scorer, cases, dataset, options, (paging, slices)).whole();
@@ -231,7 +228,7 @@ fn evaluate_keeping(
     let subject = Subject { beyond: beyond.as_ref(), ..subject };
     let begun = Instant::now();
     let (measured, more) = measure(&subject, ctx)?;
-    let who = if others.len() < 2 { "the model" } else { "one of the models" };
+    let who = if together.is_some() { "one of the models" } else { "the model" };
     let of_it = notes::of(&aligned, dataset, options.part).into_iter().map(|note| format!("the model {note}"));
     let mut notes: Vec<String> = of_it.chain(notes::later(cases, options, who)).chain(more).collect();
     let flattered = notes::flattered(dataset, options.part, dataset.fingerprint());

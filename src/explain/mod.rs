@@ -155,7 +155,8 @@ impl ExplainedNegative {
 /// the user, once; samplers that look up interactions read them all before.
 ///
 /// # Errors
-/// If the model was trained on another dataset, on this one before it changed, or by another version, an id is unknown, the user has no train
+/// If the model was trained on another dataset, on this one before it changed, or by another version, an id is unknown, the
+/// user has no train
 /// interactions, `options` make no sense, what samplers look up does not fit the memory budget, or the operation was
 /// stopped.
 pub fn explain(

@@ -68,7 +68,7 @@ impl<'a> Aligned<'a> {
         scorer.check(dataset)?;
         let (users, items) = (dataset.users().len(), dataset.items().len());
         if scorer.users() > users as usize || scorer.items() > items as usize {
-            return Err(shape(scorer, dataset));
+            return Err(shape(scorer.users(), scorer, dataset));
         }
         Ok(Self { scorer, users, items, known: Known::new(scorer, dataset)? })
     }
@@ -78,14 +78,7 @@ impl<'a> Aligned<'a> {
     /// # Errors
     /// If it does not know all users and items.
     pub(crate) fn check_whole(&self, dataset: &Dataset) -> Result<(), RankError> {
-        match shape(self.scorer, dataset) {
-            _ if self.knows_all() => Ok(()),
-            RankError::Shape { items, dataset_users, dataset_items, .. } => {
-                let users = self.known.count() as usize;
-                Err(RankError::Shape { users, items, dataset_users, dataset_items })
-            }
-            other => Err(other),
-        }
+        if self.knows_all() { Ok(()) } else { Err(shape(self.known.count() as usize, self.scorer, dataset)) }
     }
 
     /// The users whom the scorer knows.
@@ -113,9 +106,9 @@ impl<'a> Aligned<'a> {
     }
 }
 
-fn shape(scorer: &dyn Scorer, dataset: &Dataset) -> RankError {
+fn shape(users: usize, scorer: &dyn Scorer, dataset: &Dataset) -> RankError {
     RankError::Shape {
-        users: scorer.users(),
+        users,
         items: scorer.items(),
         dataset_users: dataset.users().len() as usize,
         dataset_items: dataset.items().len() as usize,

@@ -55,7 +55,8 @@ pub trait Scorer: Sync {
         0
     }
 
-    /// A vector for each item that it knows, by which recommendations are told to be alike: a table of which so many columns count,
+    /// A vector for each item that it knows, by which recommendations are told to be alike: a table of which so many columns
+    /// count,
     /// from the first. It is read as [`Scorer::score`] reads items.
     fn item_vectors(&self) -> Option<(&Factors, usize)> {
         None

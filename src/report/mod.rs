@@ -30,9 +30,9 @@ use serde_json::{Value, json};
 use crate::attributes::Attributes;
 use crate::context::{Context, Unit};
 use crate::dataset::{Dataset, Part};
-use crate::evaluate::{EvaluateOptions, Protocol, SliceBy, evaluate_beside};
+use crate::evaluate::{EvaluateError, EvaluateOptions, Protocol, SliceBy, evaluate, evaluate_beside};
 use crate::model::Model;
-use crate::rank::Scorer;
+use crate::rank::{Aligned, Known};
 use crate::runlog::RunLog;
 use crate::storage::{AtomicFile, IoContext, version_numbers};
 use run::Run;
@@ -106,7 +106,12 @@ pub fn report(
                 }
             }
         }
-        let all: Vec<&dyn Scorer> = fitting.iter().map(|(model, _)| *model as &dyn Scorer).collect();
+        let mut together: Option<Known> = None;
+        for (model, _) in &fitting {
+            let aligned = Aligned::new(*model, dataset).map_err(EvaluateError::from)?;
+            together = Some(together.map_or_else(|| aligned.known().clone(), |known| known.and(aligned.known())));
+        }
+        let together = together.filter(|_| fitting.len() > 1);
         for (at, (model, name)) in fitting.iter().enumerate() {
             let options = EvaluateOptions {
                 part,
@@ -118,7 +123,10 @@ pub fn report(
             };
             // Baselines depend on the dataset alone.
             let options = if at == 0 { options } else { EvaluateOptions { baselines: Vec::new(), ..options } };
-            let evaluation = evaluate_beside((*model, &all), dataset, &options, ctx)?;
+            let evaluation = match &together {
+                Some(known) => evaluate_beside((*model, known), dataset, &options, ctx)?,
+                None => evaluate(*model, dataset, &options, ctx)?,
+            };
             evaluations.push((name.to_string(), json!(evaluation)));
         }
     }
