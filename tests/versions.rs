@@ -299,3 +299,45 @@ fn the_second_of_two_trainings_into_a_model_is_refused_at_its_start() {
     }
     assert_eq!((numbers(&trained.model), numbers(&new)), (vec![1, 2], vec![1]));
 }
+
+#[test]
+fn versions_with_rows_of_forgotten_users_are_told_until_they_are_gone() {
+    let trained = Trained::new();
+    let (model, dataset) = (trained.model.as_str(), trained.dataset.as_str());
+    let marks = || {
+        let all = versions(model).unwrap();
+        all.iter().map(|version| (version.number, version.predates_forgetting)).collect::<Vec<_>>()
+    };
+    let user = Dataset::open(dataset).unwrap().users().id(2).unwrap().to_string();
+    peccary(&["forget", dataset, "--user", &user]).assert().success();
+    assert_eq!(marks(), [(1, None)], "no model is told by the dataset");
+    let says = |text: &'static str| predicate::str::contains(text);
+    peccary(&["update", model, dataset])
+        .assert()
+        .success()
+        .stdout(says("1 forgotten user; older versions keep theirs until they are removed: peccary prune"));
+    again(&trained, "1");
+    assert_eq!(marks(), [(1, Some(3)), (2, None), (3, None)]);
+    let list = "; has rows of forgotten users";
+    let listed = peccary(&["versions", model]).assert().success();
+    assert_eq!(String::from_utf8_lossy(&listed.get_output().stdout).matches(list).count(), 1);
+    peccary(&["rollback", model, "--to", "1"])
+        .assert()
+        .success()
+        .stdout(says("it has rows of users who were forgotten before version 3 was trained"));
+    peccary(&["prune", model, "--keep", "1"])
+        .assert()
+        .success()
+        .stdout(says(
+            "version 1 stays, and has rows of users who were forgotten before version 3; it is the current one",
+        ))
+        .stdout(says("--to 3) and prune again"));
+    peccary(&["rollback", model, "--to", "3"]).assert().success().stdout(says("forgotten").not());
+    peccary(&["prune", model, "--keep", "2"]).assert().success().stdout(says("keep fewer"));
+    let report = json(&["prune", model, "--keep", "1"]);
+    assert_eq!(
+        (&report["versions"], &report["have_forgotten_users"]),
+        (&serde_json::json!([3]), &serde_json::json!([]))
+    );
+    assert_eq!(marks(), [(3, None)]);
+}

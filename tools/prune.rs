@@ -28,11 +28,25 @@ pub struct Args {
 /// Runs the command.
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
     let removed = prune(&args.model, args.keep)?;
-    let kept: Vec<u32> = versions(&args.model)?.iter().map(|version| version.number).collect();
+    let left = versions(&args.model)?;
+    let kept: Vec<u32> = left.iter().map(|version| version.number).collect();
     let list = |numbers: &[u32]| numbers.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
-    let text = match &removed[..] {
+    let mut text = match &removed[..] {
         [] => format!("{}: nothing to remove; versions: {}", args.model.display(), list(&kept)),
         gone => format!("{}: removed {}; versions left: {}", args.model.display(), list(gone), list(&kept)),
     };
-    globals.print(&json!({ "model": args.model, "removed": removed, "versions": kept }), text)
+    for version in &left {
+        let Some(newer) = version.predates_forgetting else { continue };
+        let (model, number) = (args.model.display(), version.number);
+        text += &format!("\nversion {number} stays, and has rows of users who were forgotten before version {newer}; ");
+        text += &match version.current {
+            true => format!(
+                "it is the current one: make a newer one current (peccary rollback {model} --to {newer}) and prune again"
+            ),
+            false => format!("to remove it, keep fewer: peccary prune {model} --keep 1"),
+        };
+    }
+    let forgotten: Vec<u32> = left.iter().filter(|v| v.predates_forgetting.is_some()).map(|v| v.number).collect();
+    let json = json!({ "model": args.model, "removed": removed, "versions": kept, "have_forgotten_users": forgotten });
+    globals.print(&json, text)
 }

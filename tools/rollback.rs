@@ -29,6 +29,9 @@ pub struct Args {
 /// Runs the command.
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
     let version = rollback(&args.model, args.to)?;
-    let text = format!("{}: version {} is the current one", args.model.display(), version.number);
+    let mut text = format!("{}: version {} is the current one", args.model.display(), version.number);
+    if let Some(newer) = version.predates_forgetting {
+        text += &format!("\nit has rows of users who were forgotten before version {newer} was trained");
+    }
     globals.print(&json!({ "model": args.model, "current": version }), text)
 }

@@ -14,14 +14,15 @@ use crate::train::validated;
 const EXAMPLES: &str = "\
 Rows of users and items that are new begin by folding in; then what is new is trained on, with some of the old \
 interactions, by the model's own configuration. The result is the model's next version. A dataset that was not made from \
-the model's own by appending is refused. Older versions can still be evaluated, compared and rolled back to. To judge an \
-update, hold out what is newer than all it has learnt from: docs/update.md.
+the model's own by appending is refused. Older versions can still be evaluated, compared and rolled back to. What is \
+appended is a test that no version has seen yet: hold it out before it is trained on, to see how good the last update was.
 
 Examples:
   peccary ingest --append clicks.pec today.csv
+  peccary hold-out clicks.pec --since clicks.model --output today.pec
+  peccary compare clicks.model clicks.model@1 today.pec
   peccary update clicks.model clicks.pec
   peccary update clicks.model clicks.pec --replay 0.5 --half-life 30 --epochs 3
-  peccary compare clicks.model@2 clicks.model@1 clicks.pec
   peccary rollback clicks.model";
 
 /// Go on training a model with what was appended to its dataset
@@ -82,11 +83,11 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
         );
     }
     if report.forgotten_users > 0 {
-        text += &format!(
-            "\nrows of zeros: {}; older versions keep theirs until they are removed: peccary prune {} --keep 1",
-            counted(report.forgotten_users, "forgotten user"),
-            args.model.display()
-        );
+        text += &format!("\nrows of zeros: {}", counted(report.forgotten_users, "forgotten user"));
+        if !manifest.predate_forgetting.is_empty() {
+            text += "; older versions keep theirs until they are removed: peccary prune ";
+            text += &format!("{} --keep 1", args.model.display());
+        }
     }
     let mut json =
         json!({ "model": args.model, "version": manifest.model_version, "fingerprint": manifest.fingerprint() });

@@ -10,7 +10,8 @@ use crate::numbers::{date, grouped};
 
 const EXAMPLES: &str = "\
 Every training into a model, and every update, publishes a version of it. The current one, marked by a star, is what all \
-commands open; MODEL@2 names version 2 instead, for any of them.
+commands open; MODEL@2 names version 2 instead, for any of them. A version that was trained before users were forgotten \
+(peccary forget) has rows of them, and says so as soon as there is a version without.
 
 Examples:
   peccary versions clicks.model
@@ -40,8 +41,9 @@ fn line(version: &ModelVersion) -> String {
     let star = if version.current { '*' } else { ' ' };
     let when = version.published.map_or("at a time that it does not say".to_string(), date);
     let from = version.updated_from.map_or(String::new(), |from| format!(", updated from {from}"));
+    let old = version.predates_forgetting.map_or(String::new(), |_| "; has rows of forgotten users".into());
     format!(
-        "{star} {:>4}  {when}  {} users, {} items, {}, on dataset {}{from}",
+        "{star} {:>4}  {when}  {} users, {} items, {}, on dataset {}{from}{old}",
         version.number,
         grouped(version.users.into()),
         grouped(version.items.into()),

@@ -43,6 +43,10 @@ pub struct ModelManifest {
     /// Identifies the run that trained it: a checkpoint of that run is of no more use. Random; updates have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<String>,
+    /// The versions, of those that there were, that had been trained on this dataset before users were forgotten: they
+    /// have rows of these users.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub predate_forgetting: Vec<u32>,
     /// Fingerprint of the dataset it was trained on.
     pub dataset: String,
     /// Rows of the user table.

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::versions::{current_of, manifest_of, no_version, split_version, there_are};
+use super::versions::{current_of, manifest_of, no_version, predate_forgetting, split_version, there_are};
 use super::{Calibration, Factors, MODEL_FORMAT_VERSION, ModelError, ModelManifest};
 use crate::dataset::{Dataset, Dictionary};
 use crate::storage::{FileRecord, NewVersion, VersionsLock, read_manifest, replace_manifest, version_name};
@@ -195,6 +195,10 @@ pub(crate) fn publish(
     let ids = dataset.items().copy_to(&path, &relative)?;
     manifest.files = [users, items, ids].into_iter().chain(manifest.files).collect();
     manifest.model_version = version.number();
+    manifest.predate_forgetting = match version.beside() {
+        Some(folder) => predate_forgetting(folder, dataset)?,
+        None => Vec::new(),
+    };
     manifest.published = Some(crate::runlog::now());
     version.publish(MODEL_FORMAT_VERSION, &manifest)?;
     Ok(manifest)

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::published::{FORMAT, ITEM_IDS, ITEMS, USERS};
 use super::{MODEL_FORMAT_VERSION, Model, ModelError, ModelManifest};
+use crate::dataset::{ChangeKind, Dataset};
 use crate::storage::{VersionsLock, read_manifest, version_name, version_numbers};
 
 /// A version of a model, as its manifest has it.
@@ -19,6 +20,9 @@ pub struct ModelVersion {
     pub published: Option<i64>,
     /// The version that it was updated from, if it was not trained from the start.
     pub updated_from: Option<u32>,
+    /// The newest version that was trained after users had been forgotten of whom this one has rows; none of which that is
+    /// known. Forgetting leaves models alone, so that it is the next training or update that tells.
+    pub predates_forgetting: Option<u32>,
     /// Fingerprint of the dataset it was trained on.
     pub dataset: String,
     /// Identifies the content of its tables.
@@ -39,11 +43,17 @@ pub struct ModelVersion {
 /// If there is no model, or a manifest is damaged or of a newer format.
 pub fn versions(path: impl AsRef<Path>) -> Result<Vec<ModelVersion>, ModelError> {
     let path = path.as_ref();
-    let current: ModelManifest = read_manifest(path, FORMAT, MODEL_FORMAT_VERSION)?;
+    let current = current_of(path)?;
+    let all = manifests(path)?;
+    Ok(all.iter().map(|manifest| described(manifest, &all, current)).collect())
+}
+
+/// The manifests of all versions, ascending.
+fn manifests(path: &Path) -> Result<Vec<ModelManifest>, ModelError> {
     let mut all = Vec::new();
     for number in version_numbers(path)? {
         match manifest_of(path, number) {
-            Ok(manifest) => all.push(described(&manifest, current.model_version)),
+            Ok(manifest) => all.push(manifest),
             // Pruned since the folder was listed.
             Err(_) if !there_are(path)?.contains(&number) => {}
             Err(error) => return Err(error),
@@ -70,7 +80,7 @@ pub fn rollback(path: impl AsRef<Path>, to: Option<u32>) -> Result<ModelVersion,
     let to = to.ok_or_else(|| ModelError::NothingOlder { model: path.to_path_buf(), current, there: there.clone() })?;
     let model = Model::open_version(path, to)?;
     lock.make_current(to)?;
-    Ok(described(model.manifest(), to))
+    Ok(described(model.manifest(), &manifests(path)?, to))
 }
 
 /// Removes all versions of the model at `path` but the `keep` newest and the current one; returns the numbers of those
@@ -152,12 +162,29 @@ pub(crate) fn current_of(path: &Path) -> Result<u32, ModelError> {
     Ok(read_manifest::<ModelManifest>(path, FORMAT, MODEL_FORMAT_VERSION)?.model_version)
 }
 
-fn described(manifest: &ModelManifest, current: u32) -> ModelVersion {
+/// The versions in `folder` that were trained on `dataset` before users were forgotten in it.
+pub(super) fn predate_forgetting(folder: &Path, dataset: &Dataset) -> Result<Vec<u32>, ModelError> {
+    let mut old = Vec::new();
+    let Some(hole) = dataset.users().forgotten().next() else { return Ok(old) };
+    for manifest in manifests(folder)?.iter().filter(|manifest| hole < manifest.users) {
+        let since = dataset.changes_since(&manifest.dataset);
+        if since.is_some_and(|since| since.iter().any(|change| change.kind == ChangeKind::Forget)) {
+            old.push(manifest.model_version);
+        }
+    }
+    Ok(old)
+}
+
+/// What is listed of one of `all` versions.
+fn described(manifest: &ModelManifest, all: &[ModelManifest], current: u32) -> ModelVersion {
+    let number = manifest.model_version;
+    let without = all.iter().rev().find(|other| other.predate_forgetting.contains(&number));
     ModelVersion {
-        number: manifest.model_version,
-        current: manifest.model_version == current,
+        number,
+        current: number == current,
         published: manifest.published,
         updated_from: manifest.updated_from,
+        predates_forgetting: without.map(|other| other.model_version),
         dataset: manifest.dataset.clone(),
         fingerprint: manifest.fingerprint(),
         users: manifest.users,

@@ -91,6 +91,7 @@ pub(crate) fn model(
         updated_from: None,
         published: None,
         run: None,
+        predate_forgetting: Vec::new(),
         dataset: dataset.fingerprint().into(),
         users: dataset.users().len(),
         items: dataset.items().len(),

@@ -177,6 +177,14 @@ impl NewVersion {
         }
     }
 
+    /// The folder with the versions that there are beside it, which stay.
+    pub(crate) fn beside(&self) -> Option<&Path> {
+        match &self.place {
+            Place::Whole { .. } => None,
+            Place::Within { lock, .. } => Some(&lock.folder),
+        }
+    }
+
     /// The path from the root that the file `name` will have.
     pub(crate) fn relative(&self, name: &str) -> String {
         format!("{}/{name}", version_name(self.number))

@@ -68,6 +68,7 @@ pub(super) fn publish_tables(
         updated_from,
         published: None,
         run,
+        predate_forgetting: Vec::new(),
         dataset: dataset.fingerprint().to_string(),
         users: dataset.users().len(),
         items: dataset.items().len(),
