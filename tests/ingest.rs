@@ -515,6 +515,28 @@ fn an_open_quote_never_swallows_the_rest_of_the_log() {
 }
 
 #[test]
+fn the_same_file_twice_is_refused_whatever_it_is_called() {
+    let bench = Bench::new(LOG);
+    bench.write("other.csv", "user,item,time,weight,event\n");
+    std::os::unix::fs::symlink(bench.path("log.csv"), bench.path("link.csv")).unwrap();
+    let same = "is the same file as log.csv: its rows would count twice; name it once";
+    bench.fails(&["log.csv"], &["log.csv", same]);
+    bench.fails(&["other.csv", "./log.csv"], &["./log.csv", same]);
+    bench.fails(&["link.csv"], &["link.csv", same]);
+    bench.fails(&["--test", "log.csv"], &["log.csv", same]);
+    bench.fails(&["."], &["same file"]);
+    // Files without rows are said in JSON, and without progress, too.
+    let summary = bench.ingest(&["other.csv", "--split", "time:2100-01-01"]);
+    let warnings = summary["warnings"].to_string();
+    assert!(
+        warnings.contains("other.csv: not a single row") && warnings.contains("the test part is empty"),
+        "{warnings}"
+    );
+    let text = bench.run(&["ingest", "log.csv", "other.csv", "--output", "again.pec", "--quiet"]).stdout;
+    assert!(String::from_utf8_lossy(&text).contains("warning: other.csv: not a single row"));
+}
+
+#[test]
 fn an_empty_part_is_said_and_a_slash_at_the_end_does_no_harm() {
     let bench = Bench::new("user,item,time\na,x,1\na,y,2\nb,x,3\n");
     let made = bench.run(&["ingest", "log.csv", "--output", "late.pec/", "--split", "time:2030-01-01"]);

@@ -302,9 +302,6 @@ fn text(output: &Path, summary: &IngestSummary) -> Result<String, std::fmt::Erro
         ByteSize(summary.peak_temp_bytes)
     )?;
     details(&mut text, summary)?;
-    for (part, _) in parts.iter().filter(|(_, part)| part.interactions == 0) {
-        write!(text, "\nwarning: the {} part is empty: nothing in the log belongs there", part.name())?;
-    }
     Ok(text)
 }
 
@@ -329,6 +326,9 @@ fn details(text: &mut String, summary: &IngestSummary) -> std::fmt::Result {
         for (reason, count) in &counts.rejected_by_reason {
             write!(text, "\n  {} {reason}", grouped(*count))?;
         }
+    }
+    for warning in &summary.warnings {
+        write!(text, "\nwarning: {warning}")?;
     }
     Ok(())
 }

@@ -150,6 +150,7 @@ fn parse_all(
     let plan = Plan {
         sources: sources.to_vec(),
         read: options.read.clone(),
+        others: None,
         by_time: false,
         exposed: options.has_exposures(),
         limits: budget.limits,

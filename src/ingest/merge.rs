@@ -173,7 +173,7 @@ impl UserSource for MergeRecords<'_> {
     fn next_user(&mut self, user: &mut User) -> Result<bool, IngestError> {
         while self.next_rows(user)? {
             // Who took nothing is no user.
-            if !user.rows.is_empty() || (self.whole == Whole::Piece && !user.exposed.is_empty()) {
+            if !user.rows.is_empty() || (self.whole != Whole::All && !user.exposed.is_empty()) {
                 return Ok(true);
             }
         }

@@ -1,5 +1,6 @@
 //! The whole way: scatter, number the items, drop the rare, and write users in order.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -61,15 +62,15 @@ pub fn ingest(
     summary
 }
 
-/// Turns logs into a dataset that is to be merged into another one.
+/// Turns logs into a dataset that is to be merged into another one with the columns `others`.
 pub(super) fn ingest_piece(
     inputs: &Inputs,
     options: &IngestOptions,
-    output: &Path,
+    (output, others): (&Path, Columns),
     run: IngestRun,
     ctx: &Context,
 ) -> Result<IngestSummary, IngestError> {
-    ingest_with(inputs, options, output, run, Whole::Piece, Budget::new, ctx)
+    ingest_with(inputs, options, output, run, Whole::Piece(others), Budget::new, ctx)
 }
 
 /// Whether the rows are all that there is.
@@ -78,8 +79,8 @@ pub(super) enum Whole {
     /// They are.
     All,
     /// They are merged with others: users without interactions are kept, for they may have some there, and so may types of
-    /// exposures be there that no row has.
-    Piece,
+    /// exposures be there that no row has. Those have these columns.
+    Piece(Columns),
 }
 
 /// All sources, each with the part that its rows belong to; the rows of [`Part::Train`] may be split further.
@@ -93,6 +94,13 @@ pub(super) fn find_sources(inputs: &Inputs, options: &IngestOptions) -> Result<V
     for (list, part) in lists {
         if part == Part::Train || !list.is_empty() {
             found.extend(sources(list, &options.read)?.into_iter().map(|source| (source, part)));
+        }
+    }
+    let mut names = HashMap::new();
+    for (source, _) in found.iter().filter(|(source, _)| source.bytes().is_some()) {
+        let Some(path) = source.path().and_then(|path| path.canonicalize().ok()) else { continue };
+        if let Some(first) = names.insert(path, source.name()) {
+            return Err(ReadError::Twice { name: source.name().into(), first: first.into() }.into());
         }
     }
     Ok(found)
@@ -203,9 +211,8 @@ impl Work<'_> {
         if counts.rows_read == 0 {
             return Err(IngestError::Empty { sources: sources.into_iter().map(|source| source.name).collect() });
         }
-        for empty in sources.iter().filter(|source| source.rows == 0) {
-            ctx.message(&format!("warning: {}: not a single row", empty.name));
-        }
+        let empty = sources.iter().filter(|source| source.rows == 0);
+        let mut warnings: Vec<String> = empty.map(|source| format!("{}: not a single row", source.name)).collect();
         if rows.kept == if self.whole == Whole::All { rows.exposed } else { 0 } {
             return Err(counts.no_rows());
         }
@@ -287,6 +294,11 @@ impl Work<'_> {
             contexts,
         })?;
         let rejects = rejects.publish()?;
+        if self.whole == Whole::All {
+            let empty = manifest.parts.iter().filter(|(_, part)| part.interactions == 0);
+            let what = |part: &Part| format!("the {} part is empty: nothing in the log belongs there", part.name());
+            warnings.extend(empty.map(|(part, _)| what(part)));
+        }
         let seconds = begun.elapsed().as_secs_f64();
         Ok(IngestSummary {
             users: manifest.users,
@@ -300,6 +312,7 @@ impl Work<'_> {
             seconds,
             reading_seconds,
             peak_temp_bytes,
+            warnings,
             counts,
         })
     }

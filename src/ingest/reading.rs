@@ -9,7 +9,7 @@ use super::error::IngestError;
 use super::read::{Block, Compression, Limits, Position, ReadOptions, Roles, Source, SourceInfo, open, open_at};
 use super::record::Layout;
 use crate::context::Context;
-use crate::dataset::Part;
+use crate::dataset::{Columns, Part};
 
 /// A block with its place in the whole input.
 pub(super) struct Job {
@@ -50,6 +50,8 @@ impl Place {
 pub(super) struct Plan {
     pub(super) sources: Vec<(Source, Part)>,
     pub(super) read: ReadOptions,
+    /// The columns of the dataset that this is appended to.
+    pub(super) others: Option<Columns>,
     /// Whether times are needed.
     pub(super) by_time: bool,
     /// Whether some rows are exposures.
@@ -164,20 +166,28 @@ impl Reader {
                 "{name} has no time column, which a split by time needs; name it by --time-column"
             )));
         }
+        if let Some(others) = self.plan.others {
+            let others = Layout { time: others.time, weight: others.weight, event: others.event, ..layout };
+            same_columns((&name, layout), ("the dataset", others))?;
+        }
         if self.place.first.is_none() {
             self.plan.ctx.message(&describe(info));
         }
         let (first, other) = self.place.first.get_or_insert_with(|| (layout, name.clone()));
-        if *first != layout {
-            let (role, has) = match () {
-                () if first.time != layout.time => ("time", layout.time),
-                () if first.weight != layout.weight => ("weight", layout.weight),
-                () => ("event", layout.event),
-            };
+        same_columns((&name, layout), (other, *first))
+    }
+}
+
+/// Refuses a source whose columns are not those of another one.
+fn same_columns((name, own): (&str, Layout), (other, theirs): (&str, Layout)) -> Result<(), IngestError> {
+    let roles =
+        [("time", own.time, theirs.time), ("weight", own.weight, theirs.weight), ("event", own.event, theirs.event)];
+    match roles.into_iter().find(|(_, own, theirs)| own != theirs) {
+        None => Ok(()),
+        Some((role, has, _)) => {
             let has = if has { "a" } else { "no" };
-            return Err(IngestError::Columns { name, has, role, other: other.clone() });
+            Err(IngestError::Columns { name: name.into(), has, role, other: other.into() })
         }
-        Ok(())
     }
 }
 

@@ -135,6 +135,10 @@ pub(super) fn scatter(
     if place.source < sources.len() {
         let plan = Plan {
             read: options.read.clone(),
+            others: match whole {
+                Whole::All => None,
+                Whole::Piece(others) => Some(others),
+            },
             by_time: options.split.is_by_time() || options.valid_split.is_by_time(),
             exposed: options.has_exposures(),
             limits: budget.limits,
@@ -391,7 +395,7 @@ impl Parser<'_> {
     fn exposure(&mut self, row: Row<'_>) -> Result<(), IngestError> {
         let (shared, seed, bits) = (self.shared, self.hash_seed, self.bits);
         let user = if self.last_user.0 == row.user { self.last_user.1 } else { id_hash(row.user, seed) };
-        if shared.whole == Whole::Piece {
+        if shared.whole != Whole::All {
             note_id(row.user, user, seed, bits, &mut self.seen_users, &mut self.user_ids, &shared.spills[1])?;
         }
         let item = id_hash(row.item, seed);

@@ -86,4 +86,7 @@ pub struct IngestSummary {
     pub rows_per_second: f64,
     /// The most that temporary files held at once.
     pub peak_temp_bytes: u64,
+    /// What may not be as it was meant.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }

@@ -19,8 +19,8 @@ use super::spill::TempSpace;
 use super::split::Split;
 use crate::context::{Context, Unit};
 use crate::dataset::{
-    APPEND, Change, ChangeKind, Columns, Dataset, DatasetError, DatasetLock, Listed, Manifest, Outcome, Part, Rewrite,
-    Shape, check_memory, read_dataset_manifest,
+    APPEND, Change, ChangeKind, Dataset, DatasetError, DatasetLock, Listed, Manifest, Outcome, Part, Rewrite, Shape,
+    check_memory, read_dataset_manifest,
 };
 use crate::storage::{fingerprint, remove_folder, return_large_buffers};
 use join::Join;
@@ -82,11 +82,9 @@ pub fn append_ingest(
     if ["min_user_count", "min_item_count"].iter().any(|k| manifest.options[*k].as_u64().is_some_and(|n| n > 1)) {
         ctx.message("rare users and items were dropped from this dataset; those of appended rows are kept");
     }
-    for name in taken_before(inputs, options, &manifest)? {
-        ctx.message(&format!(
-            "warning: {name}: a file of this name and size was taken before; if it is the same, its rows are merged into those \
-             of then: times, events and contexts stay, weights and counts double"
-        ));
+    let again = taken_before(inputs, options, &manifest)?;
+    for name in &again {
+        ctx.message(&format!("{name}: a file of this name and size was taken before"));
     }
     let number = Rewrite::change_number(&manifest);
     let mut options = options.clone();
@@ -97,7 +95,13 @@ pub fn append_ingest(
     }
     let piece_path = path.join(APPEND);
     let _piece = Removed(&piece_path);
-    let read = ingest_piece(inputs, &options, &piece_path, run, ctx)?;
+    let mut read = ingest_piece(inputs, &options, (&piece_path, manifest.columns), run, ctx)?;
+    read.warnings.extend(again.iter().map(|name| {
+        format!(
+            "{name}: a file of this name and size was taken before; if it was the same, its rows were merged into those of \
+             then: times, events and contexts are what they were, weights and counts have doubled"
+        )
+    }));
     let stated = options.split != Split::None
         || options.valid_split != Split::None
         || !inputs.valid.is_empty()
@@ -169,21 +173,6 @@ fn check_options(options: &IngestOptions, manifest: &Manifest) -> Result<(), Ing
     Ok(())
 }
 
-/// Refuses rows with other columns than the dataset's.
-fn check_columns(base: Columns, piece: Columns) -> Result<(), IngestError> {
-    let roles =
-        [("time", base.time, piece.time), ("weight", base.weight, piece.weight), ("event", base.event, piece.event)];
-    match roles.into_iter().find(|(_, base, piece)| base != piece) {
-        None => Ok(()),
-        Some((role, has, _)) => Err(IngestError::Columns {
-            name: "what is appended".into(),
-            has: if has { "no" } else { "a" },
-            role,
-            other: "the dataset".into(),
-        }),
-    }
-}
-
 /// All that merging needs to know.
 struct Append<'a> {
     base: &'a Dataset,
@@ -200,7 +189,6 @@ impl Append<'_> {
     fn run(&self) -> Result<Manifest, IngestError> {
         let Self { base, piece, ctx, .. } = *self;
         let (before, added) = (base.manifest(), piece.manifest());
-        check_columns(before.columns, added.columns)?;
         let events = Events::new(&before.events, &added.events)?;
         let (_, context_bytes) = contexts::shared_out(self.options, ctx)?;
         let contexts = match (base.contexts(), piece.contexts()) {

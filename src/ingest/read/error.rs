@@ -50,6 +50,14 @@ pub enum ReadError {
     /// Standard input was named more than once.
     #[error("standard input (-) is named more than once; it can be read only once")]
     StdinTwice,
+    /// A file was named more than once.
+    #[error("{name} is the same file as {first}: its rows would count twice; name it once")]
+    Twice {
+        /// The file, as named the second time.
+        name: String,
+        /// The same, as named first.
+        first: String,
+    },
     /// Reading failed underway.
     #[error("{name}: reading failed after {lines} good lines: {source}")]
     Io {
