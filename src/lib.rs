@@ -9,6 +9,7 @@
 //! | make a log up | [`save_synth`], [`write_synth`] | a [`SynthConfig`], planted as a [`PlantedModel`] | a log, and the truth behind it |
 //! | ingest | [`ingest()`] | [`Inputs`] and [`IngestOptions`] | a [`Dataset`] |
 //! | change | [`append_ingest`], [`compact()`], [`forget()`] | a [`Dataset`]'s path, and logs or users | the dataset, changed in one step |
+//! | hold out | [`hold_out()`] | a [`Dataset`] that was appended to, and what a [`Model`] learnt of it | a [`Dataset`] with the rest as its test part |
 //! | train | [`train()`] | a [`Dataset`] and a [`TrainConfig`] | a [`Model`] |
 //! | evaluate | [`evaluate()`] | any [`Scorer`] and a [`Dataset`] | an [`Evaluation`] beside [`Baselines`] |
 //! | compare | [`compare()`] | two of them | a [`Comparison`]: which is better, or that it cannot be told |
@@ -102,7 +103,8 @@ pub use context::{ByteSize, Context, Interrupted, Live, Progress, Silent, Stage,
 pub use dataset::{
     Appended, Change, ChangeKind, Chunk, Columns, CompactSummary, ContextColumn, ContextSummary, Contexts, Dataset,
     DatasetError, DatasetStatistics, Dictionary, Distribution, ExposureSummary, Exposures, FORMAT_VERSION,
-    ForgetSummary, Interactions, Layout, Manifest, Part, PartSummary, Positives, Source, UserItems, compact, forget,
+    ForgetSummary, HoldOutSummary, Interactions, Layout, Manifest, Part, PartSummary, Positives, Source, UserItems,
+    compact, forget, hold_out,
 };
 pub use embeddings::{EmbeddingHealth, Likeness, LikenessOptions, RowNorms, SideHealth, embedding_health, likeness};
 pub use evaluate::{

@@ -6,8 +6,8 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use peccary::{
-    ByteSize, Column, Context, Dataset, IngestOptions, IngestRun, Input, Inputs, Part, Split, append_ingest,
-    append_options, compact, forget, ingest,
+    ByteSize, Column, Context, Dataset, DatasetError, IngestOptions, IngestRun, Input, Inputs, Part, Split,
+    append_ingest, append_options, compact, forget, hold_out, ingest,
 };
 use proptest::prelude::*;
 use serde_json::Value;
@@ -195,6 +195,7 @@ proptest! {
         // A first piece that is held out whole is no dataset to append to.
         prop_assume!(first.is_ok() && whole.is_ok());
         let (mut before, base) = (ids(&Dataset::open(&path).unwrap()), first.unwrap().fingerprint);
+        let learnt = content(&Dataset::open(&path).unwrap()).0;
         for (piece, cut) in cuts.windows(2).enumerate().skip(1) {
             let mut options = append_options(&path).unwrap();
             prop_assert_eq!(&options.read, &plan.options().read);
@@ -227,6 +228,34 @@ proptest! {
         prop_assert!(dataset.appended_since("another").unwrap().is_none());
         let fingerprint = dataset.fingerprint().to_string();
         prop_assert_eq!(appended(&dataset, &fingerprint), vec![]);
+
+        // What came since, held out.
+        let held = folder.path().join("held.pec");
+        let mut parted = wanted.0.clone();
+        for ((user, item), (part, .., contexts)) in &mut parted {
+            let pair = (user.clone(), item.clone());
+            let was_there = learnt.get(&pair).is_some_and(|(part, ..)| *part == Part::Train);
+            *part = match part {
+                Part::Train if was_there => Part::Train,
+                Part::Train => {
+                    contexts.clear();
+                    Part::Test
+                }
+                _ => Part::Valid,
+            };
+        }
+        let made = hold_out(&dataset, &base, (&held, false), &ctx);
+        if parted.values().any(|(part, ..)| *part == Part::Test) {
+            let (made, held) = (made.unwrap(), Dataset::open(&held).unwrap());
+            held.verify(&ctx).unwrap();
+            prop_assert_eq!(&content(&held), &(parted, wanted.1.clone()));
+            prop_assert_eq!((ids(&held), made.fingerprint), (ids(&dataset), held.fingerprint().to_string()));
+            prop_assert_eq!(appended(&held, &base), vec![], "who learnt from what was there has nothing to learn");
+        } else {
+            prop_assert!(matches!(made, Err(DatasetError::NothingSince { .. })), "nothing to hold out");
+        }
+        let never = hold_out(&dataset, "x", (&held, true), &ctx);
+        prop_assert!(matches!(never, Err(DatasetError::NeverHad { .. })), "a state that it never was in");
 
         // Compacting changes nothing that can be seen; who had it open is not disturbed.
         let summary = compact(&path, &ctx).unwrap();
@@ -414,7 +443,6 @@ fn who_arrives_is_told_from_who_comes_back() {
 fn what_cannot_be_kept_true_is_refused() {
     let bench = Bench::new();
     bench.write("more.csv", "user,item,time\ncarl,rye,9\n");
-    bench.write("timeless.csv", "user,item\ncarl,rye\n");
     bench.write("weighed.csv", "user,item,time,w\ncarl,rye,9,2\n");
     bench.write("bad.csv", "user,item,time\ncarl,rye\n");
     bench.write("empty.csv", "user,item,time\n");
@@ -425,8 +453,14 @@ fn what_cannot_be_kept_true_is_refused() {
     bench.fails(&with(&["more.csv", "--hash-seed", "2"]), &["--hash-seed", "--append"]);
     bench.fails(&with(&["more.csv", "--output", "e.pec"]), &["--output", "--append"]);
     bench.fails(&with(&["more.csv", "--context", "time"]), &["--context time", "none", "ingest all logs anew"]);
-    bench.fails(&with(&["timeless.csv"]), &["no time column", "the dataset"]);
-    bench.fails(&with(&["weighed.csv", "--weight-column", "w"]), &["a weight column", "the dataset"]);
+    // Before anything is read: the second row of this one cannot be.
+    bench.write("timeless.csv", "user,item\ncarl,rye\ncarl\n");
+    bench.fails(&with(&["timeless.csv"]), &["timeless.csv has no time column, unlike the dataset"]);
+    bench.fails(&with(&["more.csv", "timeless.csv"]), &["timeless.csv has no time column, unlike the dataset"]);
+    bench.fails(
+        &with(&["weighed.csv", "--weight-column", "w"]),
+        &["weighed.csv has a weight column, unlike the dataset"],
+    );
     bench.fails(&with(&["bad.csv"]), &["bad.csv", "--on-error skip"]);
     bench.fails(&with(&["empty.csv"]), &["empty"]);
     bench.fails(&["ingest", "--append", "nowhere.pec", "more.csv"], &["nowhere.pec", "no such folder"]);

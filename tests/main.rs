@@ -15,6 +15,7 @@ mod evaluate;
 mod exposures;
 mod fold_in;
 mod golden;
+mod hold_out;
 mod hostile;
 mod ingest;
 mod memory;

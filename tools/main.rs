@@ -9,6 +9,7 @@ mod evaluate;
 mod explain;
 mod forget;
 mod health;
+mod hold_out;
 mod ingest;
 mod inspect;
 mod keeping;
@@ -79,7 +80,7 @@ macro_rules! commands {
     };
 }
 
-// In the order of work: quickstart, synth, plan, ingest, compact, forget, inspect, verify, train, watch, sweep,
+// In the order of work: quickstart, synth, plan, ingest, compact, forget, hold-out, inspect, verify, train, watch, sweep,
 // evaluate, compare, calibrate, recommend, similar, explain, report, update, versions, rollback, prune.
 commands! {
     Quickstart => quickstart,
@@ -88,6 +89,7 @@ commands! {
     Ingest => ingest,
     Compact => compact,
     Forget => forget,
+    HoldOut => hold_out,
     Inspect => inspect,
     Verify => verify,
     Train => train,

@@ -253,6 +253,11 @@ impl Contexts {
         Ok(Self { values, files: opened, index, summary: summary.clone() })
     }
 
+    /// Writes a copy of the values to the file [`VALUES`] in a folder of a dataset.
+    pub(super) fn copy_values(&self, folder: &Path) -> Result<(), StorageError> {
+        self.values.file().copy_to(&folder.join(VALUES))
+    }
+
     /// The file, in the order of its stream, and the chunk in it of each chunk.
     pub(super) fn place(&self, index: usize) -> (u32, u32) {
         self.index[index]

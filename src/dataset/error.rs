@@ -51,9 +51,38 @@ pub enum DatasetError {
         /// Ids like it.
         similar: Vec<String>,
     },
+    /// It never was in that state.
+    #[error(
+        "{}: it never had the fingerprint {fingerprint}; name a model that was trained on it, or on what it was before rows \
+         were appended", path.display()
+    )]
+    NeverHad {
+        /// The dataset.
+        path: PathBuf,
+        /// The fingerprint.
+        fingerprint: String,
+    },
+    /// No new interactions came to train since it was in that state.
+    #[error(
+        "{}: no new interactions have come to train since it had the fingerprint {fingerprint}, so that there is nothing to hold \
+         out; append to it first (peccary ingest --append), or name an older version of the model (MODEL@N)", path.display()
+    )]
+    NothingSince {
+        /// The dataset.
+        path: PathBuf,
+        /// The fingerprint.
+        fingerprint: String,
+    },
+    /// The dataset to be written is the one that it is made from.
+    #[error("{}: is the dataset that it is to be made from; choose another name for the output", path.display())]
+    OntoItself {
+        /// The dataset.
+        path: PathBuf,
+    },
     /// What an interrupted append left holds rows.
     #[error(
-        "{}: an interrupted append left rows here, which may be of users to be forgotten; finish it with --resume, or remove          this folder, and run the command again", folder.display()
+        "{}: an interrupted append left rows here, which may be of users to be forgotten; finish it with --resume, or remove \
+         this folder, and run the command again", folder.display()
     )]
     Leftover {
         /// Where they are.

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Part;
+use super::pairs::Listed;
 use crate::storage::FileRecord;
 
 /// Which optional columns the interactions have, beside user and item.
@@ -146,6 +147,16 @@ pub struct Change {
     /// What reading counted: rows read, rejected, filtered, merged.
     #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
     pub ingest: serde_json::Value,
+}
+
+impl Change {
+    /// The file that lists this of what was appended.
+    pub(super) fn listed(&self, what: Listed) -> Option<&str> {
+        match what {
+            Listed::All => self.pairs.as_deref(),
+            Listed::Repeated => self.repeated.as_deref(),
+        }
+    }
 }
 
 /// What `manifest.json` of a dataset says.

@@ -9,6 +9,7 @@ mod dictionary;
 mod error;
 mod exposures;
 mod forget;
+mod hold_out;
 mod interactions;
 mod live;
 mod manifest;
@@ -35,6 +36,7 @@ pub(crate) use dictionary::{DictionaryWriter, IdGatherer, id_hash};
 pub use error::DatasetError;
 pub use exposures::Exposures;
 pub use forget::{ForgetSummary, forget};
+pub use hold_out::{HoldOutSummary, hold_out};
 pub use interactions::{Chunk, Interactions, UserItems};
 pub use manifest::{
     Change, ChangeKind, Columns, ContextColumn, ContextSummary, ExposureSummary, Layout, Manifest, PartSummary, Source,

@@ -199,11 +199,7 @@ impl Dataset {
 
     /// What a change appended, if anything.
     pub(super) fn pairs_of(&self, change: &Change, what: Listed) -> Result<Option<Pairs>, DatasetError> {
-        let name = match what {
-            Listed::All => &change.pairs,
-            Listed::Repeated => &change.repeated,
-        };
-        let Some(name) = name else { return Ok(None) };
+        let Some(name) = change.listed(what) else { return Ok(None) };
         let record = record(&self.path, &self.manifest.files, name)?;
         Pairs::open(&self.path, record, (self.users.len(), self.items.len())).map(Some)
     }

@@ -156,6 +156,11 @@ impl Pairs {
     pub(super) fn len(&self) -> u64 {
         self.0.pairs.to_native()
     }
+
+    /// Writes a copy to a new file at `path`.
+    pub(super) fn copy_to(&self, path: &Path) -> Result<(), StorageError> {
+        self.0.file().copy_to(path)
+    }
 }
 
 /// The train interactions that rows were appended to since a moment in a dataset's history. Read in place.

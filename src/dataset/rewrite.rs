@@ -16,7 +16,7 @@ use crate::storage::{
 };
 
 /// A user with more interactions in a part begins a block.
-const LARGE_USER: usize = 1 << 16;
+pub(super) const LARGE_USER: usize = 1 << 16;
 
 /// A change in the making. Dropping it without [`Rewrite::publish`] leaves the dataset as it was.
 ///
@@ -65,7 +65,7 @@ impl Shape {
         u64::from(self.items) * (4 * self.parts.len() as u64 + u64::from(self.exposed))
     }
 
-    fn block(&self) -> UserBlock {
+    pub(super) fn block(&self) -> UserBlock {
         // Counts are gathered always, and written where one is not 1.
         let block = UserBlock::new(Columns { count: true, ..self.columns }, &self.parts);
         let block = if self.context { block.with_contexts() } else { block };

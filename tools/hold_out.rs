@@ -1,0 +1,76 @@
+//! `peccary hold-out`: a dataset as a model learnt it, with what was appended since as its test part.
+
+use std::path::PathBuf;
+
+use peccary::{Dataset, Model, Part, hold_out};
+use serde::Serialize;
+
+use crate::common::Globals;
+use crate::numbers::{counted, grouped};
+
+const EXAMPLES: &str = "\
+What a model has learnt from is train, and the interactions that were appended after that are test; what had been held out \
+before is valid. Neither this model nor versions of before have seen anything of the test part or of what came after it \
+began, so that evaluate, compare and report are fair to them, and to a model that is trained anew on this dataset. It is a copy \
+of its own, which takes as much room on the disk; the dataset that it is made from is only read.
+
+Examples:
+  peccary ingest --append clicks.pec monday.csv
+  peccary hold-out clicks.pec --since clicks.model --output monday.pec
+  peccary evaluate clicks.model monday.pec
+  peccary compare clicks.model clicks.model@2 monday.pec        # whether the last update was worth it
+  peccary update clicks.model clicks.pec";
+
+/// Make a dataset of what a model learnt, with what was appended since as its test part
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// Dataset that was appended to
+    #[arg(value_name = "DATASET")]
+    dataset: PathBuf,
+    /// The model, trained on it before that; MODEL@N for version N of it
+    #[arg(long, value_name = "MODEL")]
+    since: PathBuf,
+    /// Dataset to write: a folder
+    #[arg(long, short, value_name = "DATASET")]
+    output: PathBuf,
+    /// Replace the output if it is there already
+    #[arg(long)]
+    force: bool,
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Report<'a> {
+    output: &'a PathBuf,
+    model: &'a PathBuf,
+    version: u32,
+    #[serde(flatten)]
+    summary: &'a peccary::HoldOutSummary,
+}
+
+/// Runs the command.
+pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
+    let Args { dataset, since, output, force } = &args;
+    let model = Model::open_named(since)?;
+    let dataset = Dataset::open(dataset)?;
+    model.check_dataset(&dataset)?;
+    let summary = hold_out(&dataset, &model.manifest().dataset, (output, *force), &globals.context())?;
+    let mut text =
+        format!("{}: as version {} of {} learnt it", output.display(), model.version(), model.path().display());
+    for (part, of) in &summary.parts {
+        text += &match part {
+            Part::Train => format!(": {} train", grouped(of.interactions)),
+            part => format!(", {} {}", grouped(of.interactions), part.name()),
+        };
+    }
+    let test = summary.parts.iter().find(|(part, _)| *part == Part::Test).map_or(0, |(_, test)| test.users);
+    text += &format!(
+        "\ntest is what came since, of {}, {} of whom have nothing in train; {:.1} s",
+        counted(test.into(), "user"),
+        grouped(summary.cold_users),
+        summary.seconds
+    );
+    let report = Report { output, model: since, version: model.version(), summary: &summary };
+    globals.print(&report, text)
+}
