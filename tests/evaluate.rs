@@ -142,9 +142,17 @@ fn models_are_compared_with_each_other_and_with_baselines() {
         let difference = one["difference"].as_f64().unwrap();
         assert!(low <= difference && difference <= high, "{one}");
     }
-    // The same version by its number.
-    let same = compared(&trained.model, &format!("{}@1", trained.model), &[]);
-    peccary(&["compare", &trained.model, &trained.model, &trained.dataset]).assert().code(2);
+    // The same version, by whatever name.
+    for name in [&trained.model, &format!("{}@1", trained.model), &format!("{}/", trained.model)] {
+        peccary(&["compare", &trained.model, name, &trained.dataset])
+            .assert()
+            .code(2)
+            .stderr(predicate::str::contains("are the same; name two models"));
+    }
+    let copy = trained.path("copy.model");
+    assert!(std::process::Command::new("cp").args(["-r", &trained.model, &copy]).status().unwrap().success());
+    let same = compared(&trained.model, &copy, &[]);
+    assert_eq!(same["versions"], serde_json::json!([1, 1]));
     assert_eq!(same["verdict"], "cannot_be_told");
     assert!(
         same["metrics"].as_array().unwrap().iter().all(|m| m["p_value"] == 1.0 && m["difference"] == 0.0),
@@ -155,6 +163,8 @@ fn models_are_compared_with_each_other_and_with_baselines() {
     assert_eq!(sampled["metrics"].as_array().unwrap().len(), 3, "what is the same with one relevant item is left out");
     // The figures are those of `evaluate`.
     let evaluation = evaluate(&trained, &["--k", "20"]);
+    assert_eq!((&evaluation["model"], &evaluation["version"]), (&trained.model.as_str().into(), &1.into()));
+    assert_eq!((&evaluation["dataset"], &evaluation["flattered"]), (&trained.dataset.as_str().into(), &false.into()));
     let against = compared(&trained.model, "item_knn", &[]);
     for metric in against["metrics"].as_array().unwrap() {
         let name = metric["metric"].as_str().unwrap();

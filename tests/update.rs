@@ -284,7 +284,19 @@ fn who_had_an_id_and_nothing_to_learn_from_came_later_too() {
     assert_eq!((&summary["users"], &summary["later_users"]), (&40.into(), &1.into()));
     peccary(&["update", &model, &dataset, "--epochs", "1", "--quiet"]).assert().success();
     assert_eq!(evaluated(&model)["users"], 2);
-    // The same file once more is taken, and named.
+    // The same file once more is taken, and named; quietly, too.
+    let copy = path("twice");
+    assert!(std::process::Command::new("cp").args(["-r", &dataset, &copy]).status().unwrap().success());
+    let quiet = peccary(&["ingest", "--append", &copy, &path("more.csv"), "--quiet"]).assert().success();
+    assert!(String::from_utf8_lossy(&quiet.get_output().stdout).contains("warning: "));
+    let told = peccary(&["ingest", "--append", &copy, &path("more.csv"), "--json"]).assert().success();
+    let told: Value = serde_json::from_slice(&told.get_output().stdout).unwrap();
+    assert!(
+        told["read"]["warnings"][0]
+            .as_str()
+            .unwrap()
+            .contains("more.csv: a file of this name and size was taken before")
+    );
     peccary(&["ingest", "--append", &dataset, &path("more.csv")])
         .assert()
         .success()
@@ -380,4 +392,39 @@ fn a_model_whose_configuration_is_not_that_of_its_tables_is_refused_and_stays() 
             .stderr(predicate::str::contains("no configuration that this version understands"));
     }
     assert_eq!(versions(&model).unwrap().len(), 1);
+}
+
+#[test]
+fn an_update_that_diverges_says_what_an_update_can_do() {
+    let grown = Grown::new();
+    let model = grown.path("m");
+    peccary(&["train", &grown.dataset, "--output", &model, "--dim", "8", "--epochs", "1", "--quiet"])
+        .assert()
+        .success();
+    grown.append();
+    peccary(&["update", &model, &grown.dataset, "--learning-rate", "300"])
+        .assert()
+        .code(1)
+        .stderr(predicate::str::contains("the update diverged").and(predicate::str::contains("(--learning-rate 30)")));
+    assert_eq!(versions(&model).unwrap().len(), 1);
+    peccary(&["update", &model, &grown.dataset, "--metric", "ndgc@20"])
+        .assert()
+        .code(2)
+        .stderr(predicate::str::contains("did you mean \"ndcg@20\"?"));
+}
+
+#[test]
+fn what_is_on_its_way_is_told_from_what_is_not_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
+    for name in ["m.partial", "d.partial"] {
+        std::fs::create_dir(path(name)).unwrap();
+    }
+    let says = |text: &'static str| predicate::str::contains(text);
+    peccary(&["inspect", &path("x")])
+        .assert()
+        .code(1)
+        .stderr(says("there is no such folder").and(says("--resume").not()));
+    peccary(&["versions", &path("m")]).assert().code(1).stderr(says("peccary train --resume goes on with it"));
+    peccary(&["compact", &path("d")]).assert().code(1).stderr(says("run the same peccary ingest with --resume"));
 }

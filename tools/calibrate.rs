@@ -119,6 +119,9 @@ pub fn write_report(text: &mut String, report: &CalibrationReport) -> std::fmt::
         report.part.name(),
         grouped(report.exposures)
     )?;
+    for note in &report.notes {
+        writeln!(text, "{note}")?;
+    }
     let mut line = |name: &str, r: &Reliability| {
         writeln!(
             text,

@@ -7,6 +7,7 @@ use peccary::{
     Baseline, COMPARE_MARGIN, CompareOptions, ComparedMetric, Comparison, Context, Dataset, Model, Scorer, Verdict,
     compare,
 };
+use serde_json::json;
 
 use crate::common::{Globals, Usage};
 use crate::evaluate::{RankingArgs, columns, explain, number};
@@ -56,31 +57,42 @@ fn margin(text: &str) -> Result<f64, String> {
 /// Runs the command.
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
     let names = [&args.a, &args.b].map(|path| path.display().to_string());
-    if names[0] == names[1] {
-        let text = format!("{}: is compared with itself; name two models, or versions: MODEL@N", names[0]);
-        return Err(Usage(text).into());
-    }
     let ctx = globals.context();
     let dataset = Dataset::open(&args.dataset)?;
     let options = args.ranking.options(&dataset);
-    let a = scorer(&args.a, &dataset, options.seed, &ctx)?;
-    let b = scorer(&args.b, &dataset, options.seed, &ctx)?;
+    let (a, version_of_a) = scorer(&args.a, &dataset, options.seed, &ctx)?;
+    let (b, version_of_b) = scorer(&args.b, &dataset, options.seed, &ctx)?;
+    if names[0] == names[1] || (version_of_a.is_some() && version_of_a == version_of_b) {
+        let both = names.join(" and ");
+        let text = format!("{both} are the same; name two models, or two versions of one: MODEL@N");
+        return Err(Usage(text).into());
+    }
     let counts = CompareOptions { margin: args.margin, metrics: args.metrics };
     let comparison = compare(&*a, &*b, &dataset, &options, &counts, &ctx).map_err(explain)?;
     let mut report = serde_json::to_value(&comparison)?;
     report["a"] = names[0].as_str().into();
     report["b"] = names[1].as_str().into();
+    report["versions"] = json!([version_of_a, version_of_b].map(|of| of.map(|(_, number)| number)));
+    report["dataset"] = json!({ "path": dataset.path(), "fingerprint": dataset.fingerprint() });
     report["summary"] = summary(&comparison, &names).into();
     globals.print(&report, text(&comparison, &names))
 }
 
-/// The model at `path`; where there is nothing, the baseline of that name.
-fn scorer<'a>(path: &Path, dataset: &'a Dataset, seed: u64, ctx: &Context) -> anyhow::Result<Box<dyn Scorer + 'a>> {
+/// Which version of which model.
+type Version = (PathBuf, u32);
+
+/// The model at `path`, and which it is; where there is nothing, the baseline of that name.
+fn scorer<'a>(
+    path: &Path,
+    dataset: &'a Dataset,
+    seed: u64,
+    ctx: &Context,
+) -> anyhow::Result<(Box<dyn Scorer + 'a>, Option<Version>)> {
     if !path.exists()
         && let Some(name) = path.to_str()
         && let Ok(baseline) = name.parse::<Baseline>()
     {
-        return Ok(baseline.scorer(dataset, seed, ctx)?);
+        return Ok((baseline.scorer(dataset, seed, ctx)?, None));
     }
     let model = Model::open_named(path);
     let missing = !path.exists();
@@ -89,7 +101,9 @@ fn scorer<'a>(path: &Path, dataset: &'a Dataset, seed: u64, ctx: &Context) -> an
     } else {
         Ok(model?)
     };
-    Ok(Box::new(model?))
+    let model = model?;
+    let version = model.path().canonicalize().ok().map(|path| (path, model.version()));
+    Ok((Box::new(model), version))
 }
 
 /// What was found, in a sentence.

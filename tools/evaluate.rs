@@ -57,6 +57,10 @@ pub struct Args {
 /// What `--json` prints.
 #[derive(Serialize)]
 struct Report<'a> {
+    model: &'a Path,
+    version: u32,
+    dataset: &'a Path,
+    fingerprint: &'a str,
     #[serde(flatten)]
     evaluation: &'a Evaluation,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -163,12 +167,20 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
         }
         false => None,
     };
-    let mut text = text(&evaluation);
+    let mut text = format!("{}, version {}\n", model.path().display(), model.version()) + &text(&evaluation);
     if let Some(report) = &calibration {
         text += "\n\n";
         write_report(&mut text, report)?;
     }
-    globals.print(&Report { evaluation: &evaluation, calibration }, text.trim_end())
+    let report = Report {
+        model: model.path(),
+        version: model.version(),
+        dataset: dataset.path(),
+        fingerprint: dataset.fingerprint(),
+        evaluation: &evaluation,
+        calibration,
+    };
+    globals.print(&report, text.trim_end())
 }
 
 /// The attributes of items in a file, if one is named.

@@ -9,6 +9,7 @@ use peccary::{
     Context, Dataset, FoldInOptions, Model, RecommendError, RecommendFormat, RecommendOptions, RecommendSummary,
     RecommendUsers, fold_in, recommend, save_recommendations, write_recommendations,
 };
+use serde::Serialize;
 use serde_json::json;
 
 use crate::common::{Globals, Usage};
@@ -151,6 +152,22 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
     globals.print(&report, said(&args.output.display().to_string(), summary, begun))
 }
 
+/// A recommended item; scores have the digits of a single float.
+#[derive(Serialize)]
+struct Scored<'a> {
+    item: &'a str,
+    score: f32,
+}
+
+/// What is printed of who has a history.
+#[derive(Serialize)]
+struct FoldedIn<'a> {
+    items: Vec<Scored<'a>>,
+    history: Vec<&'a str>,
+    unknown: &'a [String],
+    milliseconds: f64,
+}
+
 /// The items for who has a history.
 fn from_history(args: &Args, model: &Model, globals: &Globals, ctx: &Context) -> anyhow::Result<()> {
     let history = match (&args.history, &args.history_file) {
@@ -169,16 +186,15 @@ fn from_history(args: &Args, model: &Model, globals: &Globals, ctx: &Context) ->
         ctx.message(&format!("{} items of the history are not known to the model", found.unknown.len()));
     }
     let named = |item: u32| model.item_ids().id(item).unwrap_or_default();
-    let items: Vec<_> = found.items.iter().map(|(i, s)| json!({ "item": named(*i), "score": s })).collect();
-    let report = json!({
-        "items": items,
-        "history": found.history.iter().map(|item| named(*item)).collect::<Vec<_>>(),
-        "unknown": found.unknown,
-        "milliseconds": (found.row_seconds + found.rank_seconds) * 1e3,
-    });
+    let report = FoldedIn {
+        items: found.items.iter().map(|(item, score)| Scored { item: named(*item), score: *score }).collect(),
+        history: found.history.iter().map(|item| named(*item)).collect(),
+        unknown: &found.unknown,
+        milliseconds: (found.row_seconds + found.rank_seconds) * 1e3,
+    };
     // As users of the dataset are printed: a table for people, an object a line for programs.
     if globals.json || !io::stdout().is_terminal() {
-        return Ok(writeln!(io::stdout(), "{report}")?);
+        return Ok(writeln!(io::stdout(), "{}", serde_json::to_string(&report)?)?);
     }
     let lines = (1..).zip(&found.items);
     let lines = lines.map(|(rank, (item, score))| format!("{rank:>4}  {score:>9.4}  {}", one_line(named(*item))));
@@ -219,8 +235,13 @@ fn print_json(
         write!(out, "{before}{{\"user\":{user},\"items\":[")?;
         before = ",";
         for (at, (item, score)) in r.items.iter().enumerate() {
-            let item = json!({ "item": dataset.items().id(*item).unwrap_or_default(), "score": score });
-            write!(out, "{}{item}", if at == 0 { "" } else { "," })?;
+            let item = Scored { item: dataset.items().id(*item).unwrap_or_default(), score: *score };
+            write!(
+                out,
+                "{}{}",
+                if at == 0 { "" } else { "," },
+                serde_json::to_string(&item).map_err(io::Error::from)?
+            )?;
         }
         Ok(out.write_all(b"]}")?)
     })?;

@@ -6,9 +6,9 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::EvaluateError;
 use super::calibration_fit::{isotonic, platt};
 use super::sampled::draw;
+use super::{EvaluateError, notes};
 use crate::context::{Context, Interrupted, Unit};
 use crate::dataset::{Dataset, Interactions, Part};
 use crate::mix::mix;
@@ -111,6 +111,9 @@ pub struct CalibrationReport {
     /// Of the curve, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub calibrated: Option<Reliability>,
+    /// What is to be said beside.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// Measures how probabilities hold: σ(score), and those of `curve`, if there is one.
@@ -144,6 +147,10 @@ pub fn calibration(
         seed: options.seed,
         uncalibrated: of(None),
         calibrated: curve.map(|curve| of(Some(curve))),
+        notes: notes::of_flattery(&Aligned::new(scorer, dataset)?, dataset, options.part)
+            .map(|note| format!("the model {note}"))
+            .into_iter()
+            .collect(),
     })
 }
 

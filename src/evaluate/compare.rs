@@ -136,8 +136,7 @@ pub fn compare(
         notes.map(|note| format!("{name} {note}")).collect::<Vec<_>>()
     };
     let mut notes = [said("A", a), said("B", b)].concat();
-    let flattered =
-        [a, b].map(|one| one.learnt_from().and_then(|then| dataset.trained_behind(options.part, then)).is_some());
+    let flattered = [a, b].map(|one| notes::of_flattery(one, dataset, options.part).is_some());
     notes.extend(notes::later(&cases, options, "one of them"));
     let slices = &Slices::none(dataset);
     let held = [b.held_bytes(), a.held_bytes()];

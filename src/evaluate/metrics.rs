@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use serde::{Serialize, Serializer};
 
+use crate::nearest::did_you_mean;
+
 /// Metrics by name, such as `recall@20` or `auc`, in the order of a report.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Metrics(Vec<(String, f64)>);
@@ -89,8 +91,15 @@ impl FromStr for MetricAt {
             Some(Self { which, k: k.parse().ok().filter(|k| *k > 0)? })
         });
         parts.ok_or_else(|| {
-            let names = NAMES.join(", ");
-            format!("'{text}' is no metric; write one of {names} at a cut-off, such as ndcg@20")
+            let (names, (name, k)) = (NAMES.join(", "), text.split_once('@').unwrap_or((text, "20")));
+            let near: Vec<String> = NAMES.iter().map(|known| format!("{known}@{k}")).collect();
+            let is_cut_off = k.parse::<usize>().is_ok_and(|k| k > 0);
+            let near = match is_cut_off && !NAMES.contains(&name) {
+                true => did_you_mean(&format!("{name}@{k}"), near.iter().map(String::as_str)),
+                false => None,
+            };
+            let near = near.map_or(String::new(), |near| format!("; {near}"));
+            format!("'{text}' is no metric; write one of {names} at a cut-off, such as ndcg@20{near}")
         })
     }
 }

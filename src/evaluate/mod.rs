@@ -91,6 +91,8 @@ pub struct Evaluation {
     /// The scorer's accuracy on each slice.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub slices: Vec<SliceRow>,
+    /// Whether the scorer has learnt what came after the held-out part, and looks better than it is.
+    pub flattered: bool,
     /// What was left out, and why.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
@@ -272,6 +274,7 @@ fn evaluate_keeping(
         intervals: measured.sums.intervals(0, &measured.sums.totals[0].means(&options.k)),
         baselines: Baselines(baselines),
         slices: rows(slices, &measured, options),
+        flattered: notes::of_flattery(&aligned, dataset, options.part).is_some(),
         notes,
     };
     Ok((evaluation, measured))

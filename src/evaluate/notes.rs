@@ -17,8 +17,13 @@ pub(super) fn of(scorer: &Aligned<'_>, dataset: &Dataset, part: Part) -> Vec<Str
             dataset.items().len(),
         ));
     }
-    notes.extend(scorer.learnt_from().and_then(|then| flattered(dataset, part, then)).map(|why| format!("is {why}")));
+    notes.extend(of_flattery(scorer, dataset, part));
     notes
+}
+
+/// That `scorer` has learnt what came after `part`, if it has.
+pub(super) fn of_flattery(scorer: &Aligned<'_>, dataset: &Dataset, part: Part) -> Option<String> {
+    scorer.learnt_from().and_then(|then| flattered(dataset, part, then)).map(|why| format!("is {why}"))
 }
 
 /// Why who has learnt from `dataset`, when it had the fingerprint `then`, looks better on `part` than it is.
@@ -26,8 +31,8 @@ pub(super) fn flattered(dataset: &Dataset, part: Part, then: &str) -> Option<Str
     let rows = dataset.trained_behind(part, then)?;
     let part = part.name();
     Some(format!(
-        "flattered, having learnt from {} that came to train when {part} had been split off already; docs/update.md (Judging \
-         an update) says how to hold out what is newer",
+        "flattered, having learnt from {} that came to train when {part} had been split off already; peccary hold-out makes a \
+         test part of what was appended since a model was trained (docs/update.md, Judging an update)",
         counted(rows, "interaction"),
     ))
 }

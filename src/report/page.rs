@@ -111,10 +111,12 @@ impl Page {
             "A model by the same settings, from the log.",
             again(&commands, model, dataset),
         );
-        let lead: Vec<String> = [summary::quality(&columns, part.map_or("", Part::name)), summary::speed(run)]
-            .into_iter()
-            .flatten()
-            .collect();
+        let flattered = evaluations.first().is_some_and(|(_, evaluation)| evaluation["flattered"] == json!(true));
+        let lead: Vec<String> =
+            [summary::quality(&columns, part.map_or("", Part::name), flattered), summary::speed(run)]
+                .into_iter()
+                .flatten()
+                .collect();
         let lead = if lead.is_empty() {
             "A model whose manifest says nothing of its training.".to_string()
         } else {

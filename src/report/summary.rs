@@ -6,8 +6,15 @@ use super::quality::{Column, primary, title};
 use super::run::Run;
 use crate::model::Model;
 
-/// How good the first model is beside the best baseline, in words.
-pub(super) fn quality(columns: &[Column], part: &str) -> Option<String> {
+/// How good the first model is beside the best baseline, in words; whether it is `flattered` by having learnt what came after
+/// `part`.
+pub(super) fn quality(columns: &[Column], part: &str, flattered: bool) -> Option<String> {
+    let text = beside_baselines(columns, part)?;
+    let but = " It has learnt from what came after that part, though, and looks better than it is.";
+    Some(if flattered { text + but } else { text })
+}
+
+fn beside_baselines(columns: &[Column], part: &str) -> Option<String> {
     let name = primary(columns)?;
     let own = columns.first()?.get(&name)?;
     let best = columns.iter().filter(|c| c.baseline).filter_map(|c| Some((c.get(&name)?, c.name.as_str())));
@@ -111,12 +118,13 @@ mod tests {
         };
         let of = |own: f64| {
             let columns = [column("m", own, false), column("popularity", 0.05, true), column("random", 0.001, true)];
-            quality(&columns, "test").unwrap()
+            quality(&columns, "test", false).unwrap()
         };
         assert_eq!(of(0.1), "NDCG@20 is 0.1000 on the test part, 2 times the best baseline (popularity, 0.0500).");
         assert!(of(0.05).contains("about as good as"));
         assert!(of(0.01).contains("worse than"));
-        assert!(quality(&[], "test").is_none());
+        assert!(quality(&[], "test", true).is_none());
+        assert!(quality(&[column("m", 0.1, false)], "test", true).unwrap().ends_with("looks better than it is."));
         assert!(limit(0.6, 0.1).starts_with("updates limited the speed: producers waited for trainers 60 %"));
         assert!(limit(0.1, 0.6).starts_with("reading and sampling"));
         assert!(limit(0.01, 0.0).starts_with("neither"));

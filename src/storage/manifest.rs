@@ -1,7 +1,7 @@
 //! Manifests: JSON that people can read, whose last line is a checksum of every byte before it.
 
 use std::io::{Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -77,6 +77,13 @@ fn not_one(folder: &Path, what: &str, reason: &str) -> StorageError {
     StorageError::NotOne { path: folder.to_path_buf(), expected: what.into(), reason: reason.into() }
 }
 
+/// Whether what is to become `folder` is in the making, or was when it was interrupted.
+fn has_partial(folder: &Path) -> bool {
+    let mut name = folder.components().collect::<PathBuf>().into_os_string();
+    name.push(".partial");
+    Path::new(&name).is_dir()
+}
+
 fn read_json(folder: &Path, what: &str) -> Result<(Vec<u8>, Value), StorageError> {
     let path = folder.join(NAME);
     let mut text = Vec::new();
@@ -89,6 +96,14 @@ fn read_json(folder: &Path, what: &str) -> Result<(Vec<u8>, Value), StorageError
         Ok(_) => {}
         Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
             let reason = match folder.metadata() {
+                Err(_) if has_partial(folder) && what == "dataset" => {
+                    "there is no such folder yet; its ingest is on its way or was interrupted: run the same peccary ingest with \
+                     --resume"
+                }
+                Err(_) if has_partial(folder) => {
+                    "there is no such folder yet; its training is on its way or was interrupted: peccary train --resume goes on \
+                     with it"
+                }
                 Err(_) => "there is no such folder",
                 Ok(m) if m.is_dir() => "it holds no manifest.json",
                 Ok(_) if what == "dataset" => {

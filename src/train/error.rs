@@ -61,6 +61,21 @@ pub enum TrainError {
         /// A learning rate to try instead.
         lower: f32,
     },
+    /// The same in an update.
+    #[error(
+        "the update diverged in epoch {epoch} at learning rate {}: {row}; the model is as it was; lower the learning rate \
+         (--learning-rate {}), or train anew", short(*learning_rate), short(*lower)
+    )]
+    DivergedUpdate {
+        /// The epoch, from 1.
+        epoch: u32,
+        /// The learning rate at the time.
+        learning_rate: f32,
+        /// The worst row.
+        row: DivergedRow,
+        /// A learning rate to try instead.
+        lower: f32,
+    },
     /// The dataset has nothing to validate on.
     #[error(
         "{}: {reason}; ingest the log again with --valid-split random:0.1 (or leave-one-out, time:0.1, or --valid FILE), \

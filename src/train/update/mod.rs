@@ -152,7 +152,7 @@ pub fn update(
     };
     // What was cut off a file is learnt from as zeros, where it raised no signal.
     let trained = trained.and_then(|trained| check_in_use(dataset.path()).map(|()| trained).map_err(TrainError::from));
-    let (tables, training) = trained.inspect_err(|error| fail(&log, error))?;
+    let (tables, training) = trained.inspect_err(|error| fail(&log, error)).map_err(in_update)?;
     end(&log, &training);
     let (users, items) = (dataset.users().len(), dataset.items().len());
     let report = UpdateReport {
@@ -170,6 +170,16 @@ pub fn update(
     let manifest =
         publish_tables(version, dataset, &base, tables, (&report, Lineage::Update(model.version()), Some(&log)))?;
     Ok((manifest, report))
+}
+
+/// What an update can do about an error of training.
+fn in_update(error: TrainError) -> TrainError {
+    match error {
+        TrainError::Diverged { epoch, learning_rate, row, lower } => {
+            TrainError::DivergedUpdate { epoch, learning_rate, row, lower }
+        }
+        other => other,
+    }
 }
 
 /// The tables as they are, where there is nothing to train on.
