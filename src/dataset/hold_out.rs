@@ -16,7 +16,9 @@ use super::pairs::{self, Listed};
 use super::rewrite::{LARGE_USER, Rewrite, Shape};
 use super::{DatasetError, FORMAT, FORMAT_VERSION, ITEMS, POPULARITY, Part, USERS, contexts, popularity};
 use crate::context::{Context, Unit};
-use crate::storage::{FileRecord, Staging, create_folder, fingerprint, return_large_buffers, write_manifest};
+use crate::storage::{
+    FileRecord, Staging, check_in_use, create_folder, fingerprint, return_large_buffers, write_manifest,
+};
 
 /// What [`hold_out`] made.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -99,6 +101,8 @@ pub fn hold_out(
     drop((stage, arrivals));
     chunks.append(first, &block)?;
     let manifest = finish(dataset, since, (&staging, chunks))?;
+    // What was cut off a file meanwhile was read as zeros, where it raised no signal.
+    check_in_use(dataset.path())?;
     staging.publish()?;
     let Manifest { users, items, parts, fingerprint, .. } = manifest;
     Ok(HoldOutSummary { users, items, parts, cold_users, fingerprint, seconds: begun.elapsed().as_secs_f64() })

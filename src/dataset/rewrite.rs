@@ -12,7 +12,8 @@ use super::open::Dataset;
 use super::pairs::{self, Listed, PairsWriter};
 use super::{ContextTable, DatasetError, FORMAT, FORMAT_VERSION, POPULARITY, Part, popularity};
 use crate::storage::{
-    FileRecord, create_folder, read_manifest, remove_file, remove_folder, replace_manifest, sync_folder, sync_tree,
+    FileRecord, check_in_use, create_folder, read_manifest, remove_file, remove_folder, replace_manifest, sync_folder,
+    sync_tree,
 };
 
 /// A user with more interactions in a part begins a block.
@@ -308,8 +309,10 @@ impl<'a> Rewrite<'a> {
             changes: outcome.changes,
             files,
         };
-        sync_tree(&self.folder)?;
         let folder = self.base.path();
+        // What was cut off a file meanwhile was read as zeros, where it raised no signal.
+        check_in_use(folder)?;
+        sync_tree(&self.folder)?;
         for name in [SEGMENTS, pairs::FOLDER] {
             if folder.join(name).is_dir() {
                 sync_folder(&folder.join(name))?;

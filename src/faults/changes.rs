@@ -1,12 +1,12 @@
-//! Changes of a dataset that is there: append, compact and forget.
+//! Changes of a dataset that is there: append, compact and forget; and one made of it, by holding out.
 
 use std::error::Error;
 use std::path::Path;
 use std::time::Duration;
 
-use super::datasets::{ctx, logs, run};
+use super::datasets::{self, ctx, logs, run};
 use super::trial::{Trial, Tried};
-use crate::dataset::{Dataset, DatasetLock, compact, forget};
+use crate::dataset::{Dataset, DatasetLock, compact, forget, hold_out};
 use crate::ingest::{IngestRun, Input, Inputs, Leftover, OnError, append_ingest, append_options};
 
 /// What is there, by content and by files.
@@ -106,5 +106,37 @@ fn forget_survives_crashes_and_faults() {
     for tried in [Tried::Crash, Tried::Fault] {
         let count = trial.run(tried);
         assert!(count > 20, "{count}");
+    }
+}
+
+#[test]
+fn hold_out_survives_crashes_and_faults() {
+    let (_folder, [one, two]) = logs();
+    for older in [false, true] {
+        let act = |root: &Path| -> Result<(), Box<dyn Error>> {
+            let dataset = Dataset::open(root.join("out.pec"))?;
+            let since = &dataset.manifest().changes[0].before;
+            hold_out(&dataset, since, (&root.join("held.pec"), true), &ctx())?;
+            Ok(())
+        };
+        let trial = Trial {
+            prepare: &|root| {
+                run(&one, root, false, Leftover::Refuse).unwrap();
+                if older {
+                    std::fs::rename(root.join("out.pec"), root.join("held.pec")).unwrap();
+                    run(&two, root, false, Leftover::Refuse).unwrap();
+                    append(&one, root).unwrap();
+                } else {
+                    append(&two, root).unwrap();
+                }
+            },
+            act: &act,
+            state: &|root| Ok(format!("{}, {}", state(root)?, datasets::state(&root.join("held.pec"))?)),
+            again: &act,
+        };
+        for tried in [Tried::Crash, Tried::Fault] {
+            let count = trial.run(tried);
+            assert!(count > 20, "{count}");
+        }
     }
 }

@@ -31,19 +31,17 @@ use crate::train::{TrainConfig, any_loss};
 /// Negatives of all positives together, where each has its own; at least this many a positive.
 const ROWS: usize = 2048;
 const EACH_AT_LEAST: usize = 4;
-/// Pairs of positives and negatives, where positives share them; so many negatives at least and at most.
+/// Pairs of positives and negatives, where positives share negatives and each pair is a term of its own; so many negatives
+/// at least and at most.
 const PAIRS: usize = 1 << 14;
 const SHARED: (usize, usize) = (256, 2048);
-/// The same of CCL, whose hinge many negatives do not reach.
-const PAIRS_OF_CCL: usize = PAIRS / 4;
-const SHARED_OF_CCL: (usize, usize) = (64, 2048);
 /// Where that makes more than so many pairs, positives go into groups, each with negatives of its own: fewer a positive,
 /// this many at least, and more of them altogether.
-const MOST_PAIRS: usize = 1 << 16;
-const GROUPED_AT_LEAST: usize = 64;
+const MOST_PAIRS: usize = 1 << 15;
+const GROUPED_AT_LEAST: usize = 32;
 const GROUPED: usize = 1024;
 /// Looks at the gradient, at most. With a hinge, what more looks find fits this sample of negatives better and new items
-/// worse; with that of CCL it takes many to get anywhere, on a sample that may be small.
+/// worse; with that of CCL it takes many to get anywhere.
 const LOOKS: usize = 16;
 const LOOKS_OF_HINGE: usize = 8;
 const LOOKS_OF_CCL: usize = 48;
@@ -110,8 +108,8 @@ impl Folding {
     /// there is no positive. Equal seeds draw equal negatives.
     ///
     /// O((|P| + negatives) × width) for each of 16 looks at the gradient at most (8 with hinges, 48 with CCL), for 2048
-    /// negatives; with losses over lists, hinge and WARP |P| × negatives terms are looked at besides, about 16,384 of them
-    /// for up to 64 positives, 65,536 for up to 1,024, and 64 a positive beyond.
+    /// negatives; with PSL, hinge and WARP |P| × negatives terms are looked at besides, about 16,384 of them for up to 64
+    /// positives, 32,768 for up to 1,024, and 32 a positive beyond.
     pub(crate) fn row<'a>(
         &self,
         positives: &[u32],
@@ -122,14 +120,16 @@ impl Folding {
         let count = positives.len();
         let (lists, hinge) = (self.loss.terms() == Terms::Lists, self.loss.hinge_margin().is_some());
         let shared = lists || hinge;
-        let (pairs, (least, most), looks) = match (self.loss.is_ccl(), hinge) {
-            (true, _) => (PAIRS_OF_CCL, SHARED_OF_CCL, LOOKS_OF_CCL),
-            (_, true) => (PAIRS, SHARED, LOOKS_OF_HINGE),
-            _ => (PAIRS, SHARED, LOOKS),
+        let looks = match (self.loss.is_ccl(), hinge) {
+            (true, _) => LOOKS_OF_CCL,
+            (_, true) => LOOKS_OF_HINGE,
+            _ => LOOKS,
         };
-        let (rows, pairs) = if self.rough { (ROWS / 4, pairs / 4) } else { (ROWS, pairs) };
-        let (drawn, each, groups) = if shared {
-            let each = (pairs / count.max(1)).clamp(least, most);
+        let (rows, pairs) = if self.rough { (ROWS / 4, PAIRS / 4) } else { (ROWS, PAIRS) };
+        let (drawn, each, groups) = if self.loss.is_separate() {
+            (rows, rows, Some(1))
+        } else if shared {
+            let each = (pairs / count.max(1)).clamp(SHARED.0, SHARED.1);
             match each * count <= MOST_PAIRS {
                 true => (each, each, Some(1)),
                 false => {

@@ -151,17 +151,20 @@ impl<'a> Objective<'a> {
         let groups = self.groups();
         let (positives, negatives) = self.scores.split_at(self.positives);
         let (of_positives, of_negatives) = self.slopes.split_at_mut(self.positives);
-        let lists = OfLists { weights: &self.weights, ..OfLists::default() };
+        if self.how.loss.terms() == Terms::Lists {
+            for (own, with) in groups {
+                let (scores, negatives) = (&positives[own.clone()], (&negatives[with.clone()], &self.weights[..]));
+                let (slopes, of_negatives) = (&mut of_positives[own], &mut of_negatives[with]);
+                self.loss.shared_gradient(scores, negatives, slopes, of_negatives, &mut self.of_one);
+            }
+            return add_weighted(&self.rows, &self.slopes, gradient);
+        }
         of_negatives.fill(0.0);
         for (p, with) in groups.flat_map(|(own, with)| own.map(move |p| (p, with.clone()))) {
             let (own, of_one) = (p..p + 1, &mut self.of_one);
             let scores = (&positives[own.clone()], &negatives[with.clone()]);
-            self.loss.gradient(scores.0, scores.1, lists, &mut of_positives[own], of_one);
-            // What a list's terms weigh is in its loss.
-            let weight = match self.how.loss.terms() {
-                Terms::Lists => 1.0,
-                _ => self.stands_for * self.ranks.get(p).copied().unwrap_or(1.0),
-            };
+            self.loss.gradient(scores.0, scores.1, OfLists::default(), &mut of_positives[own], of_one);
+            let weight = self.stands_for * self.ranks.get(p).copied().unwrap_or(1.0);
             of_positives[p] *= weight;
             of_negatives[with].iter_mut().zip(&self.of_one).for_each(|(sum, slope)| *sum += weight * slope);
         }

@@ -65,6 +65,39 @@ impl AnyLoss {
     pub(crate) fn is_ccl(&self) -> bool {
         matches!(self.base, Base::Listwise(AnyListwise::Ccl(_)))
     }
+
+    /// Whether it is one over lists whose positives share the sums over negatives where they share the negatives.
+    pub(crate) fn is_separate(&self) -> bool {
+        fn separate<L: Listwise>(_: &L) -> bool {
+            L::SEPARATE
+        }
+        fn never(_: &impl Loss) -> bool {
+            false
+        }
+        each!(&self.base, loss => never(loss), separate(loss))
+    }
+
+    /// The gradient of a loss over lists, of positives that share all negatives, each of which counts `weights` times;
+    /// `scratch` is as long as those. Nothing for other losses.
+    #[inline(always)]
+    pub(crate) fn shared_gradient(
+        &self,
+        positives: &[f32],
+        (negatives, weights): (&[f32], &[f32]),
+        pg: &mut [f32],
+        ng: &mut [f32],
+        scratch: &mut [f32],
+    ) {
+        fn nothing(_: impl Loss) {}
+        each!(
+            self.base,
+            loss => nothing(loss),
+            list::shared_gradient(loss, positives, (negatives, weights), pg, ng, scratch)
+        );
+        for g in pg.iter_mut().chain(ng) {
+            *g *= self.scale;
+        }
+    }
 }
 
 impl Loss for AnyLoss {
@@ -185,6 +218,46 @@ mod tests {
                 let (a, b) = (loss.value(&[p], &scores, lists), loss.value(&[p], &copies, OfLists::default()));
                 prop_assert!((a - b).abs() < 1e-4 * (1.0 + b.abs()), "{base:?}: {a} {b}");
             }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn positives_that_share_negatives_have_the_gradients_of_their_lists(
+            p in proptest::collection::vec(-0.9f32..0.9, 1..6), negatives in proptest::collection::vec((-0.9f32..0.9, -0.3f32..2.0), 1..40),
+            t in 0.5f32..60.0, scale in 0.5f32..2.0, entropy in -0.2f32..1.0,
+        ) {
+            let (scores, weights): (Vec<f32>, Vec<f32>) = negatives.iter().map(|(s, w)| (*s, w.max(0.0))).unzip();
+            prop_assume!(weights.iter().sum::<f32>() > 0.0);
+            let lists = OfLists { weights: &weights, ..OfLists::default() };
+            for base in bases(t, Some(Entropy { weight: entropy, inverse_temperature: t })).into_iter().skip(4) {
+                let loss = AnyLoss { base, scale, entropy: None };
+                let (mut sum, mut own) = (vec![0.0; scores.len()], vec![0.0; p.len()]);
+                let mut one = sum.clone();
+                for (p, pg) in p.chunks(1).zip(own.chunks_mut(1)) {
+                    loss.gradient(p, &scores, lists, pg, &mut one);
+                    sum.iter_mut().zip(&one).for_each(|(sum, g)| *sum += g);
+                }
+                let (mut pg, mut ng) = (vec![7.0; p.len()], vec![7.0; scores.len()]);
+                loss.shared_gradient(&p, (&scores, &weights), &mut pg, &mut ng, &mut one);
+                let largest = sum.iter().chain(&own).fold(1e-3f32, |most, g| most.max(g.abs()));
+                for (a, b) in pg.iter().zip(&own).chain(ng.iter().zip(&sum)) {
+                    prop_assert!((a - b).abs() <= 1e-4 * largest, "{base:?}: {pg:?} {own:?}, {ng:?} {sum:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn positives_far_above_all_negatives_and_lists_in_which_nothing_counts_have_no_gradient() {
+        for base in bases(200.0, None).into_iter().skip(4) {
+            let loss = AnyLoss { base, scale: 1.0, entropy: None };
+            let (mut pg, mut ng, mut scratch) = ([7.0; 2], [7.0; 3], [0.0; 3]);
+            let negatives = [-0.9, -0.8, -0.7];
+            loss.shared_gradient(&[0.9, -0.9], (&negatives, &[1.0; 3]), &mut pg, &mut ng, &mut scratch);
+            assert!(pg.iter().chain(&ng).all(|g| g.is_finite()), "{base:?}: {pg:?} {ng:?}");
+            loss.shared_gradient(&[0.9, -0.9], (&negatives, &[0.0; 3]), &mut pg, &mut ng, &mut scratch);
+            assert_eq!((pg, ng), ([0.0; 2], [0.0; 3]), "{base:?}");
         }
     }
 

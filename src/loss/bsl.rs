@@ -20,6 +20,7 @@ pub(crate) struct Bsl {
 
 impl Listwise for Bsl {
     const NEEDS_MAX: bool = true;
+    const SEPARATE: bool = true;
 
     #[inline(always)]
     fn shift(&self, _: f32, max: f32) -> f32 {

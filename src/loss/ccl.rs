@@ -15,6 +15,7 @@ pub(crate) struct Ccl {
 
 impl Listwise for Ccl {
     const NEEDS_MAX: bool = false;
+    const SEPARATE: bool = true;
 
     #[inline(always)]
     fn shift(&self, _: f32, _: f32) -> f32 {

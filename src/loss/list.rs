@@ -109,8 +109,18 @@ impl<'a> List<'a> {
     /// What comes of the list, and how slopes change by entropy; `keep` is given the slopes of the negatives from an index
     /// on. `None` where no negative counts: then there is nothing to learn.
     #[inline(always)]
-    fn outcome<L: Listwise>(&self, loss: L, mut keep: impl FnMut(usize, [f32; LANES])) -> Option<(Outcome, Spread)> {
+    fn outcome<L: Listwise>(&self, loss: L, keep: impl FnMut(usize, [f32; LANES])) -> Option<(Outcome, Spread)> {
         let shift = loss.shift(self.positive, if L::NEEDS_MAX { self.max() } else { 0.0 });
+        let sums = self.sums(loss, shift, keep)?;
+        let positive = Positive { score: self.positive, correction: self.positive_correction, shift };
+        let mut outcome = loss.finish(positive, sums.terms, sums.slopes, sums.count);
+        let spread = self.spread(loss, shift, sums.terms, &mut outcome);
+        Some((outcome, spread))
+    }
+
+    /// The sums over the negatives, each compared with `shift`; `keep` is given their slopes.
+    #[inline(always)]
+    fn sums<L: Listwise>(&self, loss: L, shift: f32, mut keep: impl FnMut(usize, [f32; LANES])) -> Option<Sums> {
         let (mut terms, mut slopes, mut counts) = ([0f32; LANES], [0f32; LANES], [0f32; LANES]);
         for first in (0..self.negatives.len()).step_by(LANES) {
             let Part { scores, corrections, weights } = self.part(first);
@@ -125,26 +135,45 @@ impl<'a> List<'a> {
             }
             keep(first, own);
         }
-        let (terms, count) = (sum(terms), sum(counts));
-        if count <= 0.0 {
-            return None;
-        }
-        let positive = Positive { score: self.positive, correction: self.positive_correction, shift };
-        let mut outcome = loss.finish(positive, terms, sum(slopes), count);
-        let mut spread = Spread::default();
-        if let Some(entropy) = loss.entropy() {
-            let mut log_terms = [0f32; LANES];
-            for first in (0..self.negatives.len()).step_by(LANES) {
-                let Part { scores, corrections, weights } = self.part(first);
-                for l in 0..LANES {
-                    let term = loss.negative(scores[l], corrections[l], shift).0;
-                    log_terms[l] += if weights[l] > 0.0 { weights[l] * Entropy::log_term(term) } else { 0.0 };
-                }
-            }
-            spread = entropy.spread(terms, sum(log_terms), &mut outcome);
-        }
-        Some((outcome, spread))
+        let sums = Sums { terms: sum(terms), slopes: sum(slopes), count: sum(counts) };
+        (sums.count > 0.0).then_some(sums)
     }
+
+    /// How entropy changes the slopes.
+    #[inline(always)]
+    fn spread<L: Listwise>(&self, loss: L, shift: f32, terms: f32, outcome: &mut Outcome) -> Spread {
+        let Some(entropy) = loss.entropy() else { return Spread::default() };
+        let mut log_terms = [0f32; LANES];
+        for first in (0..self.negatives.len()).step_by(LANES) {
+            let Part { scores, corrections, weights } = self.part(first);
+            for l in 0..LANES {
+                let term = loss.negative(scores[l], corrections[l], shift).0;
+                log_terms[l] += if weights[l] > 0.0 { weights[l] * Entropy::log_term(term) } else { 0.0 };
+            }
+        }
+        entropy.spread(terms, sum(log_terms), outcome)
+    }
+
+    /// The gradient of the negatives, whose slopes `gradient` holds.
+    #[inline(always)]
+    fn finish<L: Listwise>(&self, loss: L, (scale, spread): (f32, Spread), gradient: &mut [f32]) {
+        for first in (0..gradient.len()).step_by(LANES) {
+            let weights = self.part(first).weights;
+            for (g, weight) in gradient[first..].iter_mut().zip(weights) {
+                // With entropy slopes are terms.
+                let slope = if loss.entropy().is_some() { spread.slope(*g) } else { *g };
+                // A negative that does not count may score so high that its slope is infinite.
+                *g = if weight > 0.0 { scale * weight * slope } else { 0.0 };
+            }
+        }
+    }
+}
+
+/// Sums over the negatives of a list.
+struct Sums {
+    terms: f32,
+    slopes: f32,
+    count: f32,
 }
 
 /// The gradient of all lists.
@@ -174,16 +203,50 @@ pub(super) fn gradient<L: Listwise>(
             continue;
         };
         positive_gradient[k] = outcome.positive;
-        for first in (0..each).step_by(LANES) {
-            let weights = list.part(first).weights;
-            for (g, weight) in gradient[first..].iter_mut().zip(weights) {
-                // With entropy slopes are terms.
-                let slope = if loss.entropy().is_some() { spread.slope(*g) } else { *g };
-                // A negative that does not count may score so high that its slope is infinite.
-                *g = if weight > 0.0 { outcome.scale * weight * slope } else { 0.0 };
+        list.finish(loss, (outcome.scale, spread), gradient);
+    }
+}
+
+/// The gradient of the lists of positives that share all negatives, of weights `weights`; `scratch` is as long as those.
+/// O(positives + negatives) where terms are [separate](Listwise::SEPARATE), else O(positives × negatives).
+#[inline(always)]
+pub(super) fn shared_gradient<L: Listwise>(
+    loss: L,
+    positives: &[f32],
+    (negatives, weights): (&[f32], &[f32]),
+    positive_gradient: &mut [f32],
+    negative_gradient: &mut [f32],
+    scratch: &mut [f32],
+) {
+    negative_gradient.fill(0.0);
+    let lists = OfLists { weights, ..OfLists::default() };
+    if !L::SEPARATE {
+        for (positive, pg) in positives.chunks(1).zip(positive_gradient.chunks_mut(1)) {
+            gradient(loss, positive, negatives, lists, pg, scratch);
+            for (sum, slope) in negative_gradient.iter_mut().zip(&*scratch) {
+                *sum += slope;
             }
         }
+        return;
     }
+    let list = List { positive: f32::MIN, positive_correction: 0.0, negatives, weights, offsets: &[] };
+    let shift = loss.shift(list.positive, if L::NEEDS_MAX { list.max() } else { 0.0 });
+    let sums = list.sums(loss, shift, |first, slopes| {
+        for (kept, slope) in negative_gradient[first..].iter_mut().zip(slopes) {
+            *kept = slope;
+        }
+    });
+    let Some(Sums { terms, slopes, count }) = sums else { return positive_gradient.fill(0.0) };
+    let mut scale = 0.0;
+    for (positive, pg) in positives.iter().zip(positive_gradient) {
+        let outcome = loss.finish(Positive { score: *positive, correction: 0.0, shift }, terms, slopes, count);
+        *pg = outcome.positive;
+        scale += outcome.scale;
+    }
+    // Entropy is that of the negatives, once for each positive: as if all had the mean of the scales.
+    let mut mean = Outcome { loss: 0.0, positive: 0.0, scale: scale / positives.len() as f32 };
+    let spread = list.spread(loss, shift, terms, &mut mean);
+    list.finish(loss, (scale, spread), negative_gradient);
 }
 
 /// The summed loss of all lists.

@@ -8,6 +8,10 @@ pub(crate) trait Listwise: Copy + Send + Sync {
     /// Whether [`Listwise::shift`] wants the largest score of the negatives.
     const NEEDS_MAX: bool;
 
+    /// Whether terms of negatives are the same for every positive, once the positive has no say in [`Listwise::shift`]: then
+    /// positives that share negatives share the sums, too.
+    const SEPARATE: bool;
+
     /// What every negative's score is compared with, given the positive's score and the largest negative's.
     fn shift(&self, positive: f32, max: f32) -> f32;
 

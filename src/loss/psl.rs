@@ -73,6 +73,7 @@ pub(crate) struct Psl<S> {
 
 impl<S: Shape> Listwise for Psl<S> {
     const NEEDS_MAX: bool = false;
+    const SEPARATE: bool = false;
 
     #[inline(always)]
     fn shift(&self, positive: f32, _: f32) -> f32 {

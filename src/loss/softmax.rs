@@ -19,6 +19,7 @@ pub(crate) struct Softmax {
 
 impl Listwise for Softmax {
     const NEEDS_MAX: bool = true;
+    const SEPARATE: bool = true;
 
     #[inline(always)]
     fn shift(&self, positive: f32, max: f32) -> f32 {

@@ -6,7 +6,7 @@ use peccary::{Dataset, FoldInOptions, LossKind, Model, TrainConfig, fold_in, tra
 use serde_json::json;
 
 use super::shape::{SHAPES, Subject};
-use crate::common::Globals;
+use crate::common::{Globals, Usage};
 use crate::numbers::grouped;
 
 /// Measure how long it takes to recommend to a new user from a history: learning the row, and ranking the catalogue
@@ -24,6 +24,9 @@ pub struct Args {
     /// Users to fold in
     #[arg(long, value_name = "N", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..))]
     users: u32,
+    /// Of those with that many train interactions or more
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    least: u32,
 }
 
 /// Runs the measurement.
@@ -36,15 +39,24 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
         let items = dataset.train().user(user).items;
         items.iter().filter_map(|item| dataset.items().id(item.to_native())).collect::<Vec<_>>()
     };
-    let step = (dataset.users().len() / args.users).max(1) as usize;
-    let users = (0..dataset.users().len()).step_by(step).take(args.users as usize);
-    let histories: Vec<Vec<&str>> = users.map(of).filter(|history| !history.is_empty()).collect();
+    let all =
+        || (0..dataset.users().len()).filter(|user| dataset.train().user(*user).items.len() >= args.least as usize);
+    let step = (all().count() / args.users as usize).max(1);
+    let histories: Vec<Vec<&str>> = all().step_by(step).take(args.users as usize).map(of).collect();
+    if histories.is_empty() {
+        let text = format!("--least {}: no user of {} has as many interactions in train", args.least, path.display());
+        return Err(Usage(text).into());
+    }
+    let lengths = histories.iter().map(Vec::len);
+    let lengths = (lengths.clone().min().unwrap_or_default(), lengths.max().unwrap_or_default());
     let mut text = format!(
-        "{}: {} items, {} factors, {} users, milliseconds: median (95 %)\n\n{:<10}{:>18}{:>18}{:>18}",
+        "{}: {} items, {} factors, {} users with {} to {} items, milliseconds: median (95 %)\n\n{:<10}{:>18}{:>18}{:>18}",
         path.display(),
         grouped(dataset.items().len().into()),
         args.dimensions,
         histories.len(),
+        lengths.0,
+        grouped(lengths.1 as u64),
         "",
         "learning the row",
         "ranking all items",
@@ -73,7 +85,10 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
             "loss": kind.name(), "row_ms": named(row), "rank_ms": named(rank), "both_ms": named(both),
         }));
     }
-    globals.print(&json!({ "dataset": path, "users": histories.len(), "losses": losses }), text)
+    globals.print(
+        &json!({ "dataset": path, "users": histories.len(), "history": [lengths.0, lengths.1], "losses": losses }),
+        text,
+    )
 }
 
 /// The median and the 95th percentile.

@@ -52,6 +52,31 @@ impl Apart {
     }
 }
 
+impl Apart {
+    /// The gradient of a loss over lists, of positives that share all negatives: see [`AnyLoss::shared_gradient`].
+    pub(crate) fn shared_gradient(
+        &self,
+        positives: &[f32],
+        (negatives, weights): (&[f32], &[f32]),
+        pg: &mut [f32],
+        ng: &mut [f32],
+        scratch: &mut [f32],
+    ) {
+        // SAFETY: whoever made this made sure that the machine has the set.
+        unsafe {
+            match self.set {
+                #[cfg(target_arch = "x86_64")]
+                InstructionSet::Avx512 => {
+                    shared_avx512(&self.loss, positives, (negatives, weights), pg, ng, scratch);
+                }
+                #[cfg(target_arch = "x86_64")]
+                InstructionSet::Avx2 => shared_avx2(&self.loss, positives, (negatives, weights), pg, ng, scratch),
+                _ => self.loss.shared_gradient(positives, (negatives, weights), pg, ng, scratch),
+            }
+        }
+    }
+}
+
 impl Loss for Apart {
     #[inline(always)]
     fn terms(&self) -> Terms {
@@ -93,6 +118,38 @@ unsafe fn avx512(loss: &AnyLoss, ps: &[f32], ns: &[f32], lists: OfLists<'_>, pg:
 #[target_feature(enable = "avx2,fma")]
 unsafe fn avx2(loss: &AnyLoss, ps: &[f32], ns: &[f32], lists: OfLists<'_>, pg: &mut [f32], ng: &mut [f32]) {
     loss.gradient(ps, ns, lists, pg, ng);
+}
+
+/// # Safety
+/// The machine has AVX-512F.
+#[cfg(target_arch = "x86_64")]
+#[inline(never)]
+#[target_feature(enable = "avx512f,avx2,fma")]
+unsafe fn shared_avx512(
+    loss: &AnyLoss,
+    ps: &[f32],
+    ns: (&[f32], &[f32]),
+    pg: &mut [f32],
+    ng: &mut [f32],
+    scratch: &mut [f32],
+) {
+    loss.shared_gradient(ps, ns, pg, ng, scratch);
+}
+
+/// # Safety
+/// The machine has AVX2 and FMA.
+#[cfg(target_arch = "x86_64")]
+#[inline(never)]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn shared_avx2(
+    loss: &AnyLoss,
+    ps: &[f32],
+    ns: (&[f32], &[f32]),
+    pg: &mut [f32],
+    ng: &mut [f32],
+    scratch: &mut [f32],
+) {
+    loss.shared_gradient(ps, ns, pg, ng, scratch);
 }
 
 /// NEON included, which every AArch64 has.
