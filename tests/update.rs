@@ -409,7 +409,7 @@ fn an_update_that_diverges_says_what_an_update_can_do() {
     assert_eq!(versions(&model).unwrap().len(), 1);
     peccary(&["update", &model, &grown.dataset, "--metric", "ndgc@20"])
         .assert()
-        .code(2)
+        .code(1)
         .stderr(predicate::str::contains("did you mean \"ndcg@20\"?"));
 }
 

@@ -70,6 +70,15 @@ impl MetricAt {
         self.k
     }
 
+    /// The metric that may be meant by `wrong`, for the end of a message; nothing where none is like it.
+    pub(crate) fn near(wrong: &str) -> String {
+        let (name, k) = wrong.split_once('@').unwrap_or((wrong, "20"));
+        let right: Vec<String> = NAMES.iter().map(|right| format!("{right}@{k}")).collect();
+        let is_cut_off = k.parse::<usize>().is_ok_and(|k| k > 0);
+        let near = did_you_mean(&format!("{name}@{k}"), right.iter().map(String::as_str)).filter(|_| is_cut_off);
+        near.map_or(String::new(), |near| format!("; {near}"))
+    }
+
     /// Its place among the values of a [`Totals`] at cut-offs `k`; `None` where `k` lacks its cut-off.
     pub(super) fn place(self, k: &[usize]) -> Option<usize> {
         Some(k.iter().position(|k| *k == self.k)? * NAMES.len() + self.which)
@@ -91,14 +100,7 @@ impl FromStr for MetricAt {
             Some(Self { which, k: k.parse().ok().filter(|k| *k > 0)? })
         });
         parts.ok_or_else(|| {
-            let (names, (name, k)) = (NAMES.join(", "), text.split_once('@').unwrap_or((text, "20")));
-            let near: Vec<String> = NAMES.iter().map(|known| format!("{known}@{k}")).collect();
-            let is_cut_off = k.parse::<usize>().is_ok_and(|k| k > 0);
-            let near = match is_cut_off && !NAMES.contains(&name) {
-                true => did_you_mean(&format!("{name}@{k}"), near.iter().map(String::as_str)),
-                false => None,
-            };
-            let near = near.map_or(String::new(), |near| format!("; {near}"));
+            let (names, near) = (NAMES.join(", "), Self::near(text));
             format!("'{text}' is no metric; write one of {names} at a cut-off, such as ndcg@20{near}")
         })
     }

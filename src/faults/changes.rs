@@ -124,7 +124,8 @@ fn hold_out_survives_crashes_and_faults() {
                 run(&one, root, false, Leftover::Refuse).unwrap();
                 if older {
                     std::fs::rename(root.join("out.pec"), root.join("held.pec")).unwrap();
-                    run(&two, root, false, Leftover::Refuse).unwrap();
+                    // The rejects are still there.
+                    run(&two, root, true, Leftover::Refuse).unwrap();
                     append(&one, root).unwrap();
                 } else {
                     append(&two, root).unwrap();

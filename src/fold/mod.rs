@@ -35,6 +35,8 @@ const EACH_AT_LEAST: usize = 4;
 /// at least and at most.
 const PAIRS: usize = 1 << 14;
 const SHARED: (usize, usize) = (256, 2048);
+/// So many of CCL, fewer the more positives there are: with many negatives, whose hinges weigh the less, it finds worse rows.
+const OF_CCL: (usize, usize) = (64, 2048);
 /// Where that makes more than so many pairs, positives go into groups, each with negatives of its own: fewer a positive,
 /// this many at least, and more of them altogether.
 const MOST_PAIRS: usize = 1 << 15;
@@ -127,7 +129,11 @@ impl Folding {
         };
         let (rows, pairs) = if self.rough { (ROWS / 4, PAIRS / 4) } else { (ROWS, PAIRS) };
         let (drawn, each, groups) = if self.loss.is_separate() {
-            (rows, rows, Some(1))
+            let each = match self.loss.is_ccl() {
+                true => (pairs / 4 / count.max(1)).clamp(OF_CCL.0, OF_CCL.1),
+                false => rows,
+            };
+            (each, each, Some(1))
         } else if shared {
             let each = (pairs / count.max(1)).clamp(SHARED.0, SHARED.1);
             match each * count <= MOST_PAIRS {

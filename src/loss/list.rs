@@ -236,7 +236,10 @@ pub(super) fn shared_gradient<L: Listwise>(
             *kept = slope;
         }
     });
-    let Some(Sums { terms, slopes, count }) = sums else { return positive_gradient.fill(0.0) };
+    let Some(Sums { terms, slopes, count }) = sums else {
+        positive_gradient.fill(0.0);
+        return negative_gradient.fill(0.0);
+    };
     let mut scale = 0.0;
     for (positive, pg) in positives.iter().zip(positive_gradient) {
         let outcome = loss.finish(Positive { score: *positive, correction: 0.0, shift }, terms, slopes, count);

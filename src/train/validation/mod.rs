@@ -52,7 +52,8 @@ impl ValidationConfig {
         };
         if self.metric.parse::<MetricAt>().is_err() {
             let must = "be recall, precision, hit_rate, ndcg, mrr or map with a cut-off, such as \"ndcg@20\"";
-            return fail("metric", format!("\"{}\"", self.metric), must);
+            let must = format!("{must}{}", MetricAt::near(&self.metric));
+            return fail("metric", format!("\"{}\"", self.metric), &must);
         }
         if self.every == 0 {
             return fail("every", "0".into(), "be at least 1");
