@@ -84,6 +84,11 @@ fn models_of_before_are_judged_fairly_on_what_came_since() {
     let report = ["report", &model, &held, "--output", &log.path("r.html")];
     log.run(&report);
 
+    // There is nothing to update with.
+    peccary(&["update", &model, &held])
+        .assert()
+        .code(1)
+        .stderr(predicate::str::contains("nothing has been appended to the train part"));
     // What has learnt from it has no place there.
     log.run(&["update", &model, &dataset, "--epochs", "1"]);
     peccary(&["evaluate", &model, &held])

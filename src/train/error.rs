@@ -115,7 +115,7 @@ pub enum TrainError {
     },
     /// The dataset is as the model was trained on it.
     #[error(
-        "{}: nothing has been appended to {} since; append to it first (peccary ingest --append)", model.display(),
+        "{}: nothing has been appended to the train part of {} since; append to it first (peccary ingest --append)", model.display(),
         dataset.display()
     )]
     NothingNew {

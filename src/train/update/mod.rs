@@ -19,7 +19,7 @@ use super::publishing::{Lineage, publish_tables, trained_with};
 use super::run::{Stopped, TrainReport, filled_tables, train_tables};
 use super::{Schedule, ValidationConfig};
 use crate::context::Context;
-use crate::dataset::{Dataset, Part};
+use crate::dataset::{Change, ChangeKind, Dataset, Part};
 use crate::mix::mix;
 use crate::model::{InstructionSet, Model, ModelManifest, Tables};
 use crate::runlog::RunLogWriter;
@@ -114,7 +114,9 @@ pub fn update(
             given: dataset.fingerprint().to_string(),
         });
     };
-    if dataset.fingerprint() == model.manifest().dataset {
+    let forgotten = |change: &Change| change.kind == ChangeKind::Forget;
+    let since = dataset.changes_since(&model.manifest().dataset).unwrap_or_default();
+    if appended.is_empty() && !since.iter().any(forgotten) {
         return Err(TrainError::NothingNew { model: path.to_path_buf(), dataset: dataset.path().to_path_buf() });
     }
     let base = config_of(&model)?;
