@@ -51,7 +51,7 @@ pub struct UpdateOptions {
 
 impl Default for UpdateOptions {
     fn default() -> Self {
-        Self { epochs: 10, replay: 0.9, learning_rate: None, half_life: None, validation: None, seed: 0 }
+        Self { epochs: 15, replay: 0.85, learning_rate: None, half_life: None, validation: None, seed: 0 }
     }
 }
 
