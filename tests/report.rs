@@ -7,10 +7,13 @@ use crate::reported::{NASTY, attributes, data_of, hostile, json};
 use peccary::{Model, RunLog};
 use serde_json::Value;
 
-/// What two evaluations have in common, but for the time that they took.
-fn timeless(evaluation: &Value) -> Value {
+/// What was measured, without of what and how long it took.
+fn measured(evaluation: &Value) -> Value {
     let mut evaluation = evaluation.clone();
-    evaluation.as_object_mut().unwrap().shift_remove("seconds");
+    let fields = evaluation.as_object_mut().unwrap();
+    for beside in ["seconds", "model", "version", "dataset", "fingerprint"] {
+        fields.shift_remove(beside);
+    }
     evaluation
 }
 
@@ -26,10 +29,10 @@ fn metrics_are_those_of_evaluate_and_curves_those_of_the_run() {
 
     // What the first model is sliced by, and what is measured of the second one, are flags of evaluate's.
     let first = json(&["evaluate", &case.model, &case.dataset, "--slices", "activity,popularity,time:4"]);
-    assert_eq!(timeless(&data["models"][0]["evaluation"]), timeless(&first));
+    assert_eq!(measured(&data["models"][0]["evaluation"]), measured(&first));
     let second = json(&["evaluate", &case.other, &case.dataset, "--baselines", "none"]);
-    assert_eq!(timeless(&data["models"][1]["evaluation"]), timeless(&second));
-    assert_eq!(timeless(&summary["evaluations"][0]), timeless(&first));
+    assert_eq!(measured(&data["models"][1]["evaluation"]), measured(&second));
+    assert_eq!(measured(&summary["evaluations"][0]), measured(&first));
 
     for (at, path) in [&case.model, &case.other].into_iter().enumerate() {
         let model = Model::open(path).unwrap();
@@ -112,7 +115,7 @@ fn attributes_slice_and_colour_and_stay_text() {
     let data = data_of(&page);
     let slices = ["--slices", "activity,popularity,time:4", "--attributes", &table];
     let evaluated = json(&[&["evaluate", &case.model, &case.dataset][..], &slices].concat());
-    assert_eq!(timeless(&data["models"][0]["evaluation"]), timeless(&evaluated));
+    assert_eq!(measured(&data["models"][0]["evaluation"]), measured(&evaluated));
     let rows = data["plots"]["slices"]["rows"].as_array().unwrap();
     assert!(["item.kind", "item.price"].iter().all(|by| rows.iter().filter(|row| row["by"] == *by).count() > 3));
     let map = &data["plots"]["map"];

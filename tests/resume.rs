@@ -187,13 +187,14 @@ fn what_an_interrupted_ingest_left_is_neither_lost_nor_mixed() {
     let bench = Bench::new();
     let plain = ["ingest", "--quiet", "log.csv", "--no-header", "--on-error", "skip", "--output", "out.pec"];
     let call = |more: &[&'static str]| [&plain[..], more].concat();
+    std::fs::write(bench.path("more.csv"), "1,2,3\n").unwrap();
     bench.fails(&call(&["--resume"]), &["nothing to resume", "without --resume"]);
     assert!(bench.stop(&call(&["--checkpoint", "0"]), "-KILL", checkpoints(2)));
     bench.fails(&call(&[]), &["out.pec.partial", "--resume", "--restart"]);
     bench.fails(&call(&["--force"]), &["out.pec.partial", "--resume", "--restart"]);
     // Options and inputs must be those of the start.
     bench.fails(&call(&["--resume", "--split", "random:0.1", "--time-column", "3"]), &["--split", "--time-column"]);
-    bench.fails(&call(&["--resume", "log.csv"]), &["there were 1 inputs and are 2"]);
+    bench.fails(&call(&["--resume", "more.csv"]), &["there were 1 inputs and are 2"]);
     let log = std::fs::read(bench.path("log.csv")).unwrap();
     let modified = bench.path("log.csv").metadata().unwrap().modified().unwrap();
     let put = |bytes: &[u8], time| {
