@@ -104,8 +104,9 @@ fn folded_rows_recommend_nearly_as_well_as_trained_ones_by_every_loss() {
             config.loss.kind = kind;
             let ([trained, folded], _) = recalls(folder.path(), &all, &config, one_in_ten);
             println!("{} {similarity:?}: recall@20 {trained:.4} trained, {folded:.4} folded in", kind.name());
-            // Measured: 0.88 to 1.04 of it, but for ccl 0.7, whose models are poor on this log.
-            let least = if kind == LossKind::Ccl { 0.55 } else { 0.8 };
+            // Measured: 0.88 to 1.05 of it, but for ccl 0.59 to 0.7, by the rounding of an instruction set: its models are poor
+            // on this log, and hinges jump.
+            let least = if kind == LossKind::Ccl { 0.4 } else { 0.8 };
             if folded < least * trained {
                 failed.push((kind.name(), similarity, trained, folded));
             }
