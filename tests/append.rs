@@ -6,7 +6,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use peccary::{
-    ByteSize, Column, Context, Dataset, DatasetError, IngestOptions, IngestRun, Input, Inputs, Part, Split,
+    ByteSize, ChangeKind, Column, Context, Dataset, DatasetError, IngestOptions, IngestRun, Input, Inputs, Part, Split,
     append_ingest, append_options, compact, forget, hold_out, ingest,
 };
 use proptest::prelude::*;
@@ -169,6 +169,7 @@ proptest! {
         cuts in proptest::collection::vec(0usize..150, 0..4),
         compact_after in 0usize..5,
         gone in 0u8..10,
+        since in 0usize..4,
     ) {
         let folder = tempfile::tempdir().unwrap();
         let (path, all) = (folder.path().join("d.pec"), folder.path().join("all.pec"));
@@ -195,7 +196,12 @@ proptest! {
         // A first piece that is held out whole is no dataset to append to.
         prop_assume!(first.is_ok() && whole.is_ok());
         let (mut before, base) = (ids(&Dataset::open(&path).unwrap()), first.unwrap().fingerprint);
-        let learnt = content(&Dataset::open(&path).unwrap()).0;
+        // What was there after each append, and what had been appended until then.
+        let state = || {
+            let dataset = Dataset::open(&path).unwrap();
+            (dataset.fingerprint().to_string(), content(&dataset).0, appended(&dataset, &base))
+        };
+        let mut states = vec![state()];
         for (piece, cut) in cuts.windows(2).enumerate().skip(1) {
             let mut options = append_options(&path).unwrap();
             prop_assert_eq!(&options.read, &plan.options().read);
@@ -213,6 +219,7 @@ proptest! {
                 prop_assert_eq!(before, &now[..before.len()], "ids that were there keep theirs");
             }
             before = now;
+            states.push(state());
         }
         let dataset = Dataset::open(&path).unwrap();
         let wanted = content(&Dataset::open(&all).unwrap());
@@ -231,7 +238,15 @@ proptest! {
 
         // What came since, held out.
         let held = folder.path().join("held.pec");
+        let since = since.min(states.len() - 1);
+        let (then, learnt, until) = &states[since];
+        let is_held = |(_, (part, ..)): &(&_, &(Part, _, _, _, _, _))| *part != Part::Train;
+        let holds_out_more = states[since..].windows(2).any(|states| {
+            let [before, after] = [&states[0].1, &states[1].1];
+            after.iter().filter(is_held).any(|(pair, _)| !before.contains_key(pair))
+        });
         let mut parted = wanted.0.clone();
+        parted.retain(|_, (part, ..)| *part == Part::Train || !holds_out_more);
         for ((user, item), (part, .., contexts)) in &mut parted {
             let pair = (user.clone(), item.clone());
             let was_there = learnt.get(&pair).is_some_and(|(part, ..)| *part == Part::Train);
@@ -244,13 +259,49 @@ proptest! {
                 _ => Part::Valid,
             };
         }
-        let made = hold_out(&dataset, &base, (&held, false), &ctx);
+        let made = hold_out(&dataset, then, (&held, false), &ctx);
         if parted.values().any(|(part, ..)| *part == Part::Test) {
             let (made, held) = (made.unwrap(), Dataset::open(&held).unwrap());
             held.verify(&ctx).unwrap();
-            prop_assert_eq!(&content(&held), &(parted, wanted.1.clone()));
+            prop_assert_eq!(content(&held), (parted.clone(), wanted.1.clone()));
             prop_assert_eq!((ids(&held), made.fingerprint), (ids(&dataset), held.fingerprint().to_string()));
-            prop_assert_eq!(appended(&held, &base), vec![], "who learnt from what was there has nothing to learn");
+            prop_assert_eq!(made.left_out == 0, !holds_out_more || !wanted.0.iter().any(|of| is_held(&of)));
+            prop_assert_eq!(&appended(&held, &base), until, "who learnt from what was there has nothing to learn");
+            let later: Vec<&String> = states[since + 1..].iter().map(|(fingerprint, ..)| fingerprint).collect();
+            let change = held.manifest().changes.last().unwrap();
+            prop_assert_eq!((&change.before, change.withheld.iter().collect::<Vec<_>>()), (then, later));
+
+            // It can be changed as any other.
+            let path = folder.path().join("held.pec");
+            if let Some(number) = held.users().find(&format!("u{gone}")) {
+                forget(&path, &[format!("u{gone}")], &ctx).unwrap();
+                let now = Dataset::open(&path).unwrap();
+                now.verify(&ctx).unwrap();
+                parted.retain(|(user, _), _| *user != format!("u{gone}"));
+                prop_assert_eq!((&content(&now).0, now.users().id(number)), (&parted, None));
+            }
+            let again = append_options(&path).unwrap();
+            append_ingest(&log("held.csv", 0, rows.len()), &again, &path, IngestRun::default(), &ctx).unwrap();
+            compact(&path, &ctx).unwrap();
+            let grown = Dataset::open(&path).unwrap();
+            grown.verify(&ctx).unwrap();
+            prop_assert!(grown.changes_since(then).is_some_and(|since| since[0].kind == ChangeKind::HoldOut));
+            // And what was appended to it held out in turn.
+            let (of_held, twice) = (held.fingerprint(), folder.path().join("twice.pec"));
+            if grown.appended_since(of_held).unwrap().unwrap().arrivals().next().is_some() {
+                hold_out(&grown, of_held, (&twice, false), &ctx).unwrap();
+                let twice = Dataset::open(&twice).unwrap();
+                twice.verify(&ctx).unwrap();
+                let train = |of: &Content| of.keys().filter(|pair| of[*pair].0 == Part::Train).cloned().collect::<Pairs>();
+                prop_assert_eq!(train(&content(&twice).0), train(&parted));
+                prop_assert!(twice.changes_since(then).is_some(), "models of the beginning belong there, too");
+            }
+            // From before it was made: what the first one tested is in no part then, being newer than some of train.
+            let (first, last) = (&states[0].0, folder.path().join("last.pec"));
+            match hold_out(&grown, first, (&last, false), &ctx) {
+                Ok(_) => Dataset::open(&last).unwrap().verify(&ctx).unwrap(),
+                Err(error) => prop_assert!(matches!(error, DatasetError::NothingSince { .. }), "nothing to hold out"),
+            }
         } else {
             prop_assert!(matches!(made, Err(DatasetError::NothingSince { .. })), "nothing to hold out");
         }

@@ -520,9 +520,11 @@ fn the_same_file_twice_is_refused_whatever_it_is_called() {
     bench.write("other.csv", "user,item,time,weight,event\n");
     std::os::unix::fs::symlink(bench.path("log.csv"), bench.path("link.csv")).unwrap();
     let same = "is the same file as log.csv: its rows would count twice; name it once";
+    std::fs::hard_link(bench.path("log.csv"), bench.path("hard.csv")).unwrap();
     bench.fails(&["log.csv"], &["log.csv", same]);
     bench.fails(&["other.csv", "./log.csv"], &["./log.csv", same]);
     bench.fails(&["link.csv"], &["link.csv", same]);
+    bench.fails(&["hard.csv"], &["hard.csv", same]);
     bench.fails(&["--test", "log.csv"], &["log.csv", same]);
     bench.fails(&["."], &["same file"]);
     // Files without rows are said in JSON, and without progress, too.

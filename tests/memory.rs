@@ -226,4 +226,31 @@ fn ingest_stays_within_a_quarter_of_the_log() {
     let bitten = ingest(&never, "4GiB");
     assert!(!bitten.output.status.success(), "the limit holds nobody: {}", bitten.describe());
     assert!(!fs::exists(&never).unwrap(), "nothing appears of a run that was refused memory");
+
+    // What is appended to it is held out within the same.
+    let (more, model, held) = (path("more.csv"), path("log.model"), path("held.pec"));
+    peccary(&["train", &dataset, "--output", &model, "--dim", "1", "--epochs", "1"]);
+    let size = ["--users", "300000", "--items", "50000", "--interactions", "1000000", "--seed", "5"];
+    peccary(&[&["synth", "--output", &more][..], &size].concat());
+    peccary(&["ingest", "--append", &dataset, &more]);
+    // With a good many of whom only a list is left.
+    let ids: String = {
+        let data = peccary::Dataset::open(&dataset).unwrap();
+        (0..100_000).filter_map(|user| data.users().id(user).map(|id| format!("{id}\n"))).collect()
+    };
+    fs::write(path("gone.txt"), ids).unwrap();
+    peccary(&["forget", &dataset, "--users", &path("gone.txt")]);
+    let budget = 33 * MIB;
+    assert!(drop_cached(Path::new(&dataset)) >= 3 * budget);
+    let hold_out = |output: &str, memory: &str| {
+        let args = ["hold-out", &dataset, "--since", &model, "--output", output, "--quiet", "--memory", memory];
+        limited(budget, &args).run()
+    };
+    let run = hold_out(&held, "33MiB");
+    assert!(run.output.status.success(), "{}", run.describe());
+    assert!(run.peak_anonymous < budget, "{}", run.describe());
+    let refused = hold_out(&never, "32MiB");
+    let text = String::from_utf8_lossy(&refused.output.stderr).into_owned();
+    assert!(text.contains("--memory 32MiB is too small for holding out what was appended"), "{text}");
+    assert!(!fs::exists(&never).unwrap());
 }

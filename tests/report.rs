@@ -11,7 +11,7 @@ use serde_json::Value;
 fn measured(evaluation: &Value) -> Value {
     let mut evaluation = evaluation.clone();
     let fields = evaluation.as_object_mut().unwrap();
-    for beside in ["seconds", "model", "version", "dataset", "fingerprint"] {
+    for beside in ["seconds", "model", "version", "dataset", "dataset_fingerprint"] {
         fields.shift_remove(beside);
     }
     evaluation

@@ -1,7 +1,7 @@
 //! `peccary calibrate`: probabilities of a model's scores, and how they hold.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use peccary::{
     Calibration, CalibrationMethod, CalibrationOptions, CalibrationReport, Dataset, EvaluateError, Model, Part,
@@ -48,6 +48,10 @@ pub struct Args {
 
 #[derive(Serialize)]
 struct Report<'a> {
+    model: &'a Path,
+    version: u32,
+    dataset: &'a Path,
+    dataset_fingerprint: &'a str,
     /// What was fitted, if that was asked for, or is kept in the model.
     calibration: Option<&'a Calibration>,
     /// How it holds on the test part; none where there is no such part.
@@ -59,11 +63,18 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
     let ctx = globals.context();
     let model = Model::open_named(&args.model)?;
     let dataset = Dataset::open(&args.dataset)?;
+    let report = |calibration, reliability| Report {
+        model: model.path(),
+        version: model.version(),
+        dataset: dataset.path(),
+        dataset_fingerprint: dataset.fingerprint(),
+        calibration,
+        reliability,
+    };
     if args.remove {
         model.check_dataset(&dataset)?;
         model.keep_calibration(None)?;
-        let report = Report { calibration: None, reliability: None };
-        return globals.print(&report, format!("{}: has no calibration any more", args.model.display()));
+        return globals.print(&report(None, None), format!("{}: has no calibration any more", args.model.display()));
     }
     model.check_unchanged(&dataset)?;
     let options = CalibrationOptions { part: Part::Test, negatives: args.negatives, seed: args.seed };
@@ -104,10 +115,10 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
         )?;
     }
     match &measured {
-        Some(report) => write_report(&mut text, report)?,
+        Some(measured) => write_report(&mut text, measured)?,
         None => text += "there is no test part to measure it on",
     }
-    globals.print(&Report { calibration: used, reliability: measured.as_ref() }, text.trim_end())
+    globals.print(&report(used, measured.as_ref()), text.trim_end())
 }
 
 /// Writes a reliability table, under what it was measured on.

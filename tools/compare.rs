@@ -57,15 +57,20 @@ fn margin(text: &str) -> Result<f64, String> {
 /// Runs the command.
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
     let names = [&args.a, &args.b].map(|path| path.display().to_string());
+    let same = || {
+        let both = names.join(" and ");
+        Usage(format!("{both} are the same; name two models, or two versions of one: MODEL@N"))
+    };
+    if names[0] == names[1] {
+        return Err(same().into());
+    }
     let ctx = globals.context();
     let dataset = Dataset::open(&args.dataset)?;
     let options = args.ranking.options(&dataset);
     let (a, version_of_a) = scorer(&args.a, &dataset, options.seed, &ctx)?;
     let (b, version_of_b) = scorer(&args.b, &dataset, options.seed, &ctx)?;
-    if names[0] == names[1] || (version_of_a.is_some() && version_of_a == version_of_b) {
-        let both = names.join(" and ");
-        let text = format!("{both} are the same; name two models, or two versions of one: MODEL@N");
-        return Err(Usage(text).into());
+    if version_of_a.is_some() && version_of_a == version_of_b {
+        return Err(same().into());
     }
     let counts = CompareOptions { margin: args.margin, metrics: args.metrics };
     let comparison = compare(&*a, &*b, &dataset, &options, &counts, &ctx).map_err(explain)?;
@@ -73,7 +78,8 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
     report["a"] = names[0].as_str().into();
     report["b"] = names[1].as_str().into();
     report["versions"] = json!([version_of_a, version_of_b].map(|of| of.map(|(_, number)| number)));
-    report["dataset"] = json!({ "path": dataset.path(), "fingerprint": dataset.fingerprint() });
+    report["dataset"] = json!(dataset.path());
+    report["dataset_fingerprint"] = dataset.fingerprint().into();
     report["summary"] = summary(&comparison, &names).into();
     globals.print(&report, text(&comparison, &names))
 }

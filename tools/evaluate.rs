@@ -60,7 +60,7 @@ struct Report<'a> {
     model: &'a Path,
     version: u32,
     dataset: &'a Path,
-    fingerprint: &'a str,
+    dataset_fingerprint: &'a str,
     #[serde(flatten)]
     evaluation: &'a Evaluation,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -176,7 +176,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
         model: model.path(),
         version: model.version(),
         dataset: dataset.path(),
-        fingerprint: dataset.fingerprint(),
+        dataset_fingerprint: dataset.fingerprint(),
         evaluation: &evaluation,
         calibration,
     };

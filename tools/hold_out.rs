@@ -1,6 +1,6 @@
 //! `peccary hold-out`: a dataset as a model learnt it, with what was appended since as its test part.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use peccary::{Dataset, Model, Part, hold_out};
 use serde::Serialize;
@@ -42,9 +42,11 @@ pub struct Args {
 /// What `--json` prints.
 #[derive(Serialize)]
 struct Report<'a> {
-    output: &'a PathBuf,
-    model: &'a PathBuf,
+    output: &'a Path,
+    model: &'a Path,
     version: u32,
+    dataset: &'a Path,
+    dataset_fingerprint: &'a str,
     #[serde(flatten)]
     summary: &'a peccary::HoldOutSummary,
 }
@@ -71,6 +73,22 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
         grouped(summary.cold_users),
         summary.seconds
     );
-    let report = Report { output, model: since, version: model.version(), summary: &summary };
+    if summary.left_out > 0 {
+        text += &format!(
+            "\nleft out: {} held out before; an append since has held out more, and nothing tells which are newer than test",
+            counted(summary.left_out, "interaction")
+        );
+    }
+    if dataset.exposures().is_some() {
+        text += "\nexposures are those of now: a model that is trained anew with them learns what was shown since";
+    }
+    let report = Report {
+        output,
+        model: model.path(),
+        version: model.version(),
+        dataset: dataset.path(),
+        dataset_fingerprint: dataset.fingerprint(),
+        summary: &summary,
+    };
     globals.print(&report, text)
 }

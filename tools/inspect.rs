@@ -182,6 +182,7 @@ fn dataset_text(dataset: &Dataset, statistics: &DatasetStatistics) -> Result<Str
                 )
             }
             ChangeKind::Forget => format!("forget {number}: {users} users, {new} interactions"),
+            ChangeKind::HoldOut => format!("hold-out {number}: {new} interactions, appended since, are test"),
         };
         line("change", &format!("{what}; {} -> {}", change.before, change.after))?;
     }

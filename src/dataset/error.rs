@@ -73,6 +73,26 @@ pub enum DatasetError {
         /// The fingerprint.
         fingerprint: String,
     },
+    /// An append of an older build does not say which of its pairs were in train before.
+    #[error(
+        "{}: append {number} was made by an older build, which did not note which interactions had been in train before, so that \
+         they cannot be held out; name a model that was trained since", path.display()
+    )]
+    NoRepeats {
+        /// The dataset.
+        path: PathBuf,
+        /// The number of the append.
+        number: u32,
+    },
+    /// Users were forgotten while a copy was made.
+    #[error(
+        "{}: users were forgotten in this dataset meanwhile, whom the copy may have; remove that, if it is there, and run the \
+         command again", path.display()
+    )]
+    ForgottenMeanwhile {
+        /// The dataset.
+        path: PathBuf,
+    },
     /// The dataset to be written is the one that it is made from.
     #[error("{}: is the dataset that it is to be made from; choose another name for the output", path.display())]
     OntoItself {

@@ -115,22 +115,10 @@ pub fn forget(path: impl AsRef<Path>, users: &[String], ctx: &Context) -> Result
     let before = base.fingerprint().to_string();
     outcome.fingerprint = fingerprint([&b"forget"[..], before.as_bytes(), &numbers].into_iter());
     outcome.changes.push(Change {
-        number: Rewrite::change_number(base.manifest()),
-        kind: ChangeKind::Forget,
-        before,
-        after: outcome.fingerprint.clone(),
         users: forgotten.len() as u32,
-        items: 0,
+        lowest: forgotten.first().copied(),
         interactions,
-        merged: 0,
-        trained: 0,
-        held_out: Vec::new(),
-        pairs: None,
-        repeats: 0,
-        repeated: None,
-        sources: Vec::new(),
-        options: serde_json::Value::Null,
-        ingest: serde_json::Value::Null,
+        ..Change::new(Rewrite::change_number(base.manifest()), ChangeKind::Forget, &before, &outcome.fingerprint)
     });
     let manifest = rewrite.publish(outcome)?;
     lock.remove_unlisted(&manifest)?;

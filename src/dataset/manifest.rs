@@ -94,12 +94,14 @@ pub struct Layout {
 
 /// What a change of the content did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum ChangeKind {
     /// Rows were appended.
     Append,
     /// Users were forgotten.
     Forget,
+    /// A dataset was made of another one, with what had been appended to that as its test part.
+    HoldOut,
 }
 
 /// A change of the content since the dataset was ingested.
@@ -117,8 +119,15 @@ pub struct Change {
     pub users: u32,
     /// New items.
     pub items: u32,
-    /// Interactions (distinct pairs) that were not there before, or that are gone.
+    /// The lowest dense id that was forgotten: models with fewer rows of users have none of those who were. Forgets of
+    /// before do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lowest: Option<u32>,
+    /// Interactions (distinct pairs) that were not there before, or that are gone, or that are held out.
     pub interactions: u64,
+    /// Those of the appended ones that went to held-out parts; older appends do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<u64>,
     /// Interactions that were there and had more rows merged into them.
     #[serde(default)]
     pub merged: u64,
@@ -138,6 +147,10 @@ pub struct Change {
     /// The file that lists them; older appends do not say which.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repeated: Option<String>,
+    /// Fingerprints that the dataset had since which this one was made from: who learnt from it then has learnt what is held
+    /// out here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub withheld: Vec<String>,
     /// What was appended.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sources: Vec<Source>,
@@ -150,6 +163,31 @@ pub struct Change {
 }
 
 impl Change {
+    /// A change of this kind that changed nothing.
+    pub(crate) fn new(number: u32, kind: ChangeKind, before: &str, after: &str) -> Self {
+        Self {
+            number,
+            kind,
+            before: before.to_string(),
+            after: after.to_string(),
+            users: 0,
+            items: 0,
+            lowest: None,
+            interactions: 0,
+            held: None,
+            merged: 0,
+            trained: 0,
+            held_out: Vec::new(),
+            pairs: None,
+            repeats: 0,
+            repeated: None,
+            withheld: Vec::new(),
+            sources: Vec::new(),
+            options: serde_json::Value::Null,
+            ingest: serde_json::Value::Null,
+        }
+    }
+
     /// The file that lists this of what was appended.
     pub(super) fn listed(&self, what: Listed) -> Option<&str> {
         match what {

@@ -80,6 +80,10 @@ impl Dataset {
             Some(layout) => LiveChunks::open(path, record(path, files, &layout.chunks)?)?,
             None => LiveChunks::all(files),
         };
+        let numbers = || manifest.changes.iter().map(|change| change.number);
+        if !numbers().is_sorted_by(|a, b| a < b) || numbers().any(|number| number == u32::MAX) {
+            return Err(inconsistent("the changes are not numbered in their order".to_string()));
+        }
         let mut parts = Vec::new();
         for (part, summary) in &manifest.parts {
             parts.push((*part, Interactions::open(path, files, &live.stream(part.name()), (u, i), *summary)?));
@@ -170,6 +174,11 @@ impl Dataset {
         let changes = &self.manifest.changes;
         let at = changes.iter().position(|change| change.before == fingerprint);
         at.or_else(|| (self.fingerprint() == fingerprint).then_some(changes.len())).map(|at| changes.split_at(at))
+    }
+
+    /// Whether it holds out what models have learnt that were trained on the dataset with this fingerprint.
+    pub(crate) fn withholds_from(&self, fingerprint: &str) -> bool {
+        self.manifest.changes.iter().any(|change| change.withheld.iter().any(|after| after == fingerprint))
     }
 
     /// How many interactions were appended to train until the dataset had `fingerprint`, while the held-out `part` was there

@@ -111,6 +111,8 @@ pub struct CalibrationReport {
     /// Of the curve, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub calibrated: Option<Reliability>,
+    /// Whether the scorer has learnt what came after the part, and looks better than it is.
+    pub flattered: bool,
     /// What is to be said beside.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
@@ -139,6 +141,7 @@ pub fn calibration(
             (predicted, *positive)
         }))
     };
+    let flattery = notes::of_flattery(&Aligned::new(scorer, dataset)?, dataset, options.part);
     Ok(CalibrationReport {
         part: options.part,
         positives,
@@ -147,10 +150,8 @@ pub fn calibration(
         seed: options.seed,
         uncalibrated: of(None),
         calibrated: curve.map(|curve| of(Some(curve))),
-        notes: notes::of_flattery(&Aligned::new(scorer, dataset)?, dataset, options.part)
-            .map(|note| format!("the model {note}"))
-            .into_iter()
-            .collect(),
+        flattered: flattery.is_some(),
+        notes: flattery.map(|note| format!("the model {note}")).into_iter().collect(),
     })
 }
 

@@ -110,6 +110,38 @@ fn forget_survives_crashes_and_faults() {
 }
 
 #[test]
+fn forget_in_what_was_held_out_survives_crashes_and_faults() {
+    let (folder, [one, two]) = logs();
+    let three = folder.path().join("three.csv");
+    std::fs::write(&three, "user,item,time\nu3,i9,500\nnew,i2,501\nbad\n").unwrap();
+    let act = |root: &Path| -> Result<(), Box<dyn Error>> {
+        forget(root.join("out.pec"), &["u3".to_string()], &ctx())?;
+        Ok(())
+    };
+    let trial = Trial {
+        prepare: &|root| {
+            run(&one, root, false, Leftover::Refuse).unwrap();
+            append(&two, root).unwrap();
+            append(&three, root).unwrap();
+            // With the lists of the first append, which the copy keeps.
+            let (out, held) = (root.join("out.pec"), root.join("held.pec"));
+            let dataset = Dataset::open(&out).unwrap();
+            hold_out(&dataset, &dataset.manifest().changes[1].before, (&held, false), &ctx()).unwrap();
+            drop(dataset);
+            std::fs::remove_dir_all(&out).unwrap();
+            std::fs::rename(held, out).unwrap();
+        },
+        act: &act,
+        state: &state,
+        again: &|root| if changes(root)? == 2 { act(root) } else { tidy(root) },
+    };
+    for tried in [Tried::Crash, Tried::Fault] {
+        let count = trial.run(tried);
+        assert!(count > 20, "{count}");
+    }
+}
+
+#[test]
 fn hold_out_survives_crashes_and_faults() {
     let (_folder, [one, two]) = logs();
     for older in [false, true] {

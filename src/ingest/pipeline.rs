@@ -1,6 +1,7 @@
 //! The whole way: scatter, number the items, drop the rare, and write users in order.
 
 use std::collections::HashMap;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -98,8 +99,9 @@ pub(super) fn find_sources(inputs: &Inputs, options: &IngestOptions) -> Result<V
     }
     let mut names = HashMap::new();
     for (source, _) in found.iter().filter(|(source, _)| source.bytes().is_some()) {
-        let Some(path) = source.path().and_then(|path| path.canonicalize().ok()) else { continue };
-        if let Some(first) = names.insert(path, source.name()) {
+        let Some(file) = source.path().and_then(|path| std::fs::metadata(path).ok()) else { continue };
+        // By this, links are the same file, too.
+        if let Some(first) = names.insert((file.dev(), file.ino()), source.name()) {
             return Err(ReadError::Twice { name: source.name().into(), first: first.into() }.into());
         }
     }

@@ -70,6 +70,33 @@ pub enum ModelError {
         /// Fingerprint of the dataset that was given.
         given: String,
     },
+    /// The model has learnt what the dataset holds out.
+    #[error(
+        "{} (version {version}) has learnt from interactions that {} holds out to test with; use a version of before, MODEL@N \
+         (peccary versions {} lists them)", model.display(), dataset.display(), model.display()
+    )]
+    LearntTest {
+        /// The model.
+        model: PathBuf,
+        /// Its version.
+        version: u32,
+        /// The dataset.
+        dataset: PathBuf,
+    },
+    /// The dataset holds out what came after the model was trained, and is not what it was trained on.
+    #[error(
+        "{} (version {version}) was trained before {} was made of its dataset by peccary hold-out, to evaluate, compare and report \
+         it there; for all else pass the dataset that this one was made from, or train a model on this one",
+        model.display(), dataset.display()
+    )]
+    HeldOut {
+        /// The model.
+        model: PathBuf,
+        /// Its version.
+        version: u32,
+        /// The dataset.
+        dataset: PathBuf,
+    },
     /// The dataset has changed since the model was trained.
     #[error(
         "{} (version {version}) was trained before rows were appended to {} or users forgotten; use a version that was trained \

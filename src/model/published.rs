@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use super::versions::{current_of, manifest_of, no_version, predate_forgetting, split_version, there_are};
 use super::{Calibration, Factors, MODEL_FORMAT_VERSION, ModelError, ModelManifest};
-use crate::dataset::{Dataset, Dictionary};
+use crate::context::Context;
+use crate::dataset::{Appended, Change, ChangeKind, Dataset, Dictionary};
 use crate::storage::{FileRecord, NewVersion, VersionsLock, read_manifest, replace_manifest, version_name};
 
 pub(super) const USERS: &str = "users.factors";
@@ -147,27 +148,65 @@ impl Model {
     /// keep their numbers, so that rows are those of the first users and items.
     ///
     /// # Errors
-    /// [`ModelError::Mismatch`], naming both.
+    /// [`ModelError::Mismatch`], naming both; [`ModelError::LearntTest`] if the dataset holds out what the model has learnt.
     pub fn check_dataset(&self, dataset: &Dataset) -> Result<(), ModelError> {
         if dataset.changes_since(&self.manifest.dataset).is_some() {
             return Ok(());
         }
-        Err(ModelError::Mismatch {
+        if dataset.withholds_from(&self.manifest.dataset) {
+            let (model, version, dataset) = (self.path.clone(), self.version(), dataset.path().to_path_buf());
+            return Err(ModelError::LearntTest { model, version, dataset });
+        }
+        Err(self.mismatch(dataset))
+    }
+
+    fn mismatch(&self, dataset: &Dataset) -> ModelError {
+        ModelError::Mismatch {
             model: self.path.clone(),
             version: self.version(),
             dataset: dataset.path().to_path_buf(),
             trained_on: self.manifest.dataset.clone(),
             given: dataset.fingerprint().to_string(),
-        })
+        }
     }
 
-    /// Makes sure that `dataset` is what this model was trained on, and has not changed since.
+    /// What was appended to the train part of `dataset` since this model was trained, for an update.
     ///
     /// # Errors
-    /// [`ModelError::Mismatch`] or [`ModelError::Changed`], naming both.
+    /// Those of [`Model::check_dataset`]; [`ModelError::HeldOut`] if all of that is held out.
+    pub(crate) fn news(&self, dataset: &Dataset) -> Result<Appended, ModelError> {
+        self.check_dataset(dataset)?;
+        if self.is_held_out(dataset) {
+            return Err(self.held_out(dataset));
+        }
+        dataset.appended_since(&self.manifest.dataset)?.ok_or_else(|| self.mismatch(dataset))
+    }
+
+    /// Whether `dataset` was made by holding out since this model was trained.
+    fn is_held_out(&self, dataset: &Dataset) -> bool {
+        let since = dataset.changes_since(&self.manifest.dataset).unwrap_or_default();
+        since.iter().any(|change| change.kind == ChangeKind::HoldOut)
+    }
+
+    fn held_out(&self, dataset: &Dataset) -> ModelError {
+        let (model, version, dataset) = (self.path.clone(), self.version(), dataset.path().to_path_buf());
+        ModelError::HeldOut { model, version, dataset }
+    }
+
+    /// Makes sure that `dataset` has the users, items and pairs in train that this model was trained on, and no others
+    /// since: an update would have nothing to do. Held-out interactions of theirs may have been appended.
+    ///
+    /// # Errors
+    /// Those of [`Model::check_dataset`], [`ModelError::Changed`] or [`ModelError::HeldOut`], naming both.
     pub fn check_unchanged(&self, dataset: &Dataset) -> Result<(), ModelError> {
         self.check_dataset(dataset)?;
-        if self.manifest.dataset == dataset.fingerprint() {
+        if self.is_held_out(dataset) {
+            return Err(self.held_out(dataset));
+        }
+        let since = dataset.changes_since(&self.manifest.dataset).unwrap_or_default();
+        let ids = (dataset.users().len(), dataset.items().len());
+        let is_new = |change: &Change| change.trained > 0 || change.kind == ChangeKind::Forget;
+        if !since.iter().any(is_new) && ids == (self.manifest.users, self.manifest.items) {
             return Ok(());
         }
         let (model, version, dataset) = (self.path.clone(), self.version(), dataset.path().to_path_buf());
@@ -192,7 +231,8 @@ pub(crate) fn publish(
     let (path, relative) = file(ITEMS);
     let items = Factors::write(&path, &relative, manifest.items as usize, width, item_row)?;
     let (path, relative) = file(ITEM_IDS);
-    let ids = dataset.items().copy_to(&path, &relative)?;
+    // Who interrupts now does not mean what was learnt to be lost.
+    let ids = dataset.items().copy_to(&path, &relative, &Context::default())?;
     manifest.files = [users, items, ids].into_iter().chain(manifest.files).collect();
     manifest.model_version = version.number();
     manifest.predate_forgetting = match version.beside() {

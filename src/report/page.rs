@@ -193,7 +193,7 @@ fn of_model(model: &Model, run: &Run, evaluations: &[(String, Value)]) -> Value 
         "name": run.name,
         "path": shown(&model.path().to_string_lossy(), 400),
         "fingerprint": manifest.fingerprint(),
-        "dataset": manifest.dataset,
+        "dataset_fingerprint": manifest.dataset,
         "config": manifest.config,
         "epochs": run.epochs.len(),
         "seconds": run.seconds,

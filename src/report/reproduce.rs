@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::dataset::{Dataset, Part};
+use crate::dataset::{ChangeKind, Dataset, Part};
 use crate::ingest::IngestOptions;
 use crate::model::Model;
 
@@ -70,6 +70,15 @@ fn delimiter(text: &str) -> String {
 /// The command that made the dataset, if that says how it was made.
 fn ingest(dataset: &Dataset) -> Option<String> {
     let manifest = dataset.manifest();
+    if let Some(change) = manifest.changes.iter().rev().find(|change| change.kind == ChangeKind::HoldOut) {
+        let then = change.withheld.last().map_or("", String::as_str);
+        return Some(format!(
+            "# {} was made of another dataset, when that had the fingerprint {then}, by peccary hold-out --since a model of the \
+             fingerprint {}\n",
+            dataset.path().display(),
+            change.before
+        ));
+    }
     let options: IngestOptions = serde_json::from_value(manifest.options.clone()).ok()?;
     let sources: Vec<&str> = manifest.sources.iter().map(|source| source.name.as_str()).collect();
     let (first, rest) = sources.split_first()?;

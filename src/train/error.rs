@@ -98,22 +98,7 @@ pub enum TrainError {
         /// What went wrong.
         source: parquet::errors::ParquetError,
     },
-    /// The dataset is not one that the model's has become.
-    #[error(
-        "{} was trained on another dataset ({trained_on}) than {} ({given}) or what that was made from by appending; update \
-         with the dataset that it was trained on, appended to, or train a model on this one", model.display(), dataset.display()
-    )]
-    NoDescendant {
-        /// The model.
-        model: PathBuf,
-        /// The dataset that was given.
-        dataset: PathBuf,
-        /// Fingerprint of the dataset that the model was trained on.
-        trained_on: String,
-        /// Fingerprint of the dataset that was given.
-        given: String,
-    },
-    /// The dataset is as the model was trained on it.
+    /// The dataset has the users, items and train interactions that the model was trained on.
     #[error(
         "{}: nothing has been appended to the train part of {} since; append to it first (peccary ingest --append)", model.display(),
         dataset.display()

@@ -12,6 +12,16 @@ pub fn peccary(args: &[&str]) -> Command {
     command
 }
 
+/// A manifest as it is written, with a checksum of all before its line.
+pub fn sealed(mut manifest: serde_json::Map<String, serde_json::Value>) -> String {
+    manifest.remove("checksum");
+    let mut text = serde_json::to_string_pretty(&manifest).unwrap();
+    text.truncate(text.len() - 2);
+    text += ",\n";
+    let checksum = xxhash_rust::xxh3::xxh3_64(text.as_bytes());
+    format!("{text}  \"checksum\": \"{checksum:016x}\"\n}}\n")
+}
+
 /// A process that ends with its test, however that ends.
 pub struct Running(Option<Child>);
 

@@ -131,14 +131,14 @@ impl Dictionary {
     }
 
     /// Writes a copy to a new file, which is one whatever this consists of. From the maps and not from the paths, where
-    /// another dataset may lie by now.
-    pub(crate) fn copy_to(&self, path: &Path, relative: &str) -> Result<FileRecord, DatasetError> {
+    /// another dataset may lie by now. Memory: 4 bytes a hole.
+    pub(crate) fn copy_to(&self, path: &Path, relative: &str, ctx: &Context) -> Result<FileRecord, DatasetError> {
         match &self.files[..] {
             [(_, file)] => {
                 file.file().copy_to(path)?;
                 Ok(FileRecord { path: relative.to_string(), ..file.record().clone() })
             }
-            _ => write_listed(self, &[], path, relative, &Context::default()),
+            _ => write_listed(self, &[], path, relative, ctx),
         }
     }
 

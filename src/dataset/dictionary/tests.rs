@@ -55,7 +55,7 @@ proptest! {
         }
         let chain = Dictionary::open_chain(folder.path(), &records.iter().collect::<Vec<_>>()).unwrap();
         check(&chain, &all);
-        let record = chain.copy_to(&folder.path().join("copy"), "copy").unwrap();
+        let record = chain.copy_to(&folder.path().join("copy"), "copy", &Context::default()).unwrap();
         check(&Dictionary::open(folder.path(), &record).unwrap(), &all);
         let forgotten: Vec<u32> = forgotten.into_iter().filter(|n| (*n as usize) < all.len()).collect();
         let record = write_listed(&chain, &forgotten, &folder.path().join("l"), "l", &Context::default()).unwrap();

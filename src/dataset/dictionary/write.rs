@@ -128,7 +128,8 @@ pub(crate) fn write_listed(
 ) -> Result<FileRecord, DatasetError> {
     let mut blocks = Blocks::create(path, LISTED)?;
     let (mut offsets, mut bytes) = (vec![0u32], Vec::new());
-    let mut holes = Vec::new();
+    // As many as there are, so that none is held twice while it grows.
+    let mut holes = Vec::with_capacity(dictionary.holes() as usize + forgotten.len());
     let is_forgotten = |number: u32| forgotten.binary_search(&number).is_ok();
     for number in 0..dictionary.len() {
         match dictionary.id(number).filter(|_| !is_forgotten(number)) {

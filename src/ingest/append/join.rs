@@ -26,6 +26,8 @@ pub(in crate::ingest) const ROW: usize = size_of::<Row>() + 2 * 30;
 pub(super) struct Joined {
     /// Pairs that were not there before.
     pub(super) new: u64,
+    /// Those of them that were held out.
+    pub(super) held: u64,
     /// Pairs that were, and had more rows merged into them.
     pub(super) merged: u64,
 }
@@ -137,6 +139,7 @@ impl<'a> Join<'a> {
                 Some(last) => self.rows[kept - 1] = self.both(last, row),
                 None => {
                     self.joined.new += u64::from(row.new);
+                    self.joined.held += u64::from(row.new && row.part != Part::Train);
                     self.rows[kept] = row;
                     kept += 1;
                 }

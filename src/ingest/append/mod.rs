@@ -280,13 +280,10 @@ impl Append<'_> {
         let how: &[u8] = if self.stated { b"append, parts stated" } else { b"append" };
         outcome.fingerprint = fingerprint([how].into_iter().chain(fingerprints).chain(names));
         outcome.changes.push(Change {
-            number: self.number,
-            kind: ChangeKind::Append,
-            before: before.fingerprint.clone(),
-            after: outcome.fingerprint.clone(),
             users: user - base.users().len(),
             items: n_items - base.items().len(),
             interactions: joined.new,
+            held: Some(joined.held),
             merged: joined.merged,
             trained,
             held_out: base
@@ -300,6 +297,7 @@ impl Append<'_> {
             sources: added.sources.clone(),
             options: added.options.clone(),
             ingest: added.ingest.clone(),
+            ..Change::new(self.number, ChangeKind::Append, &before.fingerprint, &outcome.fingerprint)
         });
         rewrite.set_items(n_items);
         Ok(rewrite.publish(outcome)?)

@@ -51,7 +51,10 @@ pub enum ReadError {
     #[error("standard input (-) is named more than once; it can be read only once")]
     StdinTwice,
     /// A file was named more than once.
-    #[error("{name} is the same file as {first}: its rows would count twice; name it once")]
+    #[error(
+        "{name} is the same file as {first}: its rows would count twice; name it once (the files of a folder that is named are \
+         named, too)"
+    )]
     Twice {
         /// The file, as named the second time.
         name: String,

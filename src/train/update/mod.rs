@@ -19,7 +19,7 @@ use super::publishing::{Lineage, publish_tables, trained_with};
 use super::run::{Stopped, TrainReport, filled_tables, train_tables};
 use super::{Schedule, ValidationConfig};
 use crate::context::Context;
-use crate::dataset::{Change, ChangeKind, Dataset, Part};
+use crate::dataset::{Dataset, Part};
 use crate::mix::mix;
 use crate::model::{InstructionSet, Model, ModelManifest, Tables};
 use crate::runlog::RunLogWriter;
@@ -92,8 +92,9 @@ pub struct UpdateReport {
 /// checkpoints: one that is interrupted or diverges begins again.
 ///
 /// # Errors
-/// If there is no model, or its dataset is no ancestor of `dataset` (both are named), nothing is new, another process is
-/// writing the model, an interrupted training of it has left checkpoints, and those of [`train`](super::train()); nothing is published then.
+/// If there is no model, its dataset is no ancestor of `dataset` (both are named), or `dataset` holds out what is new; if
+/// nothing is new, another process is writing the model, or an interrupted training of it has left checkpoints; and those of
+/// [`train`](super::train()). Nothing is published then.
 pub fn update(
     path: &Path,
     dataset: &Dataset,
@@ -106,17 +107,8 @@ pub fn update(
     // Behind the lock nothing changes; before it, it may have.
     let model = Model::open(path)?;
     drop(before);
-    let Some(appended) = dataset.appended_since(&model.manifest().dataset)? else {
-        return Err(TrainError::NoDescendant {
-            model: path.to_path_buf(),
-            dataset: dataset.path().to_path_buf(),
-            trained_on: model.manifest().dataset.clone(),
-            given: dataset.fingerprint().to_string(),
-        });
-    };
-    let forgotten = |change: &Change| change.kind == ChangeKind::Forget;
-    let since = dataset.changes_since(&model.manifest().dataset).unwrap_or_default();
-    if appended.is_empty() && !since.iter().any(forgotten) {
+    let appended = model.news(dataset)?;
+    if model.check_unchanged(dataset).is_ok() {
         return Err(TrainError::NothingNew { model: path.to_path_buf(), dataset: dataset.path().to_path_buf() });
     }
     let base = config_of(&model)?;
@@ -148,7 +140,7 @@ pub fn update(
     let ctx = &ctx.overheard(move |text| listening.message(text));
     let mut keeper = Keeper::new(None, origin, None, log.clone());
     let trained = match warm.selection.len() {
-        // Users were forgotten, and no more.
+        // Nothing came to train: users were forgotten, or some came that are held out.
         0 => untrained(dataset, config, &plan, (version.path(), &warm)),
         _ => train_tables(dataset, config, &plan, (version.path(), ctx), (None, &mut keeper, Some(&warm))),
     };
