@@ -125,7 +125,7 @@ pub use ingest::{
 pub use loss::{LossConfig, LossKind, Surrogate};
 pub use model::{
     Calibration, CalibrationCurve, Factors, InstructionSet, MODEL_FORMAT_VERSION, Model, ModelError, ModelManifest,
-    ModelVersion, Precision, Similarity, prune, rollback, versions,
+    ModelVersion, Precision, Similarity, VersionFacts, prune, rollback, versions,
 };
 pub use negatives::{
     ComponentShare, Curve, MixConfig, NegativesConfig, NegativesReport, Proposal, Propose, Scheduled, Select, Shape,

@@ -166,7 +166,7 @@ fn the_command_says_what_it_did_and_one_seed_gives_one_model() {
     run(&["--seed", "7"]);
     // What it was updated from, and not the version between, which was rolled back from.
     let current: Vec<_> = versions(&model).unwrap().into_iter().filter(|version| version.current).collect();
-    assert_eq!((current[0].number, current[0].updated_from), (4, Some(1)));
+    assert_eq!((current[0].number, current[0].facts.as_ref().unwrap().updated_from), (4, Some(1)));
     peccary(&["rollback", &model]).assert().success().stdout(predicate::str::contains("version 1 is the current"));
     peccary(&["rollback", &model, "--to", "4"]).assert().success();
     assert!(rows() != first);

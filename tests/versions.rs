@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::trained::{Running, Trained, peccary};
+use crate::trained::{Running, Trained, peccary, sealed};
 use peccary::{ByteSize, Context, Dataset, Model, ModelError, TrainConfig, prune, rollback, train, versions};
 use predicates::prelude::*;
 use serde_json::Value;
@@ -156,7 +156,7 @@ fn a_damaged_version_is_found_and_not_rolled_back_to() {
 fn make_older(model: &Path) {
     let read = |name: &str| fs::read_to_string(model.join(name)).unwrap();
     let mut manifest: serde_json::Map<String, Value> = serde_json::from_str(&read("manifest.json")).unwrap();
-    for key in ["model_version", "published", "checksum"] {
+    for key in ["model_version", "published"] {
         manifest.remove(key).unwrap();
     }
     for file in manifest["files"].as_array_mut().unwrap() {
@@ -164,12 +164,7 @@ fn make_older(model: &Path) {
         fs::rename(model.join("v000001").join(&path), model.join(&path)).unwrap();
         file["path"] = path.into();
     }
-    // As manifests are written: a checksum of all before its line.
-    let mut text = serde_json::to_string_pretty(&manifest).unwrap();
-    text.truncate(text.len() - 2);
-    text += ",\n";
-    let checksum = xxhash_rust::xxh3::xxh3_64(text.as_bytes());
-    fs::write(model.join("manifest.json"), format!("{text}  \"checksum\": \"{checksum:016x}\"\n}}\n")).unwrap();
+    fs::write(model.join("manifest.json"), sealed(manifest)).unwrap();
     fs::remove_dir_all(model.join("v000001")).unwrap();
 }
 
@@ -335,9 +330,37 @@ fn versions_with_rows_of_forgotten_users_are_told_until_they_are_gone() {
     peccary(&["rollback", model, "--to", "3"]).assert().success().stdout(says("forgotten").not());
     peccary(&["prune", model, "--keep", "2"]).assert().success().stdout(says("keep fewer"));
     let report = json(&["prune", model, "--keep", "1"]);
-    assert_eq!(
-        (&report["versions"], &report["have_forgotten_users"]),
-        (&serde_json::json!([3]), &serde_json::json!([]))
-    );
+    assert_eq!((&report["versions"], &report["predate_forgetting"]), (&serde_json::json!([3]), &serde_json::json!([])));
     assert_eq!(marks(), [(3, None)]);
+}
+
+#[test]
+fn a_damaged_version_is_listed_and_in_nobodys_way() {
+    let trained = Trained::new();
+    let (model, dataset) = (trained.model.as_str(), trained.dataset.as_str());
+    again(&trained, "1");
+    again(&trained, "1");
+    let manifest = std::path::Path::new(model).join("v000002/manifest.json");
+    std::fs::write(&manifest, "{").unwrap();
+    let says = |text: &'static str| predicate::str::contains(text);
+    let listed = json(&["versions", model]);
+    let of = |at: usize| (&listed["versions"][at]["number"], listed["versions"][at]["unreadable"].as_str());
+    assert_eq!((of(0), of(2)), ((&1.into(), None), (&3.into(), None)));
+    assert!(of(1).1.is_some_and(|why| why.contains("v000002/manifest.json")), "{listed}");
+    peccary(&["versions", model]).assert().success().stdout(says("v000002/manifest.json"));
+    // Users are forgotten: trainings look at the other versions. Nothing is lost, and nothing fails when it is done.
+    let user = Dataset::open(dataset).unwrap().users().id(2).unwrap().to_string();
+    peccary(&["forget", dataset, "--user", &user]).assert().success();
+    peccary(&["update", model, dataset]).assert().success();
+    again(&trained, "1");
+    let marks =
+        |number: u32| versions(model).unwrap().iter().any(|v| v.number == number && v.predates_forgetting.is_some());
+    assert_eq!([1, 3, 4, 5].map(marks), [true, true, false, false]);
+    peccary(&["rollback", model, "--to", "3"]).assert().success().stdout(says("rows of users who were forgotten"));
+    peccary(&["rollback", model, "--to", "2"]).assert().code(1).stderr(says("v000002/manifest.json"));
+    // What one version knew of others, the next one knows when it is gone.
+    peccary(&["rollback", model, "--to", "5"]).assert().success();
+    assert_eq!(json(&["prune", model, "--keep", "3"])["removed"], serde_json::json!([1, 2]));
+    assert_eq!(json(&["prune", model, "--keep", "1"])["removed"], serde_json::json!([3, 4]));
+    assert_eq!(versions(model).unwrap().len(), 1);
 }

@@ -47,6 +47,6 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
         };
     }
     let forgotten: Vec<u32> = left.iter().filter(|v| v.predates_forgetting.is_some()).map(|v| v.number).collect();
-    let json = json!({ "model": args.model, "removed": removed, "versions": kept, "have_forgotten_users": forgotten });
+    let json = json!({ "model": args.model, "removed": removed, "versions": kept, "predate_forgetting": forgotten });
     globals.print(&json, text)
 }

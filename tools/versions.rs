@@ -39,15 +39,19 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
 /// What is said of a version.
 fn line(version: &ModelVersion) -> String {
     let star = if version.current { '*' } else { ' ' };
-    let when = version.published.map_or("at a time that it does not say".to_string(), date);
-    let from = version.updated_from.map_or(String::new(), |from| format!(", updated from {from}"));
     let old = version.predates_forgetting.map_or(String::new(), |_| "; has rows of forgotten users".into());
+    let Some(facts) = &version.facts else {
+        let why = version.unreadable.as_deref().unwrap_or_default();
+        return format!("{star} {:>4}  {why}{old}", version.number);
+    };
+    let when = facts.published.map_or("at a time that it does not say".to_string(), date);
+    let from = facts.updated_from.map_or(String::new(), |from| format!(", updated from {from}"));
     format!(
         "{star} {:>4}  {when}  {} users, {} items, {}, on dataset {}{from}{old}",
         version.number,
-        grouped(version.users.into()),
-        grouped(version.items.into()),
-        ByteSize(version.bytes),
-        version.dataset,
+        grouped(facts.users.into()),
+        grouped(facts.items.into()),
+        ByteSize(facts.bytes),
+        facts.dataset_fingerprint,
     )
 }

@@ -1,5 +1,6 @@
 //! The versions of a model: listed, one made current, old ones removed.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -16,15 +17,26 @@ pub struct ModelVersion {
     pub number: u32,
     /// Whether it is the one that is opened where none is named.
     pub current: bool,
+    /// The newest version that was trained after users had been forgotten of whom this one has rows; none of which that is
+    /// known. Forgetting leaves models alone, so that it is the next training or update that tells.
+    pub predates_forgetting: Option<u32>,
+    /// Why its manifest cannot be read, where it cannot.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unreadable: Option<String>,
+    /// What its manifest says, where it can be read.
+    #[serde(flatten)]
+    pub facts: Option<VersionFacts>,
+}
+
+/// What the manifest of a version says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct VersionFacts {
     /// When it was published: milliseconds since 1970. Models of the older layout do not say.
     pub published: Option<i64>,
     /// The version that it was updated from, if it was not trained from the start.
     pub updated_from: Option<u32>,
-    /// The newest version that was trained after users had been forgotten of whom this one has rows; none of which that is
-    /// known. Forgetting leaves models alone, so that it is the next training or update that tells.
-    pub predates_forgetting: Option<u32>,
     /// Fingerprint of the dataset it was trained on.
-    pub dataset: String,
+    pub dataset_fingerprint: String,
     /// Identifies the content of its tables.
     pub fingerprint: String,
     /// Rows of the user table.
@@ -37,29 +49,34 @@ pub struct ModelVersion {
     pub peccary: String,
 }
 
-/// All versions of the model at `path`, ascending. Reads their manifests alone.
+/// All versions of the model at `path`, ascending. Reads their manifests alone, and lists those that it cannot read.
 ///
 /// # Errors
-/// If there is no model, or a manifest is damaged or of a newer format.
+/// If there is no model, or its manifest, which says which version is the current one, is damaged or of a newer format.
 pub fn versions(path: impl AsRef<Path>) -> Result<Vec<ModelVersion>, ModelError> {
     let path = path.as_ref();
-    let current = current_of(path)?;
-    let all = manifests(path)?;
-    Ok(all.iter().map(|manifest| described(manifest, &all, current)).collect())
-}
-
-/// The manifests of all versions, ascending.
-fn manifests(path: &Path) -> Result<Vec<ModelManifest>, ModelError> {
-    let mut all = Vec::new();
-    for number in version_numbers(path)? {
-        match manifest_of(path, number) {
-            Ok(manifest) => all.push(manifest),
-            // Pruned since the folder was listed.
-            Err(_) if !there_are(path)?.contains(&number) => {}
-            Err(error) => return Err(error),
+    let (current, all) = (current_of(path)?, readable(path)?);
+    let mut listed: Vec<_> = all.iter().map(|manifest| described(manifest, &all, current)).collect();
+    for number in there_are(path)? {
+        let Err(error) = manifest_of(path, number) else { continue };
+        // Unless it was pruned since the folder was listed.
+        if there_are(path)?.contains(&number) {
+            listed.push(ModelVersion {
+                number,
+                current: number == current,
+                predates_forgetting: is_marked(&all, number),
+                unreadable: Some(error.to_string()),
+                facts: None,
+            });
         }
     }
-    Ok(all)
+    listed.sort_by_key(|version| version.number);
+    Ok(listed)
+}
+
+/// The manifests of the versions whose manifest can be read, ascending.
+fn readable(path: &Path) -> Result<Vec<ModelManifest>, ModelError> {
+    Ok(there_are(path)?.into_iter().filter_map(|number| manifest_of(path, number).ok()).collect())
 }
 
 /// Makes version `to` of the model at `path` the current one, or else the one that the current one was updated from, or
@@ -79,8 +96,10 @@ pub fn rollback(path: impl AsRef<Path>, to: Option<u32>) -> Result<ModelVersion,
     let to = to.or(parent).or_else(older);
     let to = to.ok_or_else(|| ModelError::NothingOlder { model: path.to_path_buf(), current, there: there.clone() })?;
     let model = Model::open_version(path, to)?;
+    // What can fail does so before anything changes. A damaged version beside is no reason not to go back to a sound one.
+    let all = readable(path)?;
     lock.make_current(to)?;
-    Ok(described(model.manifest(), &manifests(path)?, to))
+    Ok(described(model.manifest(), &all, to))
 }
 
 /// Removes all versions of the model at `path` but the `keep` newest and the current one; returns the numbers of those
@@ -103,10 +122,12 @@ pub fn prune(path: impl AsRef<Path>, keep: u32) -> Result<Vec<u32>, ModelError> 
     for number in &gone {
         lock.remove(*number)?;
     }
-    // Files of the older layout that no manifest lists any more, also those that an interrupted prune left.
+    // Files of the older layout that no manifest lists any more, also those that an interrupted prune left. Only the first
+    // version can have such files.
     let mut listed = Vec::new();
-    for number in there_are(path)? {
-        listed.extend(manifest_of(path, number)?.files.into_iter().map(|file| file.path));
+    if there_are(path)?.contains(&1) {
+        let Ok(manifest) = manifest_of(path, 1) else { return Ok(gone) };
+        listed.extend(manifest.files.into_iter().map(|file| file.path));
     }
     for name in [USERS, ITEMS, ITEM_IDS, crate::runlog::NAME] {
         if !listed.iter().any(|path| path == name) {
@@ -162,34 +183,47 @@ pub(crate) fn current_of(path: &Path) -> Result<u32, ModelError> {
     Ok(read_manifest::<ModelManifest>(path, FORMAT, MODEL_FORMAT_VERSION)?.model_version)
 }
 
-/// The versions in `folder` that were trained on `dataset` before users were forgotten in it.
+/// The versions in `folder` that have rows of users who were forgotten in `dataset` since they were trained, or in another
+/// one before that, as versions beside them remember. What cannot be read is passed over, unless it is remembered.
 pub(super) fn predate_forgetting(folder: &Path, dataset: &Dataset) -> Result<Vec<u32>, ModelError> {
-    let mut old = Vec::new();
-    let Some(hole) = dataset.users().forgotten().next() else { return Ok(old) };
-    for manifest in manifests(folder)?.iter().filter(|manifest| hole < manifest.users) {
-        let since = dataset.changes_since(&manifest.dataset);
-        if since.is_some_and(|since| since.iter().any(|change| change.kind == ChangeKind::Forget)) {
-            old.push(manifest.model_version);
-        }
-    }
-    Ok(old)
+    let all = readable(folder)?;
+    let hole = dataset.users().forgotten().next();
+    let is_old = |manifest: &ModelManifest| {
+        // Of a dataset that holds out what the version has learnt nothing tells how old it is: rather once too often.
+        let all = dataset.withholds_from(&manifest.dataset).then_some(&dataset.manifest().changes[..]);
+        let since = all.or_else(|| dataset.changes_since(&manifest.dataset)).unwrap_or_default();
+        let forgets = since.iter().filter(|change| change.kind == ChangeKind::Forget);
+        forgets.filter_map(|change| change.lowest.or(hole)).any(|lowest| lowest < manifest.users)
+    };
+    let old = all.iter().filter(|manifest| is_old(manifest)).map(|manifest| manifest.model_version);
+    let remembered = all.iter().flat_map(|manifest| manifest.predate_forgetting.iter().copied());
+    let there = there_are(folder)?;
+    let old: BTreeSet<u32> = old.chain(remembered).filter(|number| there.contains(number)).collect();
+    Ok(old.into_iter().collect())
+}
+
+/// The newest of `all` versions that knows version `number` to have rows of users who were forgotten.
+fn is_marked(all: &[ModelManifest], number: u32) -> Option<u32> {
+    all.iter().rev().find(|other| other.predate_forgetting.contains(&number)).map(|other| other.model_version)
 }
 
 /// What is listed of one of `all` versions.
 fn described(manifest: &ModelManifest, all: &[ModelManifest], current: u32) -> ModelVersion {
     let number = manifest.model_version;
-    let without = all.iter().rev().find(|other| other.predate_forgetting.contains(&number));
     ModelVersion {
         number,
         current: number == current,
-        published: manifest.published,
-        updated_from: manifest.updated_from,
-        predates_forgetting: without.map(|other| other.model_version),
-        dataset: manifest.dataset.clone(),
-        fingerprint: manifest.fingerprint(),
-        users: manifest.users,
-        items: manifest.items,
-        bytes: manifest.files.iter().map(|file| file.bytes).sum(),
-        peccary: manifest.peccary.clone(),
+        predates_forgetting: is_marked(all, number),
+        unreadable: None,
+        facts: Some(VersionFacts {
+            published: manifest.published,
+            updated_from: manifest.updated_from,
+            dataset_fingerprint: manifest.dataset.clone(),
+            fingerprint: manifest.fingerprint(),
+            users: manifest.users,
+            items: manifest.items,
+            bytes: manifest.files.iter().map(|file| file.bytes).sum(),
+            peccary: manifest.peccary.clone(),
+        }),
     }
 }
