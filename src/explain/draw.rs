@@ -197,7 +197,7 @@ fn draw_own(
     let pool: Vec<u64> = pairs.iter().chain(&around).take(BATCH.max(pairs.len() + 1)).copied().collect();
     sampling.renew(Renewal { progress, threads: ctx.threads(), alone: true }, scores, ctx);
     sampling.begin(progress, &around, rng);
-    sampling.fill((&block, &pairs, &pool), usize::MAX, (scores, Some(asked)), rng, &mut Batch::default());
+    sampling.fill((&block, &pairs, &pool), usize::MAX, (scores, Some(asked), None), rng, &mut Batch::default());
     Ok(())
 }
 

@@ -35,7 +35,7 @@ use mixture::Mixture;
 pub(crate) use nearest::Renewal;
 pub(crate) use propose::{Distribution, Popularity, Uniform};
 use sampler::Sampler;
-pub(crate) use sampling::{Run, Sampling, Scores};
+pub(crate) use sampling::{Run, Sampling, Scores, Wanted};
 pub use schedule::{Curve, Scheduled, Shape};
 pub(crate) use shared::{SharedBlock, SharedSampler};
 use validate::MAX_CANDIDATES;

@@ -4,7 +4,7 @@ use rand::{Rng, RngExt};
 
 use super::audit::Onlooker;
 use super::filter::Excluded;
-use super::{Batch, Distribution, NegativesConfig};
+use super::{Batch, Distribution, NegativesConfig, Wanted};
 
 /// Candidates to try before drawing exactly from what is allowed.
 pub(super) const TRIES: usize = 32;
@@ -27,13 +27,14 @@ impl<P: Distribution> Sampler<P> {
     }
 
     /// Appends a run to `batch`: the positives of `user` at these positions of `block`, which are all that the user has
-    /// in the block, and their negatives. Where too few items are left to be negatives, the run is skipped and counted.
+    /// in the block, as far as they are `wanted`, and their negatives. Where too few items are left to be negatives, the run is skipped and counted.
     /// Those who look on see every draw.
     #[inline(always)]
     pub(super) fn run(
         &mut self,
         (user, run): (u32, &[u64]),
         block: &[u32],
+        wanted: Wanted<'_>,
         rng: &mut impl Rng,
         batch: &mut Batch,
         onlooker: &mut impl Onlooker,
@@ -51,6 +52,9 @@ impl<P: Distribution> Sampler<P> {
         }
         let before = batch.positives.len();
         for pair in run {
+            if wanted.is_some_and(|wanted| !wanted(user, block[*pair as u32 as usize])) {
+                continue;
+            }
             let first = batch.negatives.len();
             onlooker.begin(user, block, *pair as u32);
             if self.allow_positives {
@@ -158,7 +162,7 @@ mod tests {
         let mut batch = Batch::default();
         let run: Vec<u64> = run.iter().map(|p| 7 << 32 | u64::from(*p)).collect();
         for _ in 0..rounds {
-            sampler.run((7, &run), &block, &mut rng, &mut batch, &mut NoOne);
+            sampler.run((7, &run), &block, None, &mut rng, &mut batch, &mut NoOne);
         }
         batch
     }

@@ -28,6 +28,10 @@ pub(crate) trait Scores {
     fn item_row(&self, item: u32, out: &mut [f32]);
 }
 
+/// Which positives are to be trained on, by user and item, where that is not all of them. The others are no negatives all
+/// the same.
+pub(crate) type Wanted<'a> = Option<&'a dyn Fn(u32, u32) -> bool>;
+
 /// A user's positives in a block.
 #[derive(Clone, Copy)]
 pub(crate) struct Run<'a> {
@@ -118,24 +122,26 @@ impl<'a> Sampling<'a> {
     }
 
     /// Appends the runs at the front of the bucket `rest` of `block`, with their negatives, to `batch` until it has
-    /// `most` positives; returns what is left of the bucket. `pool` are the pairs of the batch. Positives that get too
-    /// few negatives are left out and counted. `auditor` may ask how the negatives came about.
+    /// `most` positives; returns what is left of the bucket. `pool` are the pairs of the batch. Positives that are not
+    /// `wanted` are left out; those that get too few negatives, too, and are counted. `auditor` may ask how the negatives
+    /// came about.
     pub(crate) fn fill<'b>(
         &mut self,
         (block, rest, pool): (&[u32], &'b [u64], &[u64]),
         most: usize,
-        (scores, auditor): (&impl Scores, Option<&dyn Auditor>),
+        (scores, auditor, wanted): (&impl Scores, Option<&dyn Auditor>, Wanted<'_>),
         rng: &mut impl Rng,
         batch: &mut Batch,
     ) -> &'b [u64] {
+        let of = (block, rest, wanted);
         // Chosen once a batch: once a run costs a quarter of the sampling of plain negatives.
         match (self, auditor) {
-            (Self::Uniform(s), None) => plain(s, (block, rest), most, rng, batch, &mut NoOne),
-            (Self::Popularity(s), None) => plain(s, (block, rest), most, rng, batch, &mut NoOne),
-            (Self::Uniform(s), Some(a)) => plain(s, (block, rest), most, rng, batch, &mut Looking::new(a, scores)),
-            (Self::Popularity(s), Some(a)) => plain(s, (block, rest), most, rng, batch, &mut Looking::new(a, scores)),
+            (Self::Uniform(s), None) => plain(s, of, most, rng, batch, &mut NoOne),
+            (Self::Popularity(s), None) => plain(s, of, most, rng, batch, &mut NoOne),
+            (Self::Uniform(s), Some(a)) => plain(s, of, most, rng, batch, &mut Looking::new(a, scores)),
+            (Self::Popularity(s), Some(a)) => plain(s, of, most, rng, batch, &mut Looking::new(a, scores)),
             (Self::Mixture(mixture), _) => each_run(rest, most, batch, |user, pairs, batch| {
-                mixture.run(Run { user, pairs, block, pool }, (scores, auditor), rng, batch);
+                mixture.run(Run { user, pairs, block, pool }, (scores, auditor, wanted), rng, batch);
             }),
         }
     }
@@ -145,13 +151,13 @@ impl<'a> Sampling<'a> {
 #[inline(always)]
 fn plain<'b, P: Distribution>(
     sampler: &mut Sampler<P>,
-    (block, rest): (&[u32], &'b [u64]),
+    (block, rest, wanted): (&[u32], &'b [u64], Wanted<'_>),
     most: usize,
     rng: &mut impl Rng,
     batch: &mut Batch,
     onlooker: &mut impl Onlooker,
 ) -> &'b [u64] {
-    each_run(rest, most, batch, |user, pairs, batch| sampler.run((user, pairs), block, rng, batch, onlooker))
+    each_run(rest, most, batch, |user, pairs, batch| sampler.run((user, pairs), block, wanted, rng, batch, onlooker))
 }
 
 /// Gives the runs of one user each at the front of `rest` to `run`, until `batch` has `most` positives.

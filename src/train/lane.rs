@@ -180,11 +180,9 @@ impl Epoch<'_> {
         if self.update.regularization.draws() {
             batch.seed = rng.next_u64();
         }
-        let looks = (&scores, self.audit);
+        let selected = self.selection.map(|selection| |user, item| selection.keeps(self.seed, user, item));
+        let looks = (&scores, self.audit, selected.as_ref().map(|selected| selected as &dyn Fn(u32, u32) -> bool));
         let rest = sampling.fill((items, rest, &rest[..rest.len().min(BATCH)]), BATCH, looks, rng, batch);
-        if let Some(selection) = self.selection {
-            selection.retain(self.seed, batch, self.negatives_each);
-        }
         if let Some(confidence) = self.confidence {
             confidence.fill(batch);
         }

@@ -14,7 +14,7 @@ use super::select::Now;
 use super::source::{Case, Chance, Source};
 use super::{
     Auditor, Batch, Excluded, MAX_CANDIDATES, MixConfig, NegativesConfig, Propose, Renewal, Run, SameContext, Scores,
-    Select, Weigh,
+    Select, Wanted, Weigh,
 };
 use crate::context::{Context, Interrupted};
 use crate::dataset::{Dataset, Interactions};
@@ -128,7 +128,7 @@ impl<'a> Mixture<'a> {
     pub(crate) fn run(
         &mut self,
         run: Run<'_>,
-        (scores, auditor): (&impl Scores, Option<&dyn Auditor>),
+        (scores, auditor, wanted): (&impl Scores, Option<&dyn Auditor>, Wanted<'_>),
         rng: &mut impl Rng,
         batch: &mut Batch,
     ) {
@@ -151,6 +151,11 @@ impl<'a> Mixture<'a> {
         let before = batch.positives.len();
         for pair in run.pairs {
             let position = *pair as u32;
+            if wanted.is_some_and(|wanted| !wanted(run.user, run.block[position as usize])) {
+                // Taken all the same.
+                self.components.iter_mut().for_each(|component| component.source.passed(position, rng));
+                continue;
+            }
             if self.allow_positives {
                 self.excluded.insert(position);
             }

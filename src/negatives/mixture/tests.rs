@@ -7,7 +7,7 @@ use rand::SeedableRng;
 use rand_xoshiro::Xoshiro256PlusPlus;
 
 use super::super::tests::assert_follows;
-use super::super::{Batch, NegativesConfig, Propose, Renewal, Sampling, Scores};
+use super::super::{Batch, NegativesConfig, Propose, Renewal, Sampling, Scores, Wanted};
 use crate::context::Context;
 use crate::dataset::{Columns, ContextTable, Dataset, Event, Part};
 use crate::model::Similarity;
@@ -106,6 +106,17 @@ fn pairs(user: u32, items: &[u32]) -> Vec<u64> {
 
 /// `rounds` times the negatives of all positives of `user`, each time in a fresh block of everything, at `progress`.
 fn draw_at(progress: f64, dataset: &Dataset, text: &str, user: u32, rounds: usize) -> Batch {
+    draw_wanted((progress, None), dataset, text, user, rounds)
+}
+
+/// The same of the positives that are wanted.
+fn draw_wanted(
+    (progress, wanted): (f64, Wanted<'_>),
+    dataset: &Dataset,
+    text: &str,
+    user: u32,
+    rounds: usize,
+) -> Batch {
     let config: NegativesConfig = toml::from_str(text).unwrap();
     assert!(config.mistake().is_none_or(|m| panic!("{} {} {}", m.key, m.value, m.must)));
     let (negatives, score) = ((&config, config.count.unwrap_or(8)), (Similarity::Dot, 1.0));
@@ -118,7 +129,7 @@ fn draw_at(progress: f64, dataset: &Dataset, text: &str, user: u32, rounds: usiz
     sampling.renew(Renewal { progress, threads: 1, alone: true }, &Fixed, &Context::default());
     for _ in 0..rounds {
         sampling.begin(progress, &all, &mut rng);
-        sampling.fill((&block, &own, &all), usize::MAX, (&Fixed, None), &mut rng, &mut batch);
+        sampling.fill((&block, &own, &all), usize::MAX, (&Fixed, None, wanted), &mut rng, &mut batch);
     }
     batch
 }
@@ -157,6 +168,34 @@ fn proposals_follow_their_definitions() {
             around.filter(|(_, of)| of.contains(&i)).map(|(_, of)| 1.0 / of.len() as f64).sum()
         };
         assert_follows(&drawn, &weights(walk));
+    }
+}
+
+#[test]
+fn positives_that_are_not_wanted_are_left_out_and_are_no_negatives() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = dataset(&folder);
+    let own = &users()[8];
+    let wanted = |user: u32, item: u32| user == 8 && item.is_multiple_of(3);
+    let some: Vec<u32> = own.iter().copied().filter(|item| wanted(8, *item)).collect();
+    assert!(some.len() > 2 && some.len() < own.len());
+    let allowed = |of: &dyn Fn(u32) -> f64| -> Vec<f64> {
+        (0..ITEMS).map(|i| if own.contains(&i) { 0.0 } else { of(i) }).collect()
+    };
+    for (text, of) in [
+        ("count = 2\nproposal = \"uniform\"", &(|_| 1.0) as &dyn Fn(u32) -> f64),
+        ("count = 2\nproposal = \"popularity\"\nalpha = 1.0", &popularity),
+        ("count = 2\n[[mix]]\npropose = \"uniform\"\n[[mix]]\npropose = \"uniform\"", &|_| 1.0),
+        ("count = 2\n[[mix]]\npropose = \"reservoir\"\nsize = 50", &popularity),
+    ] {
+        let rounds = 4_000;
+        let batch = draw_wanted((0.0, Some(&wanted)), &data, text, 8, rounds);
+        assert_eq!((batch.users.len(), batch.skipped), (rounds, 0), "{text}");
+        assert!(batch.positives.chunks(some.len()).all(|run| run == some), "{text}");
+        assert_eq!(batch.ends.last(), Some(&((rounds * some.len()) as u32)));
+        assert_follows(&batch.negatives, &allowed(of));
+        let none = draw_wanted((0.0, Some(&|_, _| false)), &data, text, 8, 3);
+        assert_eq!((none.users.len(), none.negatives.len(), none.skipped), (0, 0, 0), "{text}");
     }
 }
 

@@ -84,9 +84,9 @@ pub struct UpdateReport {
 ///
 /// Old rows go on from where they are. A row of which all interactions are new begins by folding in: items from the users
 /// that the model knows, then users from items. Then new interactions are trained on, and old ones that are drawn anew each
-/// epoch, so many that they are the share `options.replay`; negatives come from all items, positives of the user never
-/// among them. The optimizer starts without memory. O(epochs × (new + replayed) × negatives × dimensions), and each epoch
-/// reads all interactions, and samples negatives for those that share a user and a block of items with one it trains on.
+/// epoch, so many that they are the share `options.replay`, most of them of users who have new ones; negatives come from all
+/// items, positives of the user never among them. The optimizer starts without memory. O(epochs × (new + replayed) ×
+/// negatives × dimensions), and each epoch reads all interactions.
 ///
 /// With one thread, or if the model was trained deterministically, the same seed gives the same bits. An update takes no
 /// checkpoints: one that is interrupted or diverges begins again.
@@ -133,7 +133,7 @@ pub fn update(
     }
     plan.check_room(version.path(), path, false, ctx)?;
     // Those that an epoch trains on.
-    plan.counts.interactions = warm.selection.expected(dataset.train().len());
+    plan.counts.interactions = warm.selection.expected();
     let origin = Origin::new(dataset, given.clone(), plan.clone(), false);
     let log = RunLogWriter::create(&folder_of(path), header(dataset, &origin, path, ctx), ctx);
     let listening = log.clone();

@@ -2,7 +2,11 @@
 
 use crate::dataset::{Appended, Dataset};
 use crate::mix::{GOLDEN, mix};
-use crate::negatives::Batch;
+
+/// Of the interactions that are replayed, the share that is of users who have new ones; the rest is of everybody. A row that
+/// learns what is new, and little of what it learnt before, forgets that: with none of this share, what is ranked first was
+/// worse by 1 % (docs/update.md).
+const THEIRS: f64 = 0.7;
 
 /// The new interactions by user, and how many of the others are replayed. Memory: 8 bytes a user, 4 a new interaction.
 #[derive(Debug)]
@@ -11,22 +15,35 @@ pub(in crate::train) struct Selection {
     offsets: Vec<u64>,
     /// Items of new interactions, ascending for each user.
     items: Vec<u32>,
-    /// An old interaction is replayed where its hash is below this; all are where there is no bound.
-    below: Option<u64>,
+    /// An old interaction of a user who has new ones is replayed where its hash is below this; all are where there is no
+    /// bound.
+    theirs: Option<u64>,
+    /// The same for the others.
+    others: Option<u64>,
+    /// Interactions that are replayed in an epoch, about.
+    replayed: u64,
 }
 
 impl Selection {
     /// Of what was `appended` to `dataset`; the share `replay` of what is trained is to be old.
     pub(super) fn new(appended: &Appended, dataset: &Dataset, replay: f64) -> Self {
-        Self::of_pairs((appended.pairs(), appended.len()), dataset.users().len(), dataset.train().len(), replay)
+        let activity = |user| dataset.train().user(user).items.len() as u64;
+        Self::of_pairs(
+            (appended.pairs(), appended.len()),
+            dataset.users().len(),
+            dataset.train().len(),
+            replay,
+            activity,
+        )
     }
 
-    /// Of pairs that ascend.
+    /// Of pairs that ascend, in a dataset of so many `users` and `interactions`, with `activity` interactions each.
     pub(super) fn of_pairs(
         (pairs, new): (impl Iterator<Item = (u32, u32)>, u64),
         users: u32,
         interactions: u64,
         replay: f64,
+        activity: impl Fn(u32) -> u64,
     ) -> Self {
         // Exactly as much as is said.
         let mut offsets = Vec::with_capacity(users as usize + 1);
@@ -39,9 +56,22 @@ impl Selection {
         offsets.resize(users as usize + 1, items.len() as u64);
         let old = interactions.saturating_sub(items.len() as u64);
         let wanted = items.len() as f64 * replay / (1.0 - replay);
+        let has_new = (0..users).filter(|user| offsets[*user as usize] < offsets[*user as usize + 1]);
+        let of_theirs = has_new.map(activity).sum::<u64>().saturating_sub(items.len() as u64).min(old);
+        let (theirs, all) = (of_theirs as f64, old.max(1) as f64);
+        // Where there are not as many, others stand in.
+        let from_theirs = (wanted * (THEIRS + (1.0 - THEIRS) * theirs / all)).min(theirs);
+        let from_others = (wanted - from_theirs).min(old as f64 - theirs).max(0.0);
         // A cast from above saturates.
-        let below = (wanted < old as f64).then(|| (wanted / old.max(1) as f64 * u64::MAX as f64) as u64);
-        Self { offsets, items, below }
+        let below = |wanted: f64, of: f64| (wanted < of).then(|| (wanted / of * u64::MAX as f64) as u64);
+        let replayed = (from_theirs + from_others) as u64;
+        Self {
+            theirs: below(from_theirs, theirs),
+            others: below(from_others, old as f64 - theirs),
+            replayed,
+            offsets,
+            items,
+        }
     }
 
     /// Bytes of the lists of so many users and new interactions.
@@ -59,10 +89,9 @@ impl Selection {
         self.items.len() as u64
     }
 
-    /// Interactions of an epoch, about, of so many in all.
-    pub(in crate::train) fn expected(&self, interactions: u64) -> u64 {
-        let old = interactions.saturating_sub(self.len());
-        self.len() + self.below.map_or(old, |below| (old as f64 * (below as f64 / u64::MAX as f64)) as u64)
+    /// Interactions of an epoch, about.
+    pub(in crate::train) fn expected(&self) -> u64 {
+        self.len() + self.replayed
     }
 
     /// Items of the new interactions of `user`, ascending.
@@ -73,53 +102,9 @@ impl Selection {
 
     /// Whether the epoch of this seed trains on an interaction.
     pub(in crate::train) fn keeps(&self, seed: u64, user: u32, item: u32) -> bool {
-        let Some(below) = self.below else { return true };
-        self.of(user).binary_search(&item).is_ok()
+        let own = self.of(user);
+        let Some(below) = (if own.is_empty() { self.others } else { self.theirs }) else { return true };
+        own.binary_search(&item).is_ok()
             || mix(seed ^ (u64::from(user) << 32 | u64::from(item)).wrapping_mul(GOLDEN)) < below
     }
-
-    /// Leaves the other positives out of `batch`, with their negatives, `each` of a positive. They were there so that they
-    /// are no negatives.
-    pub(in crate::train) fn retain(&self, seed: u64, batch: &mut Batch, each: usize) {
-        let (mut run, mut kept, mut runs, mut start) = (0, 0, 0, 0);
-        for at in 0..batch.positives.len() {
-            while batch.ends[run] as usize <= at {
-                (runs, start) = end_run(batch, run, (runs, start), kept);
-                run += 1;
-            }
-            if !self.keeps(seed, batch.users[run], batch.positives[at]) {
-                continue;
-            }
-            batch.positives[kept] = batch.positives[at];
-            batch.negatives.copy_within(at * each..(at + 1) * each, kept * each);
-            for by_negative in [&mut batch.weights, &mut batch.negative_offsets] {
-                if !by_negative.is_empty() {
-                    by_negative.copy_within(at * each..(at + 1) * each, kept * each);
-                }
-            }
-            if !batch.positive_offsets.is_empty() {
-                batch.positive_offsets[kept] = batch.positive_offsets[at];
-            }
-            kept += 1;
-        }
-        if run < batch.ends.len() {
-            (runs, _) = end_run(batch, run, (runs, start), kept);
-        }
-        batch.users.truncate(runs);
-        batch.ends.truncate(runs);
-        batch.positives.truncate(kept);
-        batch.positive_offsets.truncate(kept);
-        [&mut batch.weights, &mut batch.negative_offsets].into_iter().for_each(|of| of.truncate(kept * each));
-        batch.negatives.truncate(kept * each);
-    }
-}
-
-/// Ends the run `run`, of which something is left if more than `start` positives are kept by now: it becomes run `runs`.
-fn end_run(batch: &mut Batch, run: usize, (runs, start): (usize, usize), kept: usize) -> (usize, usize) {
-    if kept == start {
-        return (runs, start);
-    }
-    batch.users[runs] = batch.users[run];
-    batch.ends[runs] = kept as u32;
-    (runs + 1, kept)
 }

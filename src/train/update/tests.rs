@@ -1,79 +1,59 @@
 //! The selection of what is trained on.
 
-use proptest::prelude::*;
-
 use super::Selection;
-use crate::negatives::Batch;
 
-proptest! {
-    #[test]
-    fn batches_keep_what_is_selected_with_all_that_goes_with_it(
-        runs in proptest::collection::vec((0u32..30, proptest::collection::btree_set(0u32..40, 1..6)), 0..12),
-        new in proptest::collection::btree_set((0u32..30, 0u32..40), 0..60),
-        each in 1usize..4, replay in 0.0f64..0.9, seed: u64, weighted: bool, offset: bool,
-    ) {
-        let selection = Selection::of_pairs((new.iter().copied(), new.len() as u64), 30, 1200, replay);
-        let mut batch = Batch::default();
-        let mut wanted = Vec::new();
-        for (user, items) in &runs {
-            for item in items {
-                let at = batch.positives.len();
-                batch.positives.push(*item);
-                let numbers: Vec<u32> = (0..each).map(|n| (at * each + n) as u32).collect();
-                batch.negatives.extend(&numbers);
-                if weighted {
-                    batch.weights.extend(numbers.iter().map(|n| *n as f32));
-                }
-                if offset {
-                    batch.negative_offsets.extend(numbers.iter().map(|n| *n as f32));
-                    batch.positive_offsets.push(at as f32);
-                }
-                prop_assert!(!new.contains(&(*user, *item)) || selection.keeps(seed, *user, *item), "all that is new");
-                if selection.keeps(seed, *user, *item) {
-                    wanted.push((*user, *item, numbers, at));
-                }
-            }
-            batch.users.push(*user);
-            batch.ends.push(batch.positives.len() as u32);
-        }
-        selection.retain(seed, &mut batch, each);
-        prop_assert_eq!(batch.positives.len(), wanted.len());
-        prop_assert_eq!(batch.ends.last().copied().unwrap_or(0) as usize, wanted.len());
-        prop_assert!(batch.ends.is_sorted() && batch.ends.windows(2).all(|w| w[0] < w[1]), "no run is empty");
-        for (at, (user, item, numbers, was)) in wanted.iter().enumerate() {
-            prop_assert_eq!((batch.users[batch.run_of(at)], batch.positives[at]), (*user, *item));
-            prop_assert_eq!(&batch.negatives[at * each..(at + 1) * each], &numbers[..]);
-            let floats: Vec<f32> = numbers.iter().map(|n| *n as f32).collect();
-            if weighted {
-                prop_assert_eq!(&batch.weights[at * each..(at + 1) * each], &floats[..]);
-            }
-            if offset {
-                prop_assert_eq!(&batch.negative_offsets[at * each..(at + 1) * each], &floats[..]);
-                prop_assert_eq!(batch.positive_offsets[at], *was as f32);
-            }
+/// What an epoch of this seed keeps of `each` interactions of `users`: new, old of users who have new ones, and old of others.
+fn kept(
+    selection: &Selection,
+    seed: u64,
+    (users, each): (u32, u32),
+    is_new: impl Fn(u32, u32) -> bool,
+) -> [Vec<(u32, u32)>; 3] {
+    let mut kept = [const { Vec::new() }; 3];
+    for (user, item) in (0..users).flat_map(|user| (0..each).map(move |item| (user, item))) {
+        let has_new = !selection.of(user).is_empty();
+        let of = if is_new(user, item) {
+            0
+        } else if has_new {
+            1
+        } else {
+            2
+        };
+        if selection.keeps(seed, user, item) {
+            kept[of].push((user, item));
         }
     }
+    kept
 }
 
 #[test]
 fn the_share_of_old_interactions_is_what_was_asked_for_and_changes_with_the_seed() {
     let (users, each) = (500u32, 200u32);
-    // One in twenty is new.
-    let new: Vec<(u32, u32)> = (0..users).flat_map(|u| (0..each / 20).map(move |i| (u, i * 20))).collect();
-    for replay in [0.0, 0.2, 0.5, 0.99] {
+    // One in twenty of the interactions of one user in so many is new.
+    for every in [1, 5, 50] {
+        let is_new = |user: u32, item: u32| user.is_multiple_of(every) && item.is_multiple_of(20);
+        let new: Vec<(u32, u32)> =
+            (0..users).flat_map(|u| (0..each).map(move |i| (u, i))).filter(|(u, i)| is_new(*u, *i)).collect();
         let all = u64::from(users) * u64::from(each);
-        let selection = Selection::of_pairs((new.iter().copied(), new.len() as u64), users, all, replay);
-        let kept = |seed| {
-            let of = |u| (0..each).filter(move |i| i % 20 != 0).map(move |i| (u, i));
-            (0..users).flat_map(of).filter(|(u, i)| selection.keeps(seed, *u, *i)).collect::<Vec<_>>()
-        };
-        let old = kept(1);
-        let share = old.len() as f64 / (old.len() + new.len()) as f64;
-        // Where there are not as many, all of them.
-        let wanted = if replay == 0.99 { 0.95 } else { replay };
-        assert!((share - wanted).abs() < 0.02, "{replay}: {share}");
-        let expected = selection.expected(all) as f64;
-        assert!((expected / (old.len() + new.len()) as f64 - 1.0).abs() < 0.05, "{expected}");
-        assert!(replay == 0.0 || replay == 0.99 || old != kept(2), "another epoch, others");
+        let old = all - new.len() as u64;
+        for replay in [0.0, 0.2, 0.5, 0.9, 0.98, 0.9999] {
+            let pairs = (new.iter().copied(), new.len() as u64);
+            let selection = Selection::of_pairs(pairs, users, all, replay, |_| u64::from(each));
+            let [all_new, theirs, others] = kept(&selection, 1, (users, each), is_new);
+            assert_eq!(all_new, new);
+            // Where there are not as many, all of them.
+            let wanted = (new.len() as f64 * replay / (1.0 - replay)).min(old as f64);
+            let near = |kept: usize, wanted: f64| (kept as f64 - wanted).abs() <= 5.0 * wanted.sqrt();
+            let both = theirs.len() + others.len();
+            assert!(near(both, wanted), "{every} {replay}: {both} of {wanted}");
+            let of_theirs = old as f64 - f64::from(each) * f64::from(users - users.div_ceil(every));
+            let from_theirs = (wanted * (0.7 + 0.3 * of_theirs / old as f64)).min(of_theirs);
+            assert!(near(theirs.len(), from_theirs), "{every} {replay}: {} of {from_theirs}", theirs.len());
+            let expected = selection.expected() as f64;
+            assert!((expected - new.len() as f64 - wanted).abs() <= 1.0, "{expected}");
+            let again = kept(&selection, 2, (users, each), is_new);
+            let draws = wanted > 0.0 && wanted < old as f64;
+            assert_eq!(again != [all_new, theirs, others], draws, "another epoch, others");
+        }
     }
 }

@@ -33,7 +33,7 @@ fn audited(dataset: &Dataset, text: &str, user: u32, rounds: usize) -> (Batch, V
     sampling.renew(Renewal { progress: 0.0, threads: 1, alone: true }, &Fixed, &Context::default());
     for _ in 0..rounds {
         sampling.begin(0.0, &all, &mut rng);
-        sampling.fill((&block, &own, &all), usize::MAX, (&Fixed, Some(&auditor)), &mut rng, &mut batch);
+        sampling.fill((&block, &own, &all), usize::MAX, (&Fixed, Some(&auditor), None), &mut rng, &mut batch);
     }
     let plain = draw(dataset, text, user, rounds);
     assert_eq!((&plain.negatives, &plain.weights), (&batch.negatives, &batch.weights), "{text}");
