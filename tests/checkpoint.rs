@@ -421,7 +421,7 @@ fn what_an_update_that_is_killed_leaves_goes_with_the_next() {
     let size = ["--users", "3000", "--items", "1200", "--interactions", "60000", "--seed", "3"];
     bench.run(&[&["synth", "--quiet", "--output", "more.csv"], &size[..]].concat());
     bench.run(&["ingest", "--quiet", "--append", "log.pec", "more.csv"]);
-    let update = ["update", "out", "log.pec", "--epochs", "400", "--quiet"];
+    let update = ["update", "out", "log.pec", "--epochs", "100000", "--patience", "100000", "--quiet"];
     let log = bench.path("out.partial").join("run.ndjson");
     for next in ["update", "train"] {
         let mut child = Running::from(bench.command(&update).spawn().unwrap());

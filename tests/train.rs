@@ -296,7 +296,7 @@ fn listwise_losses_learn_from_any_mixture() {
         ("deterministic = true\n", mixed, "kind = \"ccl\"\nweight = 20.0"),
         ("l2 = 0.001\n", mixed, "kind = \"psl\"\nsurrogate = \"atan\""),
     ] {
-        let text = format!("{before}{mix}[loss]\n{loss}\n[confidence]\nactivity = 0.3\n");
+        let text = format!("epochs = 10\n{before}{mix}[loss]\n{loss}\n[confidence]\nactivity = 0.3\n");
         let (recall, random) = recalls(&data, &text, &model);
         assert!(recall > 1.5 * random, "{text}: recall {recall}, random {random}");
     }

@@ -125,9 +125,17 @@ pub(crate) fn create_folders(path: &Path) -> io::Result<()> {
     }
     let parent = parent_of(path);
     create_folders(parent)?;
-    match create_folder(path) {
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
-        other => other?,
+    loop {
+        match create_folder(path) {
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
+            Err(_) if path.is_dir() => break,
+            Err(e) => match path.symlink_metadata() {
+                // Another process had made it, and has removed it since.
+                Err(gone) if gone.kind() == io::ErrorKind::NotFound => {}
+                _ => return Err(e),
+            },
+            Ok(()) => break,
+        }
     }
     sync_folder(parent)
 }
@@ -230,4 +238,26 @@ pub(crate) fn is_same(path: &Path, open: &Metadata) -> bool {
 /// The folder that `path` is in.
 pub(crate) fn parent_of(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_another_makes_and_removes_meanwhile_is_made_all_the_same() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("a/b");
+        let file = root.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        assert_eq!(create_folders(&file).unwrap_err().kind(), io::ErrorKind::AlreadyExists, "no folder will be there");
+        let makes = || {
+            for _ in 0..2000 {
+                create_folders(&path).unwrap();
+                // The other one may have removed it.
+                let _ = std::fs::remove_dir(&path);
+            }
+        };
+        std::thread::scope(|scope| [(); 2].map(|()| scope.spawn(makes)).map(|made| made.join().unwrap()));
+    }
 }
