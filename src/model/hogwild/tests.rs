@@ -270,11 +270,16 @@ fn regularization() -> impl Strategy<Value = Regularization> {
     })
 }
 
+/// What is much for a machine, and little for Miri, which takes thousands of times as long.
+const fn much(machine: usize, miri: usize) -> usize {
+    if cfg!(miri) { miri } else { machine }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(much(48, 4) as u32))]
     #[test]
     fn every_kernel_equals_the_oracle(
-        dimensions in 1usize..150, each in 1usize..4, optimizer in 0usize..3,
+        dimensions in 1usize..much(150, 40), each in 1usize..4, optimizer in 0usize..3,
         (cosine, weighted) in any::<(bool, bool)>(), which in 0..6, seed: u64, regularization in regularization(),
     ) {
         let optimizer = [
@@ -350,9 +355,9 @@ fn biases_learn(precision: Precision, regularization: Regularization) {
 
 #[test]
 fn steps_smaller_than_half_a_unit_of_bfloat16_count_in_the_mean() {
-    // Rows of ones, below which bfloat16 has a spacing of 2⁻⁸, moved by a 16th of that by each of 64 batches. With
+    // Rows of ones, below which bfloat16 has a spacing of 2⁻⁸, moved by a 16th of that by each batch. With
     // scores this far apart BPR has no gradient left: only L2 moves the rows.
-    let (dimensions, rounds) = (1024, 64);
+    let (dimensions, rounds) = (much(1024, 128), much(64, 16));
     let update = Update {
         learning_rate: 2f32.powi(-10),
         l2: 0.25,
@@ -390,7 +395,7 @@ fn steps_smaller_than_half_a_unit_of_bfloat16_count_in_the_mean() {
 
 #[test]
 fn trainers_that_race_for_the_same_rows_learn_and_leave_finite_rows() {
-    let (dimensions, rounds) = (20, 200);
+    let (dimensions, rounds) = (20, much(200, 20));
     let update = Update {
         learning_rate: 0.05,
         l2: 0.001,
