@@ -42,7 +42,8 @@ impl<P: Distribution> Sampler<P> {
         let needed = if self.with_replacement { 1 } else { self.each };
         let excluded = if self.allow_positives { 1 } else { run.len() };
         if block.len() < excluded + needed {
-            batch.skipped += run.len() as u64;
+            let wants = |pair: &&u64| wanted.is_none_or(|wanted| wanted(user, block[**pair as u32 as usize]));
+            batch.skipped += run.iter().filter(wants).count() as u64;
             return;
         }
         if !self.allow_positives {

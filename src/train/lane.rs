@@ -182,7 +182,9 @@ impl Epoch<'_> {
         }
         let selected = self.selection.map(|selection| |user, item| selection.keeps(self.seed, user, item));
         let looks = (&scores, self.audit, selected.as_ref().map(|selected| selected as &dyn Fn(u32, u32) -> bool));
-        let rest = sampling.fill((items, rest, &rest[..rest.len().min(BATCH)]), BATCH, looks, rng, batch);
+        // Of what is not trained on a batch has no limit: then all that is left of the block goes for the batch.
+        let pool = if self.selection.is_some() { rest } else { &rest[..rest.len().min(BATCH)] };
+        let rest = sampling.fill((items, rest, pool), BATCH, looks, rng, batch);
         if let Some(confidence) = self.confidence {
             confidence.fill(batch);
         }

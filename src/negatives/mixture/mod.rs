@@ -135,7 +135,8 @@ impl<'a> Mixture<'a> {
         let needed = if self.with_replacement { 1 } else { self.each };
         let excluded = if self.allow_positives { 1 } else { run.pairs.len() };
         if run.block.len() < excluded + needed {
-            batch.skipped += run.pairs.len() as u64;
+            let wants = |pair: &&u64| wanted.is_none_or(|wanted| wanted(run.user, run.block[**pair as u32 as usize]));
+            batch.skipped += run.pairs.iter().filter(wants).count() as u64;
             return;
         }
         if !self.allow_positives {

@@ -187,6 +187,7 @@ fn positives_that_are_not_wanted_are_left_out_and_are_no_negatives() {
         ("count = 2\nproposal = \"popularity\"\nalpha = 1.0", &popularity),
         ("count = 2\n[[mix]]\npropose = \"uniform\"\n[[mix]]\npropose = \"uniform\"", &|_| 1.0),
         ("count = 2\n[[mix]]\npropose = \"reservoir\"\nsize = 50", &popularity),
+        ("count = 2\n[[mix]]\npropose = \"in-batch\"", &popularity),
     ] {
         let rounds = 4_000;
         let batch = draw_wanted((0.0, Some(&wanted)), &data, text, 8, rounds);
