@@ -141,7 +141,7 @@ pub use runlog::{
     RUN_LOG_VERSION, RunBest, RunDataset, RunEnd, RunEnded, RunEpoch, RunEvent, RunHappening, RunHeader, RunLog,
     RunLogError, RunMachine, RunMoment, RunRecord, RunStage, RunValidation,
 };
-pub use storage::{FileRecord, StorageError, explain_bus_errors, free_disk};
+pub use storage::{FileRecord, StorageError, explain_bus_errors, explain_file_limits, free_disk};
 pub use stored::{Stored, StoredError};
 pub use sweep::{
     Halving, Search, Space, Standing, SweepError, SweepFailure, SweepOptions, SweepReport, SweepRow, SweepSkipped,

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::dataset::{Dataset, DatasetError};
 use crate::model::{Model, ModelError, split_version};
-use crate::storage::{StorageError, read_format};
+use crate::storage::{StorageError, no_current, read_format};
 
 /// What a folder holds.
 pub enum Stored {
@@ -37,10 +37,18 @@ impl Stored {
     /// If it is neither, of a newer format, or damaged.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, StoredError> {
         let path = path.as_ref();
-        let (folder, _) = split_version(path);
-        match read_format(&folder, "dataset or model")?.as_str() {
-            "peccary-model" => Ok(Self::Model(Box::new(Model::open_named(path)?))),
-            _ => Ok(Self::Dataset(Box::new(Dataset::open(path)?))),
+        if split_version(path).1.is_some() {
+            return Ok(Self::Model(Box::new(Model::open_named(path)?)));
+        }
+        let format = read_format(path, "dataset or model");
+        match format.as_deref() {
+            Ok("peccary-model") => Ok(Self::Model(Box::new(Model::open(path)?))),
+            Ok("peccary-dataset") => Ok(Self::Dataset(Box::new(Dataset::open(path)?))),
+            _ => {
+                no_current(path, "peccary-model").map_or(Ok(()), Err)?;
+                format?;
+                Ok(Self::Dataset(Box::new(Dataset::open(path)?)))
+            }
         }
     }
 }

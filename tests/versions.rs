@@ -364,3 +364,69 @@ fn a_damaged_version_is_listed_and_in_nobodys_way() {
     assert_eq!(json(&["prune", model, "--keep", "1"])["removed"], serde_json::json!([3, 4]));
     assert_eq!(versions(model).unwrap().len(), 1);
 }
+
+#[test]
+fn what_changes_a_model_takes_no_version_of_it() {
+    let trained = Trained::new();
+    let (model, dataset) = (trained.model.as_str(), trained.dataset.as_str());
+    let one = format!("{model}@1");
+    let commands: [&[&str]; 4] = [
+        &["train", dataset, "--output", &one],
+        &["update", &one, dataset],
+        &["rollback", &one],
+        &["prune", &one, "--keep", "1"],
+    ];
+    for command in commands {
+        peccary(command).assert().code(2).stderr(predicate::str::contains("leave @1 out"));
+        assert!(!Path::new(&one).exists());
+    }
+}
+
+#[test]
+fn a_manifest_that_is_lost_takes_nothing_with_it() {
+    let trained = Trained::new();
+    let (model, dataset) = (trained.model.as_str(), trained.dataset.as_str());
+    let says = |text: &'static str| predicate::str::contains(text);
+    again(&trained, "1");
+    again(&trained, "1");
+    let (two, root) = (Path::new(model).join("v000002/manifest.json"), Path::new(model).join("manifest.json"));
+    let (saved, at_root) = (fs::read(&two).unwrap(), fs::read(&root).unwrap());
+    fs::remove_file(&two).unwrap();
+    peccary(&["verify", model]).assert().code(1).stderr(says("v000002"));
+    assert_eq!(numbers(model), [1, 2, 3]);
+    peccary(&["rollback", model, "--to", "77"]).assert().code(1).stderr(says("it has 1, 2, 3"));
+    peccary(&["rollback", model, "--to", "2"]).assert().code(1).stderr(says("v000002"));
+    again(&trained, "1");
+    assert_eq!(numbers(model), [1, 2, 3, 4]);
+    fs::write(&two, saved).unwrap();
+    peccary(&["verify", model]).assert().success();
+
+    // That of the model itself: cut off, of no format that there is, and gone.
+    let newest = fs::read(Path::new(model).join("v000004/manifest.json")).unwrap();
+    let strange = String::from_utf8(at_root.clone()).unwrap().replace("peccary-model", "peccary-modem");
+    for damaged in [Some(&at_root[..50]), Some(strange.as_bytes()), None] {
+        match damaged {
+            Some(bytes) => fs::write(&root, bytes).unwrap(),
+            None => fs::remove_file(&root).unwrap(),
+        }
+        let remedy = || says("--to 4");
+        peccary(&["verify", model]).assert().code(1).stderr(remedy());
+        peccary(&["versions", model]).assert().code(1).stderr(remedy());
+        peccary(&["rollback", model]).assert().code(1).stderr(remedy());
+        peccary(&["evaluate", model, dataset]).assert().code(1).stderr(remedy());
+        peccary(&["train", dataset, "--output", model]).assert().code(1).stderr(remedy());
+        peccary(&["train", dataset, "--output", model, "--force"]).assert().code(1).stderr(remedy());
+        json(&["evaluate", &format!("{model}@3"), dataset]);
+        peccary(&["rollback", model, "--to", "4"]).assert().success();
+        assert_eq!(fs::read(&root).unwrap(), newest);
+        peccary(&["verify", model]).assert().success();
+    }
+    // With the newest one, too: those that are sound are named. What cannot be read is none of those that prune keeps.
+    fs::write(&root, b"").unwrap();
+    fs::write(Path::new(model).join("v000004/manifest.json"), b"").unwrap();
+    peccary(&["evaluate", model, dataset]).assert().code(1).stderr(says("(1, 2, 3)")).stderr(says("--to 3"));
+    peccary(&["rollback", model, "--to", "77"]).assert().code(1).stderr(says("it has 1, 2, 3, 4"));
+    peccary(&["rollback", model, "--to", "3"]).assert().success();
+    assert_eq!(json(&["prune", model, "--keep", "2"])["removed"], serde_json::json!([1]));
+    assert_eq!(numbers(model), [2, 3, 4]);
+}

@@ -2,12 +2,13 @@
 
 use std::fmt;
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use anyhow::Context as _;
-use peccary::{ByteSize, Context, Interrupted, Precision};
+use peccary::{ByteSize, Context, Interrupted, Precision, versions};
 use serde::Serialize;
 
 use crate::printable::{cut, printable};
@@ -189,6 +190,21 @@ fn causes(error: &anyhow::Error) -> String {
 
 fn print_json_error(text: &str) {
     let _ = writeln!(io::stdout(), "{}", serde_json::json!({ "error": text }));
+}
+
+/// Refuses `MODEL@N` where a command changes the model and not one of its versions.
+pub fn whole_model(path: &Path) -> Result<(), Usage> {
+    let is_free = |path: &Path| !path.exists() && !Path::new(&format!("{}.partial", path.display())).exists();
+    match path.to_str().and_then(|name| name.rsplit_once('@')) {
+        Some((model, number)) if is_free(path) && number.parse::<u32>().is_ok() && versions(model).is_ok() => {
+            Err(Usage(format!(
+                "{}: names version {number} of {model}, but this changes the model itself; leave @{number} out, after peccary \
+                 rollback {model} --to {number} where that is to be the one to start from",
+                path.display()
+            )))
+        }
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]

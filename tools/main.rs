@@ -111,6 +111,7 @@ commands! {
 
 fn main() -> std::process::ExitCode {
     peccary::explain_bus_errors();
+    peccary::explain_file_limits();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return common::refuse(&error),

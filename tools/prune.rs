@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use peccary::{prune, versions};
 use serde_json::json;
 
-use crate::common::Globals;
+use crate::common::{Globals, whole_model};
 
 const EXAMPLES: &str = "\
 The newest versions stay, and the current one, whichever it is. Whoever has a version open keeps it until it is closed.
@@ -27,6 +27,7 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
+    whole_model(&args.model)?;
     let removed = prune(&args.model, args.keep)?;
     let left = versions(&args.model)?;
     let kept: Vec<u32> = left.iter().map(|version| version.number).collect();

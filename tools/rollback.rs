@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use peccary::rollback;
 use serde_json::json;
 
-use crate::common::Globals;
+use crate::common::{Globals, whole_model};
 
 const EXAMPLES: &str = "\
 In one step, and nothing is removed: `peccary rollback clicks.model --to 3` goes forward again. The version is checked \
@@ -28,6 +28,7 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
+    whole_model(&args.model)?;
     let version = rollback(&args.model, args.to)?;
     let mut text = format!("{}: version {} is the current one", args.model.display(), version.number);
     if let Some(newer) = version.predates_forgetting {

@@ -10,7 +10,7 @@ use peccary::{
 };
 use serde::Serialize;
 
-use crate::common::Globals;
+use crate::common::{Globals, whole_model};
 use crate::keeping::Keeping;
 use crate::numbers::{counted, duration, grouped, short};
 use crate::settings::{Settings, Validating};
@@ -184,6 +184,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
     let (Some(dataset), Some(output)) = (&args.dataset, &args.output) else {
         return list_losses(globals);
     };
+    whole_model(output)?;
     let mut config = args.settings.config()?;
     args.validating.add_to(&mut config);
     args.keeping.add_to(&mut config);

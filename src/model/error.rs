@@ -55,8 +55,7 @@ pub enum ModelError {
     /// The model was trained on another dataset.
     #[error(
         "{} (version {version}) was trained on another dataset ({trained_on}) than {} ({given}), which was not made from it by \
-         appending or forgetting; pass the dataset it was trained on, or train a model on this one",
-        model.display(), dataset.display()
+         appending or forgetting; {}", model.display(), dataset.display(), remedy(*held_out)
     )]
     Mismatch {
         /// The model.
@@ -69,6 +68,8 @@ pub enum ModelError {
         trained_on: String,
         /// Fingerprint of the dataset that was given.
         given: String,
+        /// Whether that was made by holding out.
+        held_out: bool,
     },
     /// The model has learnt what the dataset holds out.
     #[error(
@@ -111,6 +112,16 @@ pub enum ModelError {
         /// The dataset.
         dataset: PathBuf,
     },
+}
+
+fn remedy(held_out: bool) -> &'static str {
+    match held_out {
+        false => "pass the dataset it was trained on, or train a model on this one",
+        true => {
+            "if it has learnt since from the dataset that this one was made from, by peccary hold-out, use a version of before, \
+             MODEL@N; else pass the dataset it was trained on"
+        }
+    }
 }
 
 fn list(there: &[u32]) -> String {

@@ -40,6 +40,7 @@ pub(crate) use row::{add_weighted, dot, dots};
 pub(crate) use scan::{count_above_and_equal, first_not_below};
 pub(crate) use scores::{Rows, dot_products};
 pub(crate) use shared::SharedTable;
+pub(crate) use versions::readable;
 pub use versions::{ModelVersion, VersionFacts, prune, rollback, versions};
 pub(crate) use versions::{current_of, split_version, version_of_run};
 

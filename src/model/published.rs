@@ -2,11 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use super::versions::{current_of, manifest_of, no_version, predate_forgetting, split_version, there_are};
+use super::versions::{
+    current_of, manifest_of, no_version, predate_forgetting, root_manifest, split_version, there_are,
+};
 use super::{Calibration, Factors, MODEL_FORMAT_VERSION, ModelError, ModelManifest};
 use crate::context::Context;
 use crate::dataset::{Appended, Change, ChangeKind, Dataset, Dictionary};
-use crate::storage::{FileRecord, NewVersion, VersionsLock, read_manifest, replace_manifest, version_name};
+use crate::storage::{FileRecord, NewVersion, VersionsLock, replace_manifest, version_name};
 
 pub(super) const USERS: &str = "users.factors";
 pub(super) const ITEMS: &str = "items.factors";
@@ -32,9 +34,7 @@ impl Model {
         let path = path.as_ref();
         loop {
             let before = std::fs::read(path.join(MANIFEST)).ok();
-            let opened = read_manifest(path, FORMAT, MODEL_FORMAT_VERSION)
-                .map_err(ModelError::from)
-                .and_then(|manifest| Self::open_files(path, manifest));
+            let opened = root_manifest(path).and_then(|manifest| Self::open_files(path, manifest));
             // The version may have been replaced and pruned between: then there is another to open.
             if opened.is_ok() || before == std::fs::read(path.join(MANIFEST)).ok() {
                 return opened;
@@ -167,6 +167,7 @@ impl Model {
             dataset: dataset.path().to_path_buf(),
             trained_on: self.manifest.dataset.clone(),
             given: dataset.fingerprint().to_string(),
+            held_out: dataset.manifest().changes.iter().any(|change| change.kind == ChangeKind::HoldOut),
         }
     }
 

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::published::{FORMAT, ITEM_IDS, ITEMS, USERS};
 use super::{MODEL_FORMAT_VERSION, Model, ModelError, ModelManifest};
 use crate::dataset::{ChangeKind, Dataset};
-use crate::storage::{VersionsLock, read_manifest, version_name, version_numbers};
+use crate::storage::{StorageError, VersionsLock, read_manifest, version_name, version_numbers, without_root};
 
 /// A version of a model, as its manifest has it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -75,7 +75,7 @@ pub fn versions(path: impl AsRef<Path>) -> Result<Vec<ModelVersion>, ModelError>
 }
 
 /// The manifests of the versions whose manifest can be read, ascending.
-fn readable(path: &Path) -> Result<Vec<ModelManifest>, ModelError> {
+pub(crate) fn readable(path: &Path) -> Result<Vec<ModelManifest>, ModelError> {
     Ok(there_are(path)?.into_iter().filter_map(|number| manifest_of(path, number).ok()).collect())
 }
 
@@ -84,17 +84,31 @@ fn readable(path: &Path) -> Result<Vec<ModelManifest>, ModelError> {
 /// Nothing is removed, and whoever has a version open is undisturbed. The version is checked first, every byte of it.
 ///
 /// # Errors
-/// If there is no model or no such version, it is damaged, or another process is writing the model.
+/// If there is no model or no such version, it is damaged, or another process is writing the model. Where the manifest of the
+/// model itself is damaged, a version must be named.
 pub fn rollback(path: impl AsRef<Path>, to: Option<u32>) -> Result<ModelVersion, ModelError> {
     let path = path.as_ref();
-    current_of(path)?;
+    // A version that is named needs no current one: this is how to get one again where the manifest at the root is damaged.
+    let root = || match root_manifest(path) {
+        Err(ModelError::Storage(StorageError::NoCurrent { .. })) if to.is_some() => Ok(None),
+        manifest => manifest.map(Some),
+    };
+    root()?;
     let lock = VersionsLock::take(path)?;
-    let manifest: ModelManifest = read_manifest(path, FORMAT, MODEL_FORMAT_VERSION)?;
-    let (current, there) = (manifest.model_version, there_are(path)?);
-    let parent = manifest.updated_from.filter(|parent| there.contains(parent));
-    let older = || there.iter().rev().find(|number| **number < current).copied();
-    let to = to.or(parent).or_else(older);
-    let to = to.ok_or_else(|| ModelError::NothingOlder { model: path.to_path_buf(), current, there: there.clone() })?;
+    let (there, manifest) = (there_are(path)?, root()?);
+    let older = || {
+        let manifest = manifest.as_ref()?;
+        let current = manifest.model_version;
+        let parent = manifest.updated_from.filter(|parent| there.contains(parent));
+        Some((current, parent.or_else(|| there.iter().rev().find(|number| **number < current).copied())))
+    };
+    let to = match (to, older()) {
+        (Some(to), _) | (None, Some((_, Some(to)))) => to,
+        (None, older) => {
+            let current = older.map_or(0, |(current, _)| current);
+            return Err(ModelError::NothingOlder { model: path.to_path_buf(), current, there });
+        }
+    };
     let model = Model::open_version(path, to)?;
     // What can fail does so before anything changes. A damaged version beside is no reason not to go back to a sound one.
     let all = readable(path)?;
@@ -103,7 +117,7 @@ pub fn rollback(path: impl AsRef<Path>, to: Option<u32>) -> Result<ModelVersion,
 }
 
 /// Removes all versions of the model at `path` but the `keep` newest and the current one; returns the numbers of those
-/// removed. Whoever has one open keeps it.
+/// removed. Versions whose manifest cannot be read do not count, and go with those that are older. Whoever has one open keeps it.
 ///
 /// # Errors
 /// If there is no model, `keep` is 0, or another process is writing the model.
@@ -116,9 +130,10 @@ pub fn prune(path: impl AsRef<Path>, keep: u32) -> Result<Vec<u32>, ModelError> 
     let lock = VersionsLock::take(path)?;
     // Again, behind the lock.
     let current = current_of(path)?;
-    let there = there_are(path)?;
-    let old = there.len().saturating_sub(keep as usize);
-    let gone: Vec<u32> = there[..old].iter().copied().filter(|number| *number != current).collect();
+    let sound = readable(path)?;
+    let oldest = sound.len().checked_sub(keep as usize).map_or(0, |old| sound[old].model_version);
+    let is_old = |number: &u32| *number < oldest && *number != current;
+    let gone: Vec<u32> = there_are(path)?.into_iter().filter(is_old).collect();
     for number in &gone {
         lock.remove(*number)?;
     }
@@ -175,12 +190,21 @@ pub(super) fn there_are(path: &Path) -> Result<Vec<u32>, ModelError> {
 /// The error that there is no such version, or why that cannot be told.
 pub(super) fn no_version(path: &Path, number: u32) -> Result<ModelError, ModelError> {
     // That it is a model at all.
-    current_of(path)?;
+    match current_of(path) {
+        Err(ModelError::Storage(StorageError::NoCurrent { .. })) => {}
+        other => _ = other?,
+    }
     Ok(ModelError::NoVersion { model: path.to_path_buf(), number, there: there_are(path)? })
 }
 
 pub(crate) fn current_of(path: &Path) -> Result<u32, ModelError> {
-    Ok(read_manifest::<ModelManifest>(path, FORMAT, MODEL_FORMAT_VERSION)?.model_version)
+    Ok(root_manifest(path)?.model_version)
+}
+
+/// The manifest of the current version.
+pub(super) fn root_manifest(path: &Path) -> Result<ModelManifest, ModelError> {
+    let manifest = read_manifest(path, FORMAT, MODEL_FORMAT_VERSION);
+    manifest.map_err(|error| without_root(path, FORMAT, error).into())
 }
 
 /// The versions in `folder` that have rows of users who were forgotten in `dataset` since they were trained, or in another

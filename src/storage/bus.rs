@@ -201,6 +201,20 @@ pub fn explain_bus_errors() {
     });
 }
 
+/// Lets writing beyond the process's limit of a file's size (`ulimit -f`) fail with an error, where the system would end the
+/// process without a word: SIGXFSZ is ignored, for the whole process, unless it has a handler. The `peccary` command does so.
+pub fn explain_file_limits() {
+    // SAFETY: plain C structures, for which zeros are valid, and calls that the process may make at any time.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        if libc::sigaction(libc::SIGXFSZ, std::ptr::null(), &mut action) == 0 && action.sa_sigaction == libc::SIG_DFL {
+            action.sa_sigaction = libc::SIG_IGN;
+            // Refused, all stays as it was.
+            let _ = libc::sigaction(libc::SIGXFSZ, &action, std::ptr::null_mut());
+        }
+    }
+}
+
 /// The handler: async-signal-safe, for it loads atomics, follows pointers that stay, and calls `write` and `_exit` alone.
 extern "C" fn on_bus_error(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
     // SAFETY: the system gives a valid `info`. `si_addr` means something where the kernel raised the signal (code above 0).

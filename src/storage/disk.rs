@@ -128,8 +128,8 @@ pub(crate) fn create_folders(path: &Path) -> io::Result<()> {
     loop {
         match create_folder(path) {
             Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
-            Err(_) if path.is_dir() => break,
             Err(e) => match path.symlink_metadata() {
+                Ok(there) if there.is_dir() || path.is_dir() => break,
                 // Another process had made it, and has removed it since.
                 Err(gone) if gone.kind() == io::ErrorKind::NotFound => {}
                 _ => return Err(e),

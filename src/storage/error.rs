@@ -47,6 +47,18 @@ pub enum StorageError {
         /// The version found.
         got: u32,
     },
+    /// The manifest at the root, which says which version is the current one, is gone or damaged, and versions are there.
+    #[error(
+        "{}: its manifest.json, which says which version is the current one, is missing or damaged; make one of its versions ({}) \
+         the current one: peccary rollback {} --to {}", path.display(), list(sound), path.display(),
+        sound.last().copied().unwrap_or_default()
+    )]
+    NoCurrent {
+        /// The folder.
+        path: PathBuf,
+        /// The versions with a manifest, ascending; at least one.
+        sound: Vec<u32>,
+    },
     /// The bytes are not those that were written.
     #[error("{}: damaged: {reason}; restore the file from a copy, or make it again", path.display())]
     Damaged {
@@ -132,11 +144,18 @@ fn describe(source: &io::Error) -> String {
         io::ErrorKind::ReadOnlyFilesystem => "the file system is read-only; choose another place".to_string(),
         io::ErrorKind::OutOfMemory => "out of memory; end other programs, or choose smaller sizes".to_string(),
         io::ErrorKind::NotFound => "no such file or folder".to_string(),
+        io::ErrorKind::FileTooLarge => {
+            "larger than a file may be here; raise the limit (ulimit -f), or write to another disk".to_string()
+        }
         _ if source.raw_os_error() == Some(EIO) => {
             format!("{source}; the disk may be failing: look at the system's log, or use another disk")
         }
         _ => source.to_string(),
     }
+}
+
+fn list(numbers: &[u32]) -> String {
+    numbers.iter().map(u32::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// Names the path and the action of an I/O error.

@@ -17,8 +17,8 @@ mod temporary;
 mod versions;
 
 pub(crate) use allocator::return_large_buffers;
-pub use bus::explain_bus_errors;
 pub(crate) use bus::{InUse, check_in_use};
+pub use bus::{explain_bus_errors, explain_file_limits};
 pub use checked::{CheckedFile, CheckedWriter, FileRecord, HEADER_LEN};
 pub(crate) use checked::{evict, fingerprint};
 pub(crate) use error::IoContext;
@@ -30,7 +30,7 @@ pub(crate) use publish::{AtomicFile, Staging, replace_file, sync_folder};
 pub(crate) use room::check_room;
 pub use room::free_disk;
 pub(crate) use temporary::Scratch;
-pub(crate) use versions::{NewVersion, VersionsLock, version_name, version_numbers};
+pub(crate) use versions::{NewVersion, VersionsLock, no_current, version_name, version_numbers, without_root};
 
 mod archive;
 pub(crate) use archive::{Archived, Column, write_root};

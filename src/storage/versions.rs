@@ -17,7 +17,7 @@ use serde::Serialize;
 use super::disk;
 use super::error::{IoContext, StorageError};
 use super::folder::{FolderLock, create_folder, remove_file, remove_folder};
-use super::manifest::{NAME, read_format, write_manifest};
+use super::manifest::{NAME, read_format, read_manifest, write_manifest};
 use super::publish::{Staging, replace_file, sync_folder};
 use super::temporary::Temporary;
 
@@ -34,13 +34,14 @@ fn version_of(name: &str) -> Option<u32> {
     (version_name(number) == name).then_some(number)
 }
 
-/// The numbers of all versions in `folder`, ascending. In the older layout that is 1.
+/// The numbers of all versions in `folder`, ascending, also of those that have lost their manifest. In the older layout that
+/// is 1.
 pub(crate) fn version_numbers(folder: &Path) -> Result<Vec<u32>, StorageError> {
     let mut numbers = Vec::new();
     for entry in folder.read_dir().at(folder, "list")? {
         let entry = entry.at(folder, "list")?;
         if let Some(number) = version_of(&entry.file_name().to_string_lossy())
-            && entry.path().join(NAME).is_file()
+            && entry.path().is_dir()
         {
             numbers.push(number);
         }
@@ -50,6 +51,24 @@ pub(crate) fn version_numbers(folder: &Path) -> Result<Vec<u32>, StorageError> {
         numbers.push(1);
     }
     Ok(numbers)
+}
+
+/// What `error`, of reading the manifest at the root of `folder`, comes to where there are versions whose own manifests can
+/// be read: that one of them can be made the current one.
+pub(crate) fn without_root(folder: &Path, format: &str, error: StorageError) -> StorageError {
+    match error {
+        StorageError::Damaged { .. } | StorageError::NotOne { .. } => no_current(folder, format).unwrap_or(error),
+        other => other,
+    }
+}
+
+/// That versions in `folder` have manifests that can be read, for where that at the root is none.
+pub(crate) fn no_current(folder: &Path, format: &str) -> Option<StorageError> {
+    let is_sound = |number: &u32| {
+        read_manifest::<serde_json::Value>(&folder.join(version_name(*number)), format, u32::MAX).is_ok()
+    };
+    let sound: Vec<u32> = version_numbers(folder).unwrap_or_default().into_iter().filter(is_sound).collect();
+    (!sound.is_empty()).then(|| StorageError::NoCurrent { path: folder.to_path_buf(), sound })
 }
 
 /// The right to change the versions in a folder. The system lets go of it with the process.
@@ -70,14 +89,13 @@ impl VersionsLock {
         Ok(lock)
     }
 
-    /// Removes folders of versions without a manifest, and temporary ones: nobody else is at work here.
+    /// Removes temporary folders: nobody else is at work here. A version appears whole and goes whole: one without a manifest
+    /// has lost it, and is kept.
     fn tidy(&self) -> Result<(), StorageError> {
         for entry in self.folder.read_dir().at(&self.folder, "list")? {
             let entry = entry.at(&self.folder, "list")?;
-            let (name, path) = (entry.file_name(), entry.path());
-            let name = name.to_string_lossy();
-            if name.starts_with(TEMPORARY) || (version_of(&name).is_some() && !path.join(NAME).exists()) {
-                remove_folder(&path)?;
+            if entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
+                remove_folder(&entry.path())?;
             }
         }
         Ok(())
@@ -152,9 +170,12 @@ impl NewVersion {
     /// [`StorageError::Busy`] if another process is at work on it; if something else is there.
     pub(crate) fn begin(target: &Path, force: bool, format: &'static str) -> Result<Self, StorageError> {
         let there = target.is_dir() && read_format(target, "folder").is_ok_and(|found| found == format);
+        if let Some(error) = no_current(target, format).filter(|_| !there) {
+            return Err(error);
+        }
         if there && !force {
             let lock = VersionsLock::take(target)?;
-            let number = version_numbers(target)?.last().map_or(1, |last| last + 1);
+            let number = version_numbers(target)?.last().map_or(1, |last| last.saturating_add(1));
             return Ok(Self { place: Place::Within { making: temporary(target)?, lock }, number, format });
         }
         let replaced = if there { Some(VersionsLock::take(target)?) } else { None };
@@ -212,8 +233,6 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    use super::super::manifest::read_manifest;
-
     const FORMAT: &str = "peccary-model";
 
     fn publish(target: &Path, name: &str) -> u32 {
@@ -269,8 +288,9 @@ mod tests {
         }
         std::fs::create_dir(target.join(".tmp-x")).unwrap();
         std::fs::create_dir(target.join("v000009")).unwrap();
-        assert_eq!((publish(&target, "b"), current(&target)), (2, "b".to_string()));
-        assert!(!target.join(".tmp-x").exists() && !target.join("v000009").exists());
+        assert_eq!((publish(&target, "b"), current(&target)), (10, "b".to_string()));
+        assert!(!target.join(".tmp-x").exists() && target.join("v000009").exists(), "what was a version is kept");
+        assert_eq!(version_numbers(&target).unwrap(), [1, 9, 10]);
         // Anew: the versions so far go.
         let version = NewVersion::begin(&target, true, FORMAT).unwrap();
         std::fs::write(version.path().join("rows"), "z").unwrap();
