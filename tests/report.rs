@@ -1,6 +1,7 @@
 //! `peccary report` through the binary: its numbers are those of `evaluate` and of the run, and ids stay text.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use crate::reported::{NASTY, attributes, data_of, hostile, json};
@@ -161,16 +162,21 @@ fn ids_are_text_whatever_they_say() {
     assert!(!outside.contains("http:") && !outside.contains("https:"), "nothing to load");
 }
 
+/// The commands on a page, as they are copied.
+fn commands_of(page: &str) -> String {
+    let (_, rest) = page.split_once("<code id=\"commands\">").unwrap();
+    let commands = rest.split_once("</code>").unwrap().0;
+    let plain = [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&#39;", "'"), ("&amp;", "&")];
+    plain.into_iter().fold(commands.to_string(), |text, (a, b)| text.replace(a, b))
+}
+
 #[test]
 fn the_commands_on_the_page_make_the_model_again() {
     let case = hostile();
     let page = case.path("report.html");
     json(&["report", &case.model, &case.dataset, "--output", &page]);
     let text = fs::read_to_string(&page).unwrap();
-    let (_, rest) = text.split_once("<code id=\"commands\">").unwrap();
-    let commands = rest.split_once("</code>").unwrap().0;
-    let plain = [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&#39;", "'"), ("&amp;", "&")];
-    let mut commands = plain.into_iter().fold(commands.to_string(), |text, (a, b)| text.replace(a, b));
+    let mut commands = commands_of(&text);
     // Elsewhere.
     for (old, new) in [(&case.dataset, "again.pec"), (&case.model, "again.model")] {
         commands = commands.replace(old.as_str(), new);
@@ -183,6 +189,83 @@ fn the_commands_on_the_page_make_the_model_again() {
     assert_eq!(old.manifest().dataset, new.manifest().dataset, "the dataset is the same");
     assert_eq!(old.manifest().config, new.manifest().config);
     assert!(folder.path().join("report.html").exists());
+}
+
+#[test]
+fn the_commands_on_the_page_go_the_way_of_the_dataset_and_its_updates() {
+    let case = hostile();
+    let folder = tempfile::tempdir().unwrap();
+    let run = |folder: &Path, arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_peccary")).args(arguments).current_dir(folder).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    };
+    let at = folder.path();
+    let rows = |name: &str, from: usize, to: usize| {
+        let rows = (from..to).map(|i| format!("u{},i{},{i}\n", i % 40, i * i % 60 + i % 7));
+        fs::write(case.path(name), format!("user,item,time\n{}", rows.collect::<String>())).unwrap();
+        case.path(name)
+    };
+    let [base, monday, tuesday, later] = [
+        rows("base.csv", 0, 900),
+        rows("monday.csv", 900, 960),
+        rows("tuesday.csv", 960, 1000),
+        rows("later.csv", 0, 9),
+    ];
+    run(at, &["ingest", &base, "--output", "d", "--split", "time:0.1", "--valid-split", "random:0.1"]);
+    run(at, &["train", "d", "--output", "m", "--dim", "8", "--epochs", "2", "--deterministic"]);
+    run(at, &["ingest", "--append", "d", &monday]);
+    run(
+        at,
+        &["update", "m", "d", "--seed", "9", "--replay", "0.5", "--metric", "recall@10", "--learning-rate", "0.03"],
+    );
+    run(at, &["ingest", "--append", "d", &tuesday, "--split", "time:0.5", "--seed", "7"]);
+    run(at, &["update", "m", "d"]);
+    run(at, &["ingest", "--append", "d", &monday, "--test", &later]);
+    run(at, &["report", "m", "d", "--output", "report.html"]);
+    let text = fs::read_to_string(at.join("report.html")).unwrap();
+    let commands = commands_of(&text);
+    assert!(commands.contains("peccary update m d &&") && !commands.contains("later.csv"), "{commands}");
+    assert!(text.contains("these commands make what it was then"));
+    let elsewhere = tempfile::tempdir().unwrap();
+    let script = commands.replace("peccary ", &format!("'{}' ", env!("CARGO_BIN_EXE_peccary")));
+    let sh = |folder: &Path| Command::new("sh").args(["-c", &script]).current_dir(folder).output().unwrap();
+    let output = sh(elsewhere.path());
+    assert!(output.status.success(), "{commands}: {}", String::from_utf8_lossy(&output.stderr));
+    let [old, new] = [at, elsewhere.path()].map(|at| Model::open(at.join("m")).unwrap());
+    assert_eq!((old.version(), old.manifest().fingerprint()), (3, new.manifest().fingerprint()), "the same bits");
+    assert_eq!((new.version(), &old.manifest().dataset), (3, &new.manifest().dataset));
+    // Where all of it is there already nothing is done.
+    assert!(!sh(at).status.success());
+    assert_eq!(Model::open(at.join("m")).unwrap().version(), 3);
+    // Of a copy it is said that it is one.
+    run(at, &["hold-out", "d", "--since", "m@1", "--output", "held"]);
+    run(at, &["report", "m@1", "held", "--output", "held.html"]);
+    let text = fs::read_to_string(at.join("held.html")).unwrap();
+    let commands = commands_of(&text);
+    assert!(
+        commands.contains("# held was made of another dataset") && !commands.contains("peccary train"),
+        "{commands}"
+    );
+    // It may grow, and have a model of its own: where that is, nothing is done again.
+    run(at, &["train", "held", "--output", "n", "--dim", "8", "--epochs", "1"]);
+    run(at, &["ingest", "--append", "held", &base]);
+    run(at, &["update", "n", "held"]);
+    run(at, &["ingest", "--append", "held", &monday, "--test", &later]);
+    run(at, &["update", "n", "held"]);
+    run(at, &["report", "n", "held", "--output", "n.html"]);
+    let commands = commands_of(&fs::read_to_string(at.join("n.html")).unwrap());
+    assert!(commands.contains(" --test ") && commands.matches("peccary update n held &&").count() == 2, "{commands}");
+    let output = Command::new("sh")
+        .args(["-c", &commands.replace("peccary ", &format!("'{}' ", env!("CARGO_BIN_EXE_peccary")))])
+        .current_dir(at)
+        .output()
+        .unwrap();
+    assert!(!output.status.success() && Model::open(at.join("n")).unwrap().version() == 3);
+    // What it was updated from is no more.
+    run(at, &["prune", "n", "--keep", "1"]);
+    run(at, &["report", "n", "held", "--output", "n.html", "--force"]);
+    let commands = commands_of(&fs::read_to_string(at.join("n.html")).unwrap());
+    assert!(commands.contains("# version 3 was updated from version 2, which is no more"), "{commands}");
 }
 
 #[test]

@@ -53,7 +53,8 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
     let summary = peccary::forget(&args.dataset, &users, &globals.context())?;
     let text = format!(
         "{}: forgot {} with {} and {}; {} of {} chunks were written anew in {:.1} s\nmodels keep what they have learnt of \
-         them until peccary update MODEL {}, and their older versions until peccary prune MODEL --keep 1",
+         them until peccary update MODEL {}, and their older versions until peccary prune MODEL --keep 1; copies that \
+         peccary hold-out made keep these users until they are forgotten there",
         args.dataset.display(),
         counted(summary.users.into(), "user"),
         counted(summary.interactions, "interaction"),

@@ -11,8 +11,10 @@ use crate::numbers::{counted, grouped};
 const EXAMPLES: &str = "\
 What a model has learnt from is train, and the interactions that were appended after that are test; what had been held out \
 before is valid. Neither this model nor versions of before have seen anything of the test part or of what came after it \
-began, so that evaluate, compare and report are fair to them, and to a model that is trained anew on this dataset. It is a copy \
-of its own, which takes as much room on the disk; the dataset that it is made from is only read.
+began, so that evaluate, compare and report are fair to them. A model that is trained anew on this dataset can stand beside \
+them, but for one thing: pairs that were there before and came again have the times, weights and counts of now, and exposures \
+are those of now, which matters where training or the baseline 'recent' goes by them. It is a copy of its own, which takes as \
+much room on the disk, and keeps whom the dataset that it is made from forgets later; that one is only read.
 
 Examples:
   peccary ingest --append clicks.pec monday.csv

@@ -6,8 +6,8 @@ use std::time::Duration;
 use peccary::{Dataset, TrainConfig, UpdateOptions, update};
 use serde_json::{Value, json};
 
-use crate::common::Globals;
-use crate::numbers::{counted, duration};
+use crate::common::{Globals, whole_model};
+use crate::numbers::{counted, duration, grouped};
 use crate::settings::Validating;
 use crate::train::validated;
 
@@ -56,6 +56,7 @@ pub struct Args {
 /// Runs the command.
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
     let ctx = globals.context();
+    whole_model(&args.model)?;
     let dataset = Dataset::open(&args.dataset)?;
     let Args { epochs, replay, learning_rate, half_life, seed, .. } = args;
     let mut config = TrainConfig::default();
@@ -64,11 +65,15 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<()> {
     let options = UpdateOptions { epochs, replay, learning_rate, half_life, validation, seed };
     let (manifest, report) = update(&args.model, &dataset, &options, &ctx)?;
     let mut text = format!(
-        "{}: version {}, updated from {}: {}, {}, {}; {} in {}",
+        "{}: version {}, updated from {}: {}{}, {}, {}; {} in {}",
         args.model.display(),
         manifest.model_version,
         report.from,
-        counted(report.new_interactions, "new interaction"),
+        counted(report.new_interactions - report.seen_again, "new interaction"),
+        match report.seen_again {
+            0 => String::new(),
+            again => format!(", {} seen again", grouped(again)),
+        },
         counted(report.new_users.into(), "new user"),
         counted(report.new_items.into(), "new item"),
         counted(report.training.epochs.len() as u64, "epoch"),

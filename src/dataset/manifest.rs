@@ -28,6 +28,9 @@ pub struct Source {
     pub bytes: u64,
     /// Rows read, good and bad.
     pub rows: u64,
+    /// The held-out part that it was given as. None of logs, and of what was ingested by builds that did not note it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<Part>,
 }
 
 /// Counts of one part.

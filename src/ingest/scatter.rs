@@ -153,7 +153,7 @@ pub(super) fn scatter(
             save(shared.state(Place::end(names.len()), space)?)?;
         }
     }
-    let Shared { spills: [records, users, items], events, contexts, rows, bytes, done, stage, .. } = shared;
+    let Shared { spills: [records, users, items], parts, events, contexts, rows, bytes, done, stage, .. } = shared;
     drop(stage);
     let Done { layout, counts, histogram } = done.into_inner().unwrap_or_else(PoisonError::into_inner);
     for spill in records.iter().chain(&users).chain(&items) {
@@ -165,9 +165,11 @@ pub(super) fn scatter(
     let places = Places { events: places_of_events, contexts: places_of_contexts };
     let sources = names
         .into_iter()
+        .zip(parts)
         .zip(rows.iter().zip(&bytes))
-        .map(|((name, size), (rows, bytes))| dataset::Source {
+        .map(|(((name, size), part), (rows, bytes))| dataset::Source {
             name,
+            part: Some(part).filter(|part| *part != Part::Train),
             bytes: size.unwrap_or(bytes.load(Ordering::Relaxed)),
             rows: rows.load(Ordering::Relaxed),
         })

@@ -233,10 +233,7 @@ fn again(commands: &str, model: &Model, dataset: Option<&Dataset>) -> Html {
     });
     let changed = match dataset {
         Some(dataset) if dataset.fingerprint() != manifest.dataset => {
-            " The dataset has changed since this model was trained: these commands make one of what it holds now."
-        }
-        _ if manifest.updated_from.is_some() => {
-            " This version is an update of another: these commands train a model on all of the dataset from the start."
+            " The dataset has changed since this model was trained: these commands make what it was then."
         }
         _ => "",
     };

@@ -41,15 +41,22 @@ pub fn append_options(path: impl AsRef<Path>) -> Result<IngestOptions, IngestErr
     let manifest = read_dataset_manifest(path.as_ref())?;
     let options: IngestOptions = serde_json::from_value(manifest.options)
         .map_err(|e| IngestError::Options(format!("{}: options of its ingest: {e}", path.as_ref().display())))?;
-    Ok(IngestOptions {
-        min_user_count: 0,
-        min_item_count: 0,
-        split: Split::None,
-        valid_split: Split::None,
-        on_error: OnError::Fail,
-        rejects: None,
-        ..options
-    })
+    Ok(options.for_appending())
+}
+
+impl IngestOptions {
+    /// What of them holds for rows that are appended.
+    pub(crate) fn for_appending(self) -> Self {
+        Self {
+            min_user_count: 0,
+            min_item_count: 0,
+            split: Split::None,
+            valid_split: Split::None,
+            on_error: OnError::Fail,
+            rejects: None,
+            ..self
+        }
+    }
 }
 
 /// Appends logs to the dataset at `path`. `options` say how they are read; start from [`append_options`].

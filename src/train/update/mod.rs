@@ -64,6 +64,9 @@ pub struct UpdateReport {
     pub options: UpdateOptions,
     /// Train interactions that are new since, or that rows were added to.
     pub new_interactions: u64,
+    /// Those of them that were there before.
+    #[serde(default)]
+    pub seen_again: u64,
     /// Rows of the user table that the model did not have.
     pub new_users: u32,
     /// Rows of the item table that the model did not have.
@@ -123,6 +126,7 @@ pub fn update(
     plan_beside(Selection::bytes(dataset.users().len(), appended.len()), dataset, config, ctx)?;
     let selection = Selection::new(&appended, dataset, options.replay);
     let warm = Warm::new(&model, dataset, config, (selection, &appended), ctx)?;
+    let seen_again = warm.selection.len().saturating_sub(appended.arrivals().count() as u64);
     drop(appended);
     let mut plan = plan_beside(warm.bytes(), dataset, config, ctx)?;
     if model.manifest().calibration.is_some() {
@@ -153,6 +157,7 @@ pub fn update(
         from: model.version(),
         options: options.clone(),
         new_interactions: warm.selection.len(),
+        seen_again,
         new_users: users.saturating_sub(model.manifest().users),
         new_items: items.saturating_sub(model.manifest().items),
         folded_users: warm.users.len() as u64,
