@@ -301,6 +301,21 @@ fn who_had_an_id_and_nothing_to_learn_from_came_later_too() {
         .assert()
         .success()
         .stderr(predicate::str::contains("more.csv: a file of this name and size was taken before"));
+    // By another name, the rows tell: those of an append, and of the first ingest.
+    let warned = |log: &str, text: &'static str| {
+        let command = ["ingest", "--append", &copy, log, "--quiet"];
+        peccary(&command).assert().success().stdout(predicate::str::contains(text));
+    };
+    std::fs::write(path("renamed.csv"), "item,user\ni2,anna\ni1,u1\ni1,anna\n").unwrap();
+    warned(&path("renamed.csv"), "these rows are those of append 1, whatever their files are called");
+    let first = path("first.csv");
+    std::fs::write(&first, "user,item\na,x\nb,y\n").unwrap();
+    peccary(&["ingest", &first, "--output", &copy, "--force", "--quiet"]).assert().success();
+    std::fs::rename(&first, path("1.csv")).unwrap();
+    warned(&path("1.csv"), "these rows are those of the first ingest");
+    std::fs::write(&first, "user,item\na,x\nb,z\n").unwrap();
+    let command = ["ingest", "--append", &copy, &first, "--quiet"];
+    peccary(&command).assert().success().stdout(predicate::str::contains("these rows are").not());
     // Pairs that were there before make nobody new, and fold in nobody anew.
     let all = peccary(&["recommend", &model, &dataset, "--all", "--output", &saved, "--force", "--json"]).assert();
     let summary: Value = serde_json::from_slice(&all.success().get_output().stdout).unwrap();

@@ -137,9 +137,11 @@ pub fn refuse(error: &clap::Error) -> ExitCode {
     if error.use_stderr() {
         // The flags did not parse, so the plain arguments must tell whether JSON was asked for.
         if std::env::args_os().skip(1).take_while(|arg| arg != "--").any(|arg| arg == "--json") {
+            // What is wrong, without how the command is used.
             let text = error.to_string();
-            let first = text.lines().next().unwrap_or_default();
-            print_json_error(first.strip_prefix("error: ").unwrap_or(first));
+            let what = text.split("\n\nUsage:").next().unwrap_or_default();
+            let words: Vec<&str> = what.split_whitespace().collect();
+            print_json_error(words.join(" ").trim_start_matches("error: "));
         }
         return ExitCode::from(USAGE);
     }
@@ -178,9 +180,13 @@ fn exit_code(error: &anyhow::Error) -> u8 {
 /// The error and its causes, one after the other, leaving out what a message before has said already.
 fn causes(error: &anyhow::Error) -> String {
     let mut text = String::new();
-    for cause in error.chain().map(ToString::to_string) {
+    for cause in error.chain() {
+        let is_missing = cause.downcast_ref::<io::Error>().is_some_and(|cause| cause.kind() == io::ErrorKind::NotFound);
+        let cause = cause.to_string();
         if text.is_empty() {
             text = cause;
+        } else if is_missing && text.contains("no such file") {
+            // In the system's words once more.
         } else if !(text.contains(&cause) || cause == Interrupted.to_string() && text.starts_with("interrupted")) {
             text = text + ": " + &cause;
         }

@@ -154,6 +154,9 @@ pub struct Change {
     /// out here.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub withheld: Vec<String>,
+    /// Identifies the rows that were appended: the fingerprint of a dataset of them alone. Older appends do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content: Option<String>,
     /// What was appended.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sources: Vec<Source>,
@@ -185,6 +188,7 @@ impl Change {
             repeats: 0,
             repeated: None,
             withheld: Vec::new(),
+            content: None,
             sources: Vec::new(),
             options: serde_json::Value::Null,
             ingest: serde_json::Value::Null,

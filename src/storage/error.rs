@@ -143,7 +143,9 @@ fn describe(source: &io::Error) -> String {
         }
         io::ErrorKind::ReadOnlyFilesystem => "the file system is read-only; choose another place".to_string(),
         io::ErrorKind::OutOfMemory => "out of memory; end other programs, or choose smaller sizes".to_string(),
-        io::ErrorKind::NotFound => "no such file or folder".to_string(),
+        io::ErrorKind::NotFound => {
+            "no such file or folder; was it moved or removed? restore it from a copy, or make it again".to_string()
+        }
         io::ErrorKind::FileTooLarge => {
             "larger than a file may be here; raise the limit (ulimit -f), or write to another disk".to_string()
         }
