@@ -357,7 +357,10 @@ fn a_full_disk_removes_the_partial_file() {
         let end = command.output().unwrap();
         let text = String::from_utf8_lossy(&end.stderr).into_owned();
         assert_eq!(end.status.code(), Some(1), "{text}");
-        assert!(text.contains(&format!("{name}: cannot write: larger than a file may be here; raise the limit")), "{text}");
+        assert!(
+            text.contains(&format!("{name}: cannot write: larger than a file may be here; raise the limit")),
+            "{text}"
+        );
         assert!(names(folder.path()).is_empty(), "{:?}", names(folder.path()));
     }
     // Standard output cannot be taken back, but its failure is told.
