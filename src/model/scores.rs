@@ -152,8 +152,8 @@ mod tests {
     proptest! {
         #[test]
         fn every_score_is_the_dot_product_whatever_its_block(
-            users in 1usize..if cfg!(miri) { 15 } else { 40 }, items in 1usize..if cfg!(miri) { 40 } else { 100 },
-            width in 1usize..70, seed: u32, split in 1usize..100,
+            users in 1usize..if cfg!(miri) { 4 } else { 40 }, items in 1usize..if cfg!(miri) { 35 } else { 100 },
+            width in 1usize..if cfg!(miri) { 20 } else { 70 }, seed: u32, split in 1usize..100,
         ) {
             let stride = super::super::stride_of(width);
             let (u, i) = (table(users, stride, width, seed), table(items, stride, width, seed ^ 77));
